@@ -1,0 +1,69 @@
+"""A trial: one point to be measured, as frozen values with a canonical JSON and a stable id."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sla:
+    """Latency limit: at most 1 - ``percentile``/100 of the queries may take longer than ``limit_ms``."""
+
+    limit_ms: float
+    percentile: float = 99.0
+
+    @property
+    def late_fraction(self) -> float:
+        """The largest allowed share of late queries."""
+        return 1.0 - self.percentile / 100.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """Everything that decides what is measured (and nothing about where the answer goes).
+
+    opts maps the name of each optimization to its options. ``query_sizes`` names a distribution of
+    ``harness.arrivals`` ("heavy", "mlperf_dlrm", "fixed:32"). ``weights`` is "" (train or take from the cache) or the
+    SHA-256 of the user's own file; ``dataset_fingerprint`` identifies the rows.
+    """
+
+    model: str
+    sizes: Mapping[str, Any]
+    dataset: str
+    dataset_options: Mapping[str, Any]
+    dataset_fingerprint: str
+    training: Mapping[str, Any]
+    weights: str
+    backend: str
+    device: str
+    scope: str
+    opts: Mapping[str, Mapping[str, Any]]
+    scenario: str
+    query_sizes: str
+    sla: Sla
+    seed: int
+    budget: str
+    schema_version: int = field(default=1)
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, no blanks."""
+        return canonical_json(dataclasses.asdict(self))
+
+    @property
+    def trial_id(self) -> str:
+        """First 12 hex digits of the SHA-256 of the canonical JSON."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
+
+    def baseline(self) -> Trial:
+        """The same trial with ``opt=[]``."""
+        return dataclasses.replace(self, opts={})
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no blanks; NaN is refused."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

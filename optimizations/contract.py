@@ -1,0 +1,134 @@
+"""The contract between the referee, the plans and the plug-ins. Framework-free: stdlib and ``zoo`` descriptions only.
+
+A ``Pipeline`` describes how a model is run; it is data, not a model. An ``Optimization`` claims slots of it and
+returns a changed copy. ``backend.lower`` turns the final description into something that runs, inside the system
+under test only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Literal
+
+from zoo.blueprint import Block
+
+Scope = Literal["serve", "train", "both"]
+Division = Literal["closed", "open"]
+
+
+class Phase(IntEnum):
+    """Order of application; the order on the command line never matters."""
+
+    GRAPH = 1
+    PRECISION = 2
+    COMPILE = 3
+    EXECUTION = 4
+    INPUT = 5
+    SERVING = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """Process-wide settings. ``threads`` within one operator (0: one per core); ``workers`` queries at a time."""
+
+    threads: int = 0
+    workers: int = 1
+    allocator: str = "default"
+    environment: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dispatch:
+    """What the queue of the system under test does: split queries above ``split`` samples (0: never), merge up to
+    ``batch`` queries, waiting at most ``wait_ms`` for company."""
+
+    split: int = 0
+    batch: int = 1
+    wait_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pipeline:
+    """A model's description that optimizations rewrite.
+
+    ``expand``: "first" copies the user side N times before anything else, as CTR libraries do; "late" leaves it at U.
+    ``passes``: named passes over the backend's own graph.
+    """
+
+    model: str
+    backend: str
+    device: str
+    scope: Scope
+    blocks: tuple[Block, ...]
+    expand: Literal["first", "late"] = "first"
+    passes: tuple[str, ...] = ()
+    runtime: Runtime = field(default_factory=Runtime)
+    dispatch: Dispatch = field(default_factory=Dispatch)
+
+    def with_block(self, path: str, **slots: Any) -> Pipeline:
+        """A copy whose block at ``path`` has the given slots."""
+        blocks = tuple(dataclasses.replace(b, **slots) if b.path == path else b for b in self.blocks)
+        return dataclasses.replace(self, blocks=blocks)
+
+
+class PlanError(ValueError):
+    """A plan that cannot be resolved. The message names the cause and the way out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Optimization:
+    """One plug-in: the object ``SPEC`` of ``optimizations/<name>/spec.py`` or of an entry point.
+
+    name: the name on the command line. summary: one line for ``--help``. origin: the rows of the source documents.
+    options: a frozen dataclass type (its defaults are the plug-in's). division: closed = the same mathematics
+    within ``score_tolerance`` (absolute, on scores), open = anything declared.
+    claims(pipeline, options): the slots it will write, each "block-path.slot" or "runtime.threads",
+    "dispatch.split", "expand", "passes.<name>". apply(pipeline, options): pure; writes just those.
+    backends and devices: where it can be lowered. native(capabilities) is False where the machine has to emulate it.
+    coming: for a known name without an implementation yet, the sentence that says so.
+    """
+
+    name: str
+    summary: str
+    phase: Phase
+    scope: Scope
+    division: Division
+    origin: tuple[str, ...]
+    options: type[Any]
+    claims: Callable[[Pipeline, Any], tuple[str, ...]]
+    apply: Callable[[Pipeline, Any], Pipeline]
+    conflicts: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
+    backends: tuple[str, ...] = ("torch",)
+    devices: tuple[str, ...] = ("cpu", "cuda")
+    score_tolerance: float = 1e-5
+    native: Callable[[frozenset[str]], bool] = lambda capabilities: True
+    coming: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanStep:
+    """One resolved optimization of a plan: what it claims; ``emulated`` marks missing hardware support."""
+
+    name: str
+    phase: str
+    options: dict[str, Any]
+    claims: tuple[str, ...]
+    division: Division
+    emulated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The ordered steps and the pipeline they lead to."""
+
+    steps: tuple[PlanStep, ...]
+    pipeline: Pipeline
+
+    @property
+    def division(self) -> Division:
+        """``open`` as soon as one step is."""
+        return "open" if any(step.division == "open" for step in self.steps) else "closed"

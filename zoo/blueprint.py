@@ -1,0 +1,158 @@
+"""The framework-free description of a model: its blocks, in order of execution.
+
+A block is what an optimization may touch. Its ``path`` is the module path in the PyTorch reference
+(``model.get_submodule(path)``), so that a plan made without a framework can be lowered onto one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from zoo.configs import DienConfig, DinConfig, DlrmConfig, ModelConfig, WdlConfig
+from zoo.schema import Schema, Side
+
+Role = Literal["features", "embedding", "fc", "attention", "recurrent", "interaction"]
+BlockSide = Literal["user", "item", "mixed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """One block: ``impl``, ``dtype`` and ``packed`` are the slots that optimizations write.
+
+    ``shape`` holds named sizes (fc: inputs, outputs; recurrent: inputs, hidden; attention: width, units...).
+    ``kind`` tells variants of a role apart (fc: its activation; recurrent: gru | augru; attention: din | dien).
+    """
+
+    path: str
+    role: Role
+    kind: str
+    shape: tuple[tuple[str, int], ...]
+    side: BlockSide
+    impl: str = "reference"
+    dtype: str = "fp32"
+    packed: bool = False
+
+
+def field_dim(config: ModelConfig, field: str) -> int:
+    """Columns of the embedding of ``field`` (the table's own width; fields that share a table agree)."""
+    if isinstance(config, WdlConfig) and field in config.large_fields:
+        return config.large_dim
+    return config.embedding_dim
+
+
+def embedding_width(config: ModelConfig, schema: Schema, side: Side) -> int:
+    """Columns of the concatenated embeddings of one side (ids, then bags)."""
+    fields = (*schema.ids_of(side), *schema.bags_of(side))
+    return sum(field_dim(config, field.name) for field in fields)
+
+
+def history_width(config: ModelConfig, schema: Schema) -> int:
+    """Columns of one embedded behaviour: the concatenation of the history fields."""
+    return sum(field_dim(config, field.target) for field in schema.history)
+
+
+def _fc_stack(path: str, inputs: int, units: tuple[int, ...], activation: str) -> list[Block]:
+    blocks = []
+    for index, outputs in enumerate(units):
+        blocks.append(_fc(f"{path}.{index}", inputs, outputs, activation))
+        inputs = outputs
+    return blocks
+
+
+def _fc(path: str, inputs: int, outputs: int, activation: str) -> Block:
+    return Block(
+        path=path, role="fc", kind=activation, shape=(("inputs", inputs), ("outputs", outputs)), side="mixed"
+    )
+
+
+def describe(config: ModelConfig, schema: Schema) -> tuple[Block, ...]:
+    """Blocks of ``config`` on ``schema``, in order of execution.
+
+    Raises ValueError when the schema lacks what the model needs (a history for DIN and DIEN).
+    """
+    user, item = embedding_width(config, schema, "user"), embedding_width(config, schema, "item")
+    history = history_width(config, schema)
+    dense = len(schema.dense)
+    fields = len(schema.ids) + len(schema.bags) + len(schema.history)
+    blocks = [
+        Block(path="features", role="features", kind="all", shape=(("fields", fields), ("dense", dense)), side="mixed"),
+        Block(
+            path="embedding",
+            role="embedding",
+            kind="all",
+            shape=(("fields", fields), ("width", user + item + history)),
+            side="mixed",
+        ),
+    ]
+    if isinstance(config, WdlConfig):
+        blocks.append(
+            Block(
+                path="wide",
+                role="embedding",
+                kind="wide",
+                shape=(("fields", len(schema.ids) + len(schema.bags) + len(schema.crosses)), ("width", 1)),
+                side="mixed",
+            )
+        )
+        units = (*config.deep_units,)
+        blocks += _fc_stack("deep", user + item + dense + history, units, "relu")
+        blocks.append(_fc("out", units[-1], 1, "none"))
+    elif isinstance(config, DlrmConfig):
+        vectors = len(schema.ids) + len(schema.bags) + len(schema.history)
+        if dense:
+            blocks += _fc_stack("bottom", dense, config.bottom_units, "relu")
+            vectors += 1
+        blocks.append(
+            Block(
+                path="interaction",
+                role="interaction",
+                kind="dot",
+                shape=(("vectors", vectors), ("width", config.embedding_dim)),
+                side="mixed",
+            )
+        )
+        first = vectors * (vectors - 1) // 2 + (config.embedding_dim if dense else 0)
+        blocks += _fc_stack("top", first, config.top_units, "relu")
+        blocks.append(_fc("out", config.top_units[-1], 1, "none"))
+    else:
+        if not schema.history:
+            raise ValueError(
+                f"model={config.name} reads user histories and dataset {schema.name!r} has none: use a data set with "
+                "histories (planted with dataset.shape=sequence, amazon, movielens) or model=wdl, model=dlrm"
+            )
+        blocks += _sequence_blocks(config, history)
+        top_inputs = user + item + dense + 3 * history
+        if isinstance(config, DienConfig):
+            top_inputs = user + item + dense + 2 * history + config.hidden_units
+        blocks += _fc_stack("top", top_inputs, config.top_units, "dice")
+        blocks.append(_fc("out", config.top_units[-1], 1, "none"))
+    return tuple(blocks)
+
+
+def _sequence_blocks(config: DinConfig | DienConfig, width: int) -> list[Block]:
+    """Attention (and GRU, AUGRU) between the embedding and the top MLP.
+
+    DIN's unit reads the embedded behaviours; DIEN's reads the states of its GRU.
+    """
+    units = tuple((f"units{index}", size) for index, size in enumerate(config.attention_units))
+    if isinstance(config, DinConfig):
+        return [
+            Block(
+                path="attention", role="attention", kind="din", shape=(("width", width), *units), side="mixed"
+            )
+        ]
+    hidden = config.hidden_units
+    return [
+        Block(path="gru", role="recurrent", kind="gru", shape=(("inputs", width), ("hidden", hidden)), side="user"),
+        Block(
+            path="attention",
+            role="attention",
+            kind="dien",
+            shape=(("width", hidden), ("query", width), *units),
+            side="mixed",
+        ),
+        Block(
+            path="augru", role="recurrent", kind="augru", shape=(("inputs", hidden), ("hidden", hidden)), side="mixed"
+        ),
+    ]

@@ -1,0 +1,71 @@
+"""The tensors that flow between the blocks of a PyTorch model. Every block keeps to these signatures:
+
+| role        | call                                                     | result                              |
+| ----------- | -------------------------------------------------------- | ----------------------------------- |
+| features    | ``features(raw: RawTensors)``                            | ``Features``                        |
+| embedding   | ``embedding(features: Features)``                        | ``Embedded``                        |
+| wide        | ``wide(features: Features)``                             | logit [N]                           |
+| fc          | ``fc(x [R, inputs])``                                    | [R, outputs], activation included   |
+| interaction | ``interaction(vectors [N, F, d])``                       | [N, F (F - 1) / 2], lower triangle  |
+| attention   | ``attention(query [N, q], keys [U, T, w], lengths [U], user_of)`` | din: pooled [N, w]; dien: scores [N, T], softmax |
+| recurrent   | gru: ``gru(x [U, T, w], lengths [U])``                   | states [U, T, h], zero past the length |
+|             | augru: ``augru(x [U, T, h], scores [N, T], lengths [U], user_of)`` | last state [N, h]         |
+
+``user_of`` is [N] int64, or None when the user side already stands once per sample (U = N): the reference plan
+expands first, so its blocks always see None.
+A history of length 0 counts as one step that is masked out (scores 0, states 0).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class SideTensors(NamedTuple):
+    """Raw columns of R rows of one side (see ``zoo.schema.Rows``)."""
+
+    dense: Tensor  # [R, D] float32, NaN = missing
+    ids: Tensor  # [R, F] int64, raw
+    bag_values: Tensor  # [total] int64, raw
+    bag_offsets: Tensor  # [R * B + 1] int64
+
+
+class RawTensors(NamedTuple):
+    """A batch as it is served, on the device."""
+
+    user: SideTensors  # U rows
+    item: SideTensors  # N rows
+    history: Tensor  # [T, H] int64, raw, flat
+    history_offsets: Tensor  # [U + 1] int64
+    user_of: Tensor | None  # [N] int64; None: U = N, already expanded
+
+
+class SideFeatures(NamedTuple):
+    """Engineered columns of one side."""
+
+    dense: Tensor  # [R, D] float32, normalised, filled
+    rows: Tensor  # [R, F] int64, table rows, in the order of schema.ids_of(side)
+    bag_rows: Tensor  # [total] int64, table rows
+    bag_offsets: Tensor  # [R * B + 1] int64
+
+
+class Features(NamedTuple):
+    """What the embedding tables are asked for."""
+
+    user: SideFeatures
+    item: SideFeatures
+    history: Tensor  # [U, T, H] int64 table rows, padded with 0; T = max(1, longest); T = 1 without a history
+    lengths: Tensor  # [U] int64, may be 0
+    crosses: Tensor  # [N, C] int64 rows of the hashed crosses
+    user_of: Tensor | None
+
+
+class Embedded(NamedTuple):
+    """Concatenated embeddings: ids in field order, then bags in field order."""
+
+    user: Tensor  # [U, Eu]
+    item: Tensor  # [N, Ei]
+    target: Tensor  # [N, W]: embeddings of the item-side targets of the history fields, in history field order
+    history: Tensor  # [U, T, W]
