@@ -1,0 +1,123 @@
+"""What decides how long and where a run measures, but not what: budgets and run options."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """How much is measured. Seconds are per side unless said otherwise.
+
+    search_probes stretches of ``search_s`` bracket the LBT; ``quads`` ABBA quads of four segments of ``segment_s``
+    follow, each after ``settle_s`` that is discarded (thawing and ramp). ``service_repeats`` queries of each size fill
+    the service table. latency_s, single_stream_s, offline_s: the three reported scenarios. floor_s: the null system.
+    """
+
+    name: str
+    service_repeats: int
+    search_probes: int
+    search_s: float
+    quads: int
+    segment_s: float
+    settle_s: float
+    latency_s: float
+    single_stream_s: float
+    offline_s: float
+    floor_s: float
+    certificate: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of offered load for both sides together and the floor (service table not included)."""
+        side = self.search_probes * (self.search_s + self.settle_s)
+        side += self.latency_s + self.single_stream_s + self.offline_s + 3 * self.settle_s
+        return 2 * side + 4 * self.quads * (self.segment_s + self.settle_s) + self.floor_s
+
+
+BUDGETS: Mapping[str, Budget] = {
+    budget.name: budget
+    for budget in (
+        Budget(
+            name="smoke",
+            service_repeats=20,
+            search_probes=2,
+            search_s=0.75,
+            quads=1,
+            segment_s=1.0,
+            settle_s=0.5,
+            latency_s=1.0,
+            single_stream_s=0.5,
+            offline_s=0.5,
+            floor_s=1.0,
+        ),
+        Budget(
+            name="quick",
+            service_repeats=50,
+            search_probes=4,
+            search_s=1.0,
+            quads=6,
+            segment_s=1.6,
+            settle_s=1.0,
+            latency_s=3.0,
+            single_stream_s=1.5,
+            offline_s=1.5,
+            floor_s=2.0,
+        ),
+        Budget(
+            name="standard",
+            service_repeats=200,
+            search_probes=6,
+            search_s=2.5,
+            quads=10,
+            segment_s=9.0,
+            settle_s=1.0,
+            latency_s=20.0,
+            single_stream_s=5.0,
+            offline_s=5.0,
+            floor_s=10.0,
+        ),
+    )
+}
+"""The named budgets that can be run. ``official`` (standard and the certificate) is not among them yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """Where a run reads and writes, and how it talks. Nothing here changes what is measured.
+
+    records_dir: parent of the record folders. cache_dir: data, weights and builds by content hash.
+    tracking_uri: of the MLflow server or store, None for no tracking. resume: take a valid record of the same trial
+    instead of measuring again (sweeps). weights_file: the user's own checkpoint, "" for the cached one.
+    """
+
+    budget: Budget
+    records_dir: Path
+    cache_dir: Path
+    tracking_uri: str | None
+    resume: bool = False
+    quiet: bool = False
+    weights_file: str = ""
+
+
+def budget_named(name: str, changes: Mapping[str, Any] | None = None) -> Budget:
+    """The named budget with ``changes``; a changed one carries them in its name ("quick,quads=8").
+
+    ConfigurationError for an unknown name, for ``official`` and for a value that is not positive.
+    """
+    if name not in BUDGETS:
+        reason = "needs the held-out certificate, which this version cannot issue" if name == "official" else "unknown"
+        raise ConfigurationError(f"budget={name}: {reason}; choose one of {', '.join(BUDGETS)}")
+    base = BUDGETS[name]
+    real = {key: value for key, value in (changes or {}).items() if getattr(base, key) != value}
+    for key, value in real.items():
+        if not value > 0:
+            raise ConfigurationError(f"budget.{key}={value} must be above 0 (budget={name} has {getattr(base, key)})")
+    suffix = "".join(f",{key}={value:g}" for key, value in sorted(real.items()))
+    return dataclasses.replace(base, **real, name=name + suffix)
