@@ -61,15 +61,13 @@ def _fc_stack(path: str, inputs: int, units: tuple[int, ...], activation: str) -
 
 
 def _fc(path: str, inputs: int, outputs: int, activation: str) -> Block:
-    return Block(
-        path=path, role="fc", kind=activation, shape=(("inputs", inputs), ("outputs", outputs)), side="mixed"
-    )
+    return Block(path=path, role="fc", kind=activation, shape=(("inputs", inputs), ("outputs", outputs)), side="mixed")
 
 
 def describe(config: ModelConfig, schema: Schema) -> tuple[Block, ...]:
     """Blocks of ``config`` on ``schema``, in order of execution.
 
-    Raises ValueError when the schema lacks what the model needs (a history for DIN and DIEN).
+    Raises ValueError when the schema lacks what the model needs (a history for DIN and DIEN) or sizes do not match.
     """
     user, item = embedding_width(config, schema, "user"), embedding_width(config, schema, "item")
     history = history_width(config, schema)
@@ -101,6 +99,11 @@ def describe(config: ModelConfig, schema: Schema) -> tuple[Block, ...]:
     elif isinstance(config, DlrmConfig):
         vectors = len(schema.ids) + len(schema.bags) + len(schema.history)
         if dense:
+            if config.bottom_units[-1] != config.embedding_dim:
+                raise ValueError(
+                    f"model=dlrm dots the bottom MLP's output ({config.bottom_units[-1]} columns) with the embeddings "
+                    f"({config.embedding_dim}): end model.bottom_units at model.embedding_dim"
+                )
             blocks += _fc_stack("bottom", dense, config.bottom_units, "relu")
             vectors += 1
         blocks.append(
@@ -137,11 +140,7 @@ def _sequence_blocks(config: DinConfig | DienConfig, width: int) -> list[Block]:
     """
     units = tuple((f"units{index}", size) for index, size in enumerate(config.attention_units))
     if isinstance(config, DinConfig):
-        return [
-            Block(
-                path="attention", role="attention", kind="din", shape=(("width", width), *units), side="mixed"
-            )
-        ]
+        return [Block(path="attention", role="attention", kind="din", shape=(("width", width), *units), side="mixed")]
     hidden = config.hidden_units
     return [
         Block(path="gru", role="recurrent", kind="gru", shape=(("inputs", width), ("hidden", hidden)), side="user"),

@@ -5,12 +5,15 @@ Defaults are those of the DeepRec modelzoo (modelzoo/{WDL,DIN,DIEN,DLRM}/train.p
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WdlConfig:
-    """Wide & Deep (Cheng et al., 2016). ``large_fields`` have ``large_dim`` columns; names a schema lacks are skipped."""
+    """Wide & Deep (Cheng et al., 2016). ``large_fields`` have ``large_dim`` columns; a schema may lack some of them."""
 
     embedding_dim: int = 64
     large_dim: int = 128
@@ -64,3 +67,18 @@ MODELS: dict[str, type[WdlConfig] | type[DinConfig] | type[DienConfig] | type[Dl
 
 NEEDS_HISTORY = frozenset({"din", "dien"})
 """Models that cannot be built on a schema without a history."""
+
+
+def model_config(name: str, sizes: Mapping[str, Any]) -> ModelConfig:
+    """The config of model ``name`` with ``sizes`` over its defaults; lists become tuples.
+
+    Raises ValueError for an unknown model or size.
+    """
+    if name not in MODELS:
+        raise ValueError(f"unknown model {name!r}; there are {', '.join(MODELS)}")
+    kind = MODELS[name]
+    known = {field.name for field in dataclasses.fields(kind)} - {"name"}
+    if unknown := sorted(set(sizes) - known - {"name"}):
+        raise ValueError(f"model {name!r} has no size {unknown[0]!r}; it has {', '.join(sorted(known))}")
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in sizes.items() if key != "name"}
+    return kind(**values)

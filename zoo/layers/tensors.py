@@ -7,7 +7,8 @@
 | wide        | ``wide(features: Features)``                             | logit [N]                           |
 | fc          | ``fc(x [R, inputs])``                                    | [R, outputs], activation included   |
 | interaction | ``interaction(vectors [N, F, d])``                       | [N, F (F - 1) / 2], lower triangle  |
-| attention   | ``attention(query [N, q], keys [U, T, w], lengths [U], user_of)`` | din: pooled [N, w]; dien: scores [N, T], softmax |
+| attention   | ``attention(query [N, q], keys [U, T, w], lengths [U], user_of)`` | din: pooled [N, w];          |
+|             |                                                          | dien: softmax scores [N, T]         |
 | recurrent   | gru: ``gru(x [U, T, w], lengths [U])``                   | states [U, T, h], zero past the length |
 |             | augru: ``augru(x [U, T, h], scores [N, T], lengths [U], user_of)`` | last state [N, h]         |
 

@@ -1,0 +1,63 @@
+"""Attention of a candidate item over a user's behaviours: DIN's local activation unit and DIEN's softmax scores."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from zoo.layers.mlp import FullyConnected, FullyConnectedStack
+from zoo.layers.ragged import step_mask, to_samples
+
+
+class ActivationUnit(nn.Module):
+    """The small network that rates one behaviour for one candidate: [q, k, q - k, q * k] -> ``units`` -> 1."""
+
+    def __init__(self, width: int, units: tuple[int, ...], activation: str) -> None:
+        super().__init__()
+        self.units = FullyConnectedStack(4 * width, units, activation)
+        self.score = FullyConnected(units[-1], 1, "none")
+
+    def relevance(self, query: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
+        """Ratings [N, T] of keys [N, T, w] for queries [N, w]; 0 where ``mask`` [N, T] is False."""
+        query = query.unsqueeze(1).expand_as(keys)
+        pairs = torch.cat((query, keys, query - keys, query * keys), -1)
+        if self.training:
+            # Dice averages over what it sees: padding must not move its statistics.
+            ratings = pairs.new_zeros(mask.shape)
+            return ratings.masked_scatter(mask, self.score(self.units(pairs[mask])))
+        ratings = self.score(self.units(pairs.flatten(0, 1))).view(mask.shape)
+        return ratings.masked_fill(~mask, 0.0)
+
+
+class LocalActivationUnit(ActivationUnit):
+    """DIN (Zhou et al., 2018, section 4.3, equation 3): weighted sum pooling, the weights are not normalised."""
+
+    def __init__(self, width: int, units: tuple[int, ...]) -> None:
+        super().__init__(width, units, "dice")
+
+    def forward(self, query: Tensor, keys: Tensor, lengths: Tensor, user_of: Tensor | None) -> Tensor:
+        """query [N, w], keys [U, T, w], lengths [U] to the pooled interest [N, w]."""
+        keys, lengths = to_samples(keys, user_of), to_samples(lengths, user_of)
+        weights = self.relevance(query, keys, step_mask(lengths, keys.shape[1]))
+        return torch.bmm(weights.unsqueeze(1), keys).squeeze(1)
+
+
+class SoftmaxAttention(ActivationUnit):
+    """DIEN (Zhou et al., 2019, section 4.3): scores of the GRU's states, softmax over the real steps.
+
+    As in the authors' published code, the candidate is first projected to the width of the states (linear, PReLU)
+    and the rating network's hidden units are sigmoids.
+    """
+
+    def __init__(self, query: int, width: int, units: tuple[int, ...]) -> None:
+        super().__init__(width, units, "sigmoid")
+        self.query = FullyConnected(query, width, "prelu")
+
+    def forward(self, query: Tensor, keys: Tensor, lengths: Tensor, user_of: Tensor | None) -> Tensor:
+        """query [N, q], keys [U, T, w], lengths [U] to scores [N, T]; an empty history scores 0 at every step."""
+        keys, lengths = to_samples(keys, user_of), to_samples(lengths, user_of)
+        mask = step_mask(lengths, keys.shape[1])
+        ratings = self.relevance(self.query(query), keys, mask)
+        # The lowest finite number, not -inf: a row without a real step would turn to NaN, in its gradient too.
+        lowest = torch.finfo(ratings.dtype).min
+        return torch.softmax(ratings.masked_fill(~mask, lowest), 1).masked_fill(~mask, 0.0)

@@ -1,0 +1,61 @@
+"""What the four models share: raw tensors in, one logit per sample out, through named blocks."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from zoo.layers.embedding import EmbeddingTables
+from zoo.layers.features import FeatureTransform, expand
+from zoo.layers.ragged import step_mask, to_samples
+from zoo.layers.tensors import Embedded, Features, RawTensors
+
+
+class CtrModel(nn.Module):
+    """A click model. Every block of ``zoo.blueprint.describe`` is the submodule of that path and can be replaced.
+
+    ``expand_first``: copy the user side once per sample before anything else. Off, the user side stays at U rows
+    until it meets the item side; the scores are the same.
+    """
+
+    features: FeatureTransform
+    embedding: EmbeddingTables
+    training_only: tuple[str, ...] = ()
+    """Paths of submodules that only training uses; a checkpoint may lack them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.expand_first = True
+
+    def forward(self, raw: RawTensors) -> Tensor:
+        """Logits [N]."""
+        features = self.engineered(raw)
+        return self.logit(features, self.embedding(features))
+
+    def score(self, raw: RawTensors) -> Tensor:
+        """Click probabilities [N], float32."""
+        return torch.sigmoid(self(raw).float())
+
+    def engineered(self, raw: RawTensors) -> Features:
+        """The features block on the raw batch, user side expanded if ``expand_first``."""
+        return self.features(expand(raw) if self.expand_first else raw)
+
+    def logit(self, features: Features, embedded: Embedded) -> Tensor:
+        """Logits [N] from engineered features and their embeddings."""
+        raise NotImplementedError
+
+    def training_terms(self, raw: RawTensors, negatives: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Logits [N] and a model's own auxiliary loss (or None); ``negatives`` [T, H]: one behaviour per behaviour."""
+        return self(raw), None
+
+
+def dense_samples(features: Features) -> Tensor:
+    """Normalised dense columns [N, D] of both sides, user first."""
+    return torch.cat((to_samples(features.user.dense, features.user_of), features.item.dense), 1)
+
+
+def pooled_history(features: Features, embedded: Embedded, mean: bool) -> Tensor:
+    """Sum, or mean, of each user's behaviours [U, W]; zeros for an empty history."""
+    mask = step_mask(features.lengths, embedded.history.shape[1]).unsqueeze(-1)
+    total = (embedded.history * mask).sum(1)
+    return total / features.lengths.clamp(min=1).unsqueeze(-1) if mean else total

@@ -1,0 +1,93 @@
+"""Deep Interest Evolution Network (Zhou et al., "Deep Interest Evolution Network for CTR Prediction", 2019)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo.blueprint import embedding_width, history_width
+from zoo.configs import DienConfig
+from zoo.layers.attention import SoftmaxAttention
+from zoo.layers.augru import Augru, Gru
+from zoo.layers.embedding import EmbeddingTables
+from zoo.layers.features import FeatureTransform
+from zoo.layers.mlp import FullyConnected, FullyConnectedStack
+from zoo.layers.ragged import pad_segments, step_mask, to_samples
+from zoo.layers.tensors import Embedded, Features, RawTensors
+from zoo.models.ctr_model import CtrModel, dense_samples, pooled_history
+from zoo.schema import Schema
+
+
+class AuxiliaryNet(nn.Module):
+    """Rates whether a behaviour follows a state: [h_t, e] -> sigmoid units -> logit, as in the authors' code."""
+
+    def __init__(self, hidden: int, width: int, units: tuple[int, ...]) -> None:
+        super().__init__()
+        self.units = FullyConnectedStack(hidden + width, units, "sigmoid")
+        self.score = FullyConnected(units[-1], 1, "none")
+
+    def forward(self, states: Tensor, behaviours: Tensor) -> Tensor:
+        """states [R, h] and behaviours [R, w] to logits [R]."""
+        return self.score(self.units(torch.cat((states, behaviours), 1))).squeeze(1)
+
+
+class DeepInterestEvolutionNetwork(CtrModel):
+    """Top MLP on [user, item, dense, summed history, target * summed history, last state of the AUGRU]."""
+
+    training_only = ("auxiliary",)
+
+    def __init__(self, config: DienConfig, schema: Schema) -> None:
+        super().__init__()
+        width, hidden = history_width(config, schema), config.hidden_units
+        self.auxiliary_weight = config.auxiliary_weight
+        self.features = FeatureTransform(schema)
+        self.embedding = EmbeddingTables(config, schema)
+        self.gru = Gru(width, hidden)
+        self.attention = SoftmaxAttention(width, hidden, config.attention_units)
+        self.augru = Augru(hidden, hidden)
+        sides = embedding_width(config, schema, "user") + embedding_width(config, schema, "item")
+        self.top = FullyConnectedStack(sides + len(schema.dense) + 2 * width + hidden, config.top_units, "dice")
+        self.out = FullyConnected(config.top_units[-1], 1, "none")
+        self.auxiliary = AuxiliaryNet(hidden, width, config.auxiliary_units)
+
+    def logit(self, features: Features, embedded: Embedded) -> Tensor:
+        """Logits [N]."""
+        return self._evolve(features, embedded, self.gru(embedded.history, features.lengths))
+
+    def _evolve(self, features: Features, embedded: Embedded, states: Tensor) -> Tensor:
+        user_of, target, lengths = features.user_of, embedded.target, features.lengths
+        scores = self.attention(target, states, lengths, user_of)
+        interest = self.augru(states, scores, lengths, user_of)
+        summed = to_samples(pooled_history(features, embedded, mean=False), user_of)
+        user = to_samples(embedded.user, user_of)
+        parts = (user, embedded.item, dense_samples(features), summed, target * summed, interest)
+        return self.out(self.top(torch.cat(parts, 1))).squeeze(1)
+
+    def training_terms(self, raw: RawTensors, negatives: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Logits [N] and the weighted auxiliary loss; ``raw`` has U = N. Raises ValueError without negatives."""
+        if negatives is None:
+            raise ValueError("the auxiliary loss of DIEN needs one sampled behaviour per behaviour: pass negatives")
+        features = self.engineered(raw)
+        embedded = self.embedding(features)
+        states = self.gru(embedded.history, features.lengths)
+        rows, _ = pad_segments(self.features.history_rows(negatives), raw.history_offsets)
+        following = step_mask(features.lengths - 1, rows.shape[1] - 1)
+        loss = self._auxiliary_loss(
+            states[:, :-1][following],
+            embedded.history[:, 1:][following],
+            self.embedding.behaviours(rows[:, 1:][following]),
+        )
+        return self._evolve(features, embedded, states), self.auxiliary_weight * loss
+
+    def _auxiliary_loss(self, states: Tensor, clicked: Tensor, sampled: Tensor) -> Tensor:
+        """Equation 4: log-likelihood of the next behaviour against a sampled one, averaged over the steps."""
+        if not len(states):
+            return states.sum()
+        positive, negative = self.auxiliary(states, clicked), self.auxiliary(states, sampled)
+        return (F.softplus(-positive) + F.softplus(negative)).mean()
+
+
+def build(config: DienConfig, schema: Schema) -> DeepInterestEvolutionNetwork:
+    """See ``zoo.models.build_model``."""
+    return DeepInterestEvolutionNetwork(config, schema)

@@ -1,0 +1,42 @@
+"""Wide & Deep (Cheng et al., "Wide & Deep Learning for Recommender Systems", 2016)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from zoo.blueprint import embedding_width, history_width
+from zoo.configs import WdlConfig
+from zoo.layers.embedding import EmbeddingTables, WideTables
+from zoo.layers.features import FeatureTransform
+from zoo.layers.mlp import FullyConnected, FullyConnectedStack
+from zoo.layers.ragged import to_samples
+from zoo.layers.tensors import Embedded, Features
+from zoo.models.ctr_model import CtrModel, dense_samples, pooled_history
+from zoo.schema import Schema
+
+
+class WideAndDeep(CtrModel):
+    """Logit = wide linear model + deep network on the concatenated embeddings; histories enter by their mean."""
+
+    def __init__(self, config: WdlConfig, schema: Schema) -> None:
+        super().__init__()
+        self.features = FeatureTransform(schema)
+        self.embedding = EmbeddingTables(config, schema)
+        self.wide = WideTables(schema)
+        widths = [embedding_width(config, schema, "user"), embedding_width(config, schema, "item")]
+        inputs = sum(widths) + len(schema.dense) + history_width(config, schema)
+        self.deep = FullyConnectedStack(inputs, config.deep_units, "relu")
+        self.out = FullyConnected(config.deep_units[-1], 1, "none")
+
+    def logit(self, features: Features, embedded: Embedded) -> Tensor:
+        """Sum of both parts [N]."""
+        user_of = features.user_of
+        user = torch.cat((embedded.user, pooled_history(features, embedded, mean=True)), 1)
+        deep = torch.cat((to_samples(user, user_of), embedded.item, dense_samples(features)), 1)
+        return self.wide(features) + self.out(self.deep(deep)).squeeze(1)
+
+
+def build(config: WdlConfig, schema: Schema) -> WideAndDeep:
+    """See ``zoo.models.build_model``."""
+    return WideAndDeep(config, schema)
