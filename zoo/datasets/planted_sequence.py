@@ -1,0 +1,218 @@
+"""The sequence-shaped planted data: user histories whose interests evolve, and candidates that meet them.
+
+A user follows two interests (categories) in turn. An interest stays, evolves to the category's successor, or jumps.
+The click logit of a candidate is known and depends on columns that a model sees: on how recently its category, and
+the category that it follows, stand in the history (order matters), on how often its category stands there at all
+(counts matter), on the item's quality, its price and the user's segment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from zoo.datasets.click_model import click_probability, draw_labels
+from zoo.datasets.planted_counts import PlantedCounts
+from zoo.datasets.portable_random import Float64, Int64, Stream, log2_floor_linear, noise, pick, raw_id, zipf_cdf
+from zoo.schema import CrossField, DenseField, HistoryField, IdField, Rows, Schema, Split, hash_rows
+
+ITEMS = 3_000
+CATEGORIES = 60
+SEGMENTS = 20
+SHORTEST_HISTORY_SHARE = 0.02
+"""Share of the users without any history."""
+
+STAY, EVOLVE = 0.75, 0.17
+"""Chances per behaviour that an interest stays in its category, or moves on to the successor; else it jumps."""
+SWITCH = 0.25
+"""Chance per behaviour that the user turns to the other interest."""
+STRAY = 0.1
+"""Chance per behaviour of an item of any category."""
+
+RECENCY = 0.75
+"""Weight of a behaviour relative to the next newer one."""
+BIAS, RECENT, FOLLOWS, COUNT, QUALITY, PRICE, SEGMENT = -2.75, 3.0, 3.0, 0.375, 0.5, -0.125, 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What all splits share: the items, sorted by category and then by popularity."""
+
+    seed: int
+    table_rows: int
+    max_history: int
+    raw_items: Int64
+    category_of: Int64
+    first_item: Int64
+    popularity_cdf: Float64
+    successor: Int64
+    price: Float64
+
+
+def build_world(seed: int, counts: PlantedCounts) -> World:
+    """Items (no two share a row of the item table, so that the ceiling can be reached), categories, successors."""
+    stream = Stream(seed, 2, 0)
+    items = min(ITEMS, counts.table_rows // 3)
+    pool = raw_id(np.arange(8 * items, dtype=np.int64), seed)
+    _, first = np.unique(hash_rows(pool, counts.table_rows), return_index=True)
+    raw_items = pool[np.sort(first)[:items]]
+    category_of = np.sort(np.concatenate([np.arange(CATEGORIES), stream.below(CATEGORIES, items - CATEGORIES)]))
+    first_item = np.searchsorted(category_of, np.arange(CATEGORIES + 1)).astype(np.int64)
+    rank = np.arange(items) - first_item[category_of]
+    ring = stream.permutation(CATEGORIES)
+    successor = np.empty(CATEGORIES, np.int64)
+    successor[ring] = np.roll(ring, -1)
+    price = np.floor(8.0 / (1.0 - stream.uniform(items)))
+    popularity = np.concatenate([[0.0], np.cumsum(1.0 / (rank + 4.0))])
+    return World(
+        seed,
+        counts.table_rows,
+        counts.max_history,
+        raw_items,
+        category_of.astype(np.int64),
+        first_item,
+        popularity,
+        successor,
+        np.minimum(price, 2.0**16),
+    )
+
+
+def generate_split(world: World, part: int, users: int, candidates: int) -> Split:
+    """``users`` groups of ``candidates`` samples; ``part`` numbers the split (its draws are its own)."""
+    stream = Stream(world.seed, 3, part)
+    lengths = _draw_lengths(stream, users, world.max_history)
+    items = _draw_histories(world, stream, lengths)
+    segment = pick(zipf_cdf(SEGMENTS), stream.uniform(users))
+    user_of = np.repeat(np.arange(users, dtype=np.int64), candidates)
+    candidate = _draw_candidates(world, stream, items, user_of)
+    probability = click_probability(_logit(world, items, segment, candidate, user_of))
+    flat = items[items >= 0]
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return Split(
+        user=_rows(lengths.astype(np.float64), segment[:, None] + 1),
+        item=_rows(world.price[candidate], _identify(world, candidate)),
+        history=_identify(world, flat),
+        history_offsets=offsets,
+        user_of=user_of,
+        labels=draw_labels(probability, stream),
+        groups=np.arange(users + 1, dtype=np.int64) * candidates,
+        probability=probability,
+    )
+
+
+def build_schema(world: World, train: Split) -> Schema:
+    """The schema, with the statistics of the training split's dense columns."""
+    rows = world.table_rows
+    history_length = np.log1p(train.user.dense[:, 0].astype(np.float64))
+    price = np.log1p(train.item.dense[:, 0].astype(np.float64))
+    dense = (
+        DenseField(name="history_length", side="user", transform="log", **_statistics(history_length)),
+        DenseField(name="price", side="item", transform="log", **_statistics(price)),
+    )
+    ids = (
+        IdField(name="segment", side="user", column=0, table="segment", rows=SEGMENTS + 1, hashed=False),
+        IdField(name="item", side="item", column=0, table="item", rows=rows),
+        IdField(name="category", side="item", column=1, table="category", rows=CATEGORIES + 1, hashed=False),
+    )
+    history = (
+        HistoryField(name="history_item", target="item", table="item", rows=rows),
+        HistoryField(name="history_category", target="category", table="category", rows=CATEGORIES + 1, hashed=False),
+    )
+    crosses = (CrossField(name="segmentxcategory", left="segment", right="category", rows=rows),)
+    return Schema(name="planted", dense=dense, ids=ids, history=history, crosses=crosses, max_history=world.max_history)
+
+
+def _statistics(values: Float64) -> dict[str, float]:
+    return {"mean": round(float(values.mean()), 4), "std": round(float(values.std()), 4) or 1.0}
+
+
+def _rows(dense: Float64, ids: Int64) -> Rows:
+    """Rows of one dense column and some id columns, without bags."""
+    return Rows(dense.astype(np.float32)[:, None], ids, np.zeros(0, np.int64), np.zeros(1, np.int64))
+
+
+def _identify(world: World, items: Int64) -> Int64:
+    """Raw ids (item, category) [n, 2] of items; category 0 of the table is the padding row."""
+    return np.column_stack([world.raw_items[items], world.category_of[items] + 1])
+
+
+def _item_in(world: World, category: Int64, uniform: Float64) -> Int64:
+    """An item of each category [n] by popularity."""
+    low = world.popularity_cdf[world.first_item[category]]
+    high = world.popularity_cdf[world.first_item[category + 1]]
+    item = np.searchsorted(world.popularity_cdf, low + uniform * (high - low), side="right") - 1
+    return np.clip(item, world.first_item[category], world.first_item[category + 1] - 1).astype(np.int64)
+
+
+def _draw_lengths(stream: Stream, users: int, longest: int) -> Int64:
+    """Lengths [U] in [0, longest]: the smaller of two draws half of the time, so that short ones are more common."""
+    first, second = stream.below(longest, users), stream.below(longest, users)
+    length = 1 + np.where(stream.happens(0.5, users), np.minimum(first, second), first)
+    return np.where(stream.happens(SHORTEST_HISTORY_SHARE, users), 0, length)
+
+
+def _draw_histories(world: World, stream: Stream, lengths: Int64) -> Int64:
+    """Items [U, max_history], aligned to the right (newest last), -1 before the first behaviour."""
+    users, longest = len(lengths), world.max_history
+    interests = np.column_stack([stream.below(CATEGORIES, users), stream.below(CATEGORIES, users)])
+    active = np.zeros(users, np.int64)
+    everyone = np.arange(users)
+    items = np.full((users, longest), -1, np.int64)
+    for step in range(longest):
+        active = np.where(stream.happens(SWITCH, users), 1 - active, active)
+        category = interests[everyone, active]
+        chance = stream.uniform(users)
+        jump = stream.below(CATEGORIES, users)
+        moved = np.where(chance < STAY, category, np.where(chance < STAY + EVOLVE, world.successor[category], jump))
+        interests[everyone, active] = moved
+        shown = np.where(stream.happens(STRAY, users), stream.below(CATEGORIES, users), moved)
+        items[:, step] = _item_in(world, shown, stream.uniform(users))
+    items[np.arange(longest) < (longest - lengths)[:, None]] = -1
+    return items
+
+
+def _draw_candidates(world: World, stream: Stream, items: Int64, user_of: Int64) -> Int64:
+    """Candidates [N]: of a recent category, of a successor of one, of an older category, or of any."""
+    count, longest = len(user_of), items.shape[1]
+    kind = stream.uniform(count)
+    back = stream.below(np.where(kind < 0.5, 3, longest), count)
+    behaviour = items[user_of, longest - 1 - back]
+    anything = stream.below(CATEGORIES, count)
+    category = np.where(behaviour < 0, anything, world.category_of[behaviour])
+    category = np.where((kind >= 0.25) & (kind < 0.5), world.successor[category], category)
+    category = np.where(kind >= 0.75, anything, category)
+    return _item_in(world, category, stream.uniform(count))
+
+
+def _logit(world: World, items: Int64, segment: Int64, candidate: Int64, user_of: Int64) -> Float64:
+    """The planted logit [N]. Every term is a small multiple of 2**-20, so that the sum is exact in float64."""
+    recent, follows, seen = _affinities(world, items, world.category_of[candidate], user_of)
+    own = (
+        noise(candidate, 3 * world.seed) * QUALITY
+        + (log2_floor_linear(world.price[candidate]) - 4.0) * PRICE
+        + noise(segment, 5 * world.seed + 1)[user_of] * SEGMENT
+    )
+    return BIAS + recent * RECENT + follows * FOLLOWS + log2_floor_linear(seen) * COUNT + own
+
+
+def _affinities(world: World, items: Int64, category: Int64, user_of: Int64) -> tuple[Float64, Float64, Float64]:
+    """Three sums [N] over a user's behaviours.
+
+    Recency weights of those in the candidate's category, of those in its predecessor, and the count of the former.
+    """
+    longest = items.shape[1]
+    weight = np.ones(longest)
+    for step in range(longest - 2, -1, -1):
+        weight[step] = weight[step + 1] * RECENCY
+    weight = np.rint(weight * (1.0 - RECENCY) * 4096.0) / 4096.0
+    predecessor = np.argsort(world.successor)
+    history = np.where(items < 0, -1, world.category_of[items])
+    recent, follows, seen = (np.zeros(len(user_of)) for _ in range(3))
+    for step in range(longest):
+        shown = history[user_of, step]
+        same = shown == category
+        recent += same * weight[step]
+        follows += (shown == predecessor[category]) * weight[step]
+        seen += same
+    return recent, follows, seen
