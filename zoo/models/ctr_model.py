@@ -21,7 +21,9 @@ class CtrModel(nn.Module):
     features: FeatureTransform
     embedding: EmbeddingTables
     training_only: tuple[str, ...] = ()
-    """Paths of submodules that only training uses; a checkpoint may lack them."""
+    """Names of submodules that only training uses; a checkpoint may lack them."""
+    needs_negatives: bool = False
+    """Whether ``training_terms`` wants a sampled behaviour per behaviour."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -36,6 +36,7 @@ class DeepInterestEvolutionNetwork(CtrModel):
     """Top MLP on [user, item, dense, summed history, target * summed history, last state of the AUGRU]."""
 
     training_only = ("auxiliary",)
+    needs_negatives = True
 
     def __init__(self, config: DienConfig, schema: Schema) -> None:
         super().__init__()

@@ -1,0 +1,134 @@
+"""Weights on disk and the key under which they are cached. No framework, except to open a ``.pt`` file."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zoo.configs import ModelConfig
+from zoo.schema import Schema
+from zoo.training_config import TrainingConfig
+
+Weights = dict[str, npt.NDArray[Any]]
+
+_ZOO = Path(__file__).parent
+_SHAPING = (
+    "schema.py",
+    "blueprint.py",
+    "fitting.py",
+    "losses.py",
+    "metrics.py",
+    "optimizers.py",
+    "prediction.py",
+    "layers/*.py",
+    "models/__init__.py",
+    "models/ctr_model.py",
+)
+
+
+def checkpoint_key(
+    config: ModelConfig, schema: Schema, training: TrainingConfig, dataset_fingerprint: str, code: str | None = None
+) -> str:
+    """Hex SHA-256 of all that shapes the weights: sizes, schema, settings, rows, code and PyTorch's version.
+
+    ``code`` defaults to ``code_version(config.name)``.
+    """
+    parts = {
+        "model": asdict(config),
+        "schema": json.loads(schema.to_json()),
+        "training": asdict(training),
+        "dataset": dataset_fingerprint,
+        "code": code_version(config.name) if code is None else code,
+        "torch": version("torch"),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def code_version(model: str, root: Path = _ZOO) -> str:
+    """Hex SHA-256 of the sources that shape the weights of ``model``; comments and docstrings do not count."""
+    digest = hashlib.sha256()
+    for pattern in (*_SHAPING, f"models/{model}.py"):
+        for path in sorted(root.glob(pattern)):
+            digest.update(f"{path.relative_to(root).as_posix()}\n{_code(path.read_text('utf-8'))}\n".encode())
+    return digest.hexdigest()
+
+
+def _code(source: str) -> str:
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [part for part in body if not _is_text(part)]  # type: ignore[attr-defined]
+    return ast.dump(tree)
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def save_weights(path: Path, weights: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Write ``.npz`` (no pickle) under a temporary name, then rename: a killed process leaves no half file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".part")
+    with temporary.open("wb") as file:
+        np.savez(file, **weights)  # type: ignore[arg-type]
+    temporary.replace(path)
+
+
+def load_weights(path: Path) -> Weights:
+    """Arrays by name from ``.npz``, or from a ``.pt`` / ``.pth`` state dict (read without unpickling code).
+
+    Raises ValueError when the file cannot be read as such.
+    """
+    try:
+        return _read_npz(path) if path.suffix == ".npz" else _read_state_dict(path)
+    except Exception as error:  # the readers raise a dozen types for a damaged file
+        raise ValueError(
+            f"{path} cannot be read as weights ({type(error).__name__}: {error}): give an .npz of named arrays or a "
+            ".pt file that torch.save wrote from model.state_dict()"
+        ) from error
+
+
+def _read_npz(path: Path) -> Weights:
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def _read_state_dict(path: Path) -> Weights:
+    import torch
+
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    return {name: tensor.detach().numpy() for name, tensor in state.items()}
+
+
+def check_weights(
+    weights: Mapping[str, npt.NDArray[Any]],
+    expected: Mapping[str, tuple[int, ...]],
+    optional: Collection[str] = (),
+) -> None:
+    """Raise ValueError that lists every missing, unexpected and wrongly shaped name; ``optional`` ones may lack."""
+    missing = sorted(set(expected) - set(weights) - set(optional))
+    unexpected = sorted(set(weights) - set(expected))
+    wrong = [
+        f"{name} is {list(weights[name].shape)}, not {list(shape)}"
+        for name, shape in sorted(expected.items())
+        if name in weights and tuple(weights[name].shape) != tuple(shape)
+    ]
+    problems = [
+        f"{title}: {', '.join(names)}"
+        for title, names in (("missing", missing), ("unexpected", unexpected), ("wrong shape", wrong))
+        if names
+    ]
+    if problems:
+        raise ValueError(
+            f"the weights do not fit the model ({'; '.join(problems)}): they were made for other sizes or other data"
+        )

@@ -1,0 +1,152 @@
+"""The plain fit loop: shuffled batches, three optimizers, early stopping on the validation AUC."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zoo.configs import ModelConfig
+from zoo.layers.features import to_tensors
+from zoo.layers.mlp import FullyConnectedStack
+from zoo.losses import sample_negatives, training_loss
+from zoo.metrics import auc
+from zoo.models import build_model
+from zoo.models.ctr_model import CtrModel
+from zoo.optimizers import build_optimizers
+from zoo.prediction import predict
+from zoo.schema import Dataset, Int64, Split
+from zoo.training_config import TrainingConfig
+
+REPORTS_PER_EPOCH = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Where a training stands: step ``step`` of at most ``steps``; ``valid_auc`` is the latest one, None before it."""
+
+    epoch: int
+    step: int
+    steps: int
+    loss: float
+    valid_auc: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """The model at its best validation AUC, that AUC, and the step at which it was reached."""
+
+    model: CtrModel
+    valid_auc: float
+    best_step: int
+    steps: int
+    epochs: int
+
+
+class EarlyStopping:
+    """Keeps the weights of the best AUC; ``stale`` counts the evaluations since."""
+
+    def __init__(self, model: CtrModel) -> None:
+        self._model = model
+        self._weights: dict[str, Tensor] = {}
+        self.best_auc, self.best_step, self.stale = float("-inf"), 0, 0
+
+    def observe(self, valid_auc: float, step: int) -> None:
+        """Note the AUC at ``step``; a new best copies the weights."""
+        self.stale += 1
+        if valid_auc > self.best_auc or not self._weights:
+            self.best_auc, self.best_step, self.stale = valid_auc, step, 0
+            self._weights = {name: value.clone() for name, value in self._model.state_dict().items()}
+
+    def restore(self) -> None:
+        """Put the best weights back."""
+        self._model.load_state_dict(self._weights)
+
+
+def fit(config: ModelConfig, dataset: Dataset, training: TrainingConfig, report: Callable[[Progress], None]) -> Fitted:
+    """Train ``config`` on ``dataset.train``; ``dataset.valid`` decides when to stop.
+
+    The same seed gives the same weights on one thread. Samples without a label are left out.
+    """
+    if training.threads:
+        torch.set_num_threads(training.threads)
+    torch.manual_seed(training.seed)
+    model = build_model(config, dataset.schema)
+    set_dropout(model, training.dropout)
+    loop = _Loop(model, dataset.train, training)
+    judged = _labelled(dataset.valid)
+    stopping = EarlyStopping(model)
+    valid_auc, epoch = None, 0
+    for epoch in range(1, training.max_epochs + 1):
+        for batch, wanted in loop.epoch():
+            loss = loop.step(batch)
+            if wanted:
+                valid_auc = auc(dataset.valid.labels[judged], predict(model, dataset.valid)[judged])
+                stopping.observe(valid_auc, loop.steps)
+            if wanted or loop.steps % loop.report_every == 0:
+                steps = loop.per_epoch * training.max_epochs
+                report(Progress(epoch=epoch, step=loop.steps, steps=steps, loss=float(loss), valid_auc=valid_auc))
+            if stopping.stale >= training.patience:
+                break
+        if stopping.stale >= training.patience:
+            break
+    stopping.restore()
+    model.eval()
+    return Fitted(
+        model=model,
+        valid_auc=stopping.best_auc,
+        best_step=stopping.best_step,
+        steps=loop.steps,
+        epochs=epoch,
+    )
+
+
+def set_dropout(model: CtrModel, dropout: float) -> None:
+    """Set the dropout of every stack of fully connected layers."""
+    for module in model.modules():
+        if isinstance(module, FullyConnectedStack):
+            module.dropout = dropout
+
+
+class _Loop:
+    """Batches of one training split and the step that learns from one of them."""
+
+    def __init__(self, model: CtrModel, split: Split, training: TrainingConfig) -> None:
+        self._model, self._split, self._training = model, split, training
+        self._samples = np.flatnonzero(_labelled(split))
+        self._rng = np.random.default_rng(training.seed)
+        self._optimizers = build_optimizers(model, training)
+        self.per_epoch = -(-len(self._samples) // training.batch_size)
+        self.report_every = max(1, self.per_epoch // REPORTS_PER_EPOCH)
+        self.steps = 0
+
+    def epoch(self) -> list[tuple[Int64, bool]]:
+        """Shuffled batches of sample numbers; True marks those after which the validation AUC is due."""
+        order = self._rng.permutation(self._samples)
+        size, parts = self._training.batch_size, self._training.evaluations
+        due = {round(self.per_epoch * part / parts) for part in range(1, parts + 1)}
+        return [(order[k * size : (k + 1) * size], k + 1 in due) for k in range(self.per_epoch)]
+
+    def step(self, samples: Int64) -> Tensor:
+        """One update from ``samples``; returns the loss."""
+        batch = self._split.training_batch(samples)
+        raw = to_tensors(batch)._replace(user_of=None)
+        negatives = None
+        if self._model.needs_negatives:
+            negatives = sample_negatives(self._split, len(batch.history), self._rng)
+        self._model.train()
+        loss = training_loss(self._model, raw, torch.from_numpy(self._split.labels[samples]), negatives)
+        for optimizer in self._optimizers:
+            optimizer.zero_grad()
+        loss.backward()
+        for optimizer in self._optimizers:
+            optimizer.step()
+        self.steps += 1
+        return loss.detach()
+
+
+def _labelled(split: Split) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    return ~np.isnan(split.labels)

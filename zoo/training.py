@@ -1,0 +1,71 @@
+"""Child process that fits one model: ``python -m zoo.training SPEC.json``.
+
+The spec holds ``model`` (name and sizes), ``dataset`` (name), ``dataset_options``, ``cache_dir``, ``training``
+(changes to the model's defaults) and ``out`` (the ``.npz`` to write). Standard output gets one JSON object per
+line: ``{"event": "progress", epoch, step, steps, loss, valid_auc}`` and at last
+``{"event": "done", path, valid_auc, best_step, steps, epochs}``. It reads no clock: rates are the reader's business.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from zoo.checkpoint import Weights, check_weights, save_weights
+from zoo.configs import model_config
+from zoo.datasets import load_dataset
+from zoo.fitting import Progress, fit
+from zoo.models.ctr_model import CtrModel
+from zoo.training_config import training_config
+
+
+def weights_of(model: CtrModel) -> Weights:
+    """The arrays of the model by their state-dict names."""
+    return {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
+
+
+def load_into(model: CtrModel, weights: Weights) -> None:
+    """Copy ``weights`` into the model; parts that only training uses may lack. Raises ValueError if they do not fit."""
+    state: dict[str, Tensor] = model.state_dict()
+    optional = [name for name in state if name.split(".")[0] in model.training_only]
+    check_weights(weights, {name: tuple(value.shape) for name, value in state.items()}, optional)
+    for name, array in weights.items():
+        state[name].copy_(state[name].new_tensor(array))
+
+
+def main(spec_path: str) -> None:
+    """Load the data, fit, write the weights."""
+    spec: dict[str, Any] = json.loads(Path(spec_path).read_text("utf-8"))
+    name = spec["model"]["name"]
+    config = model_config(name, spec["model"])
+    training = training_config(name, spec["training"])
+    dataset = load_dataset(spec["dataset"], spec["dataset_options"], Path(spec["cache_dir"]))
+    fitted = fit(config, dataset, training, _report)
+    out = Path(spec["out"])
+    save_weights(out, weights_of(fitted.model))
+    _emit(
+        event="done",
+        path=str(out),
+        valid_auc=fitted.valid_auc,
+        best_step=fitted.best_step,
+        steps=fitted.steps,
+        epochs=fitted.epochs,
+    )
+
+
+def _report(progress: Progress) -> None:
+    _emit(event="progress", **asdict(progress))
+
+
+def _emit(**values: Any) -> None:
+    sys.stdout.write(json.dumps(values) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,68 @@
+"""Settings of the fit loop: a frozen value without a framework, part of what identifies a set of weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingConfig:
+    """Batch size, rates, regularisation and early stopping.
+
+    Embeddings learn by Adagrad (``embedding_lr``; ``embedding_l2`` on the rows that a batch touches), dense layers by
+    Adam (``dense_lr``), the wide part by FTRL-Proximal (``wide_lr`` is its alpha). ``dropout`` acts between fully
+    connected layers. The AUC of the validation split is taken ``evaluations`` times per epoch; ``patience`` of them
+    without a new best end the training. ``threads`` 0 leaves PyTorch's own number.
+    """
+
+    batch_size: int = 512
+    max_epochs: int = 2
+    evaluations: int = 2
+    patience: int = 2
+    dense_lr: float = 1e-3
+    embedding_lr: float = 0.02
+    wide_lr: float = 0.05
+    wide_l1: float = 0.0
+    wide_l2: float = 1.0
+    dropout: float = 0.0
+    embedding_l2: float = 0.0
+    seed: int = 1
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "max_epochs", "evaluations", "patience"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"training.{name}={getattr(self, name)} has to be at least 1")
+        for name in ("dense_lr", "embedding_lr", "wide_lr"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"training.{name}={getattr(self, name)} has to be above 0")
+        for name in ("wide_l1", "wide_l2", "embedding_l2", "seed", "threads"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"training.{name}={getattr(self, name)} must not be negative")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"training.dropout={self.dropout} has to lie in [0, 1)")
+
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "wdl": {},
+    "din": {},
+    "dien": {},
+    "dlrm": {},
+}
+"""What each model changes of ``TrainingConfig``."""
+
+
+def default_training(model: str) -> TrainingConfig:
+    """The settings with which ``model`` is trained unless told otherwise."""
+    return TrainingConfig(**DEFAULTS[model])
+
+
+def training_config(model: str, changes: Mapping[str, Any]) -> TrainingConfig:
+    """The defaults of ``model`` with ``changes``. Raises ValueError for an unknown or impossible setting."""
+    known = [field.name for field in dataclasses.fields(TrainingConfig)]
+    if unknown := sorted(set(changes) - set(known)):
+        raise ValueError(f"training has no setting {unknown[0]!r}; it has {', '.join(known)}")
+    return dataclasses.replace(default_training(model), **changes)
