@@ -1,0 +1,160 @@
+"""Baseline against candidate: ratios from ABBA quads, and what may be said about them. Pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats as sps
+
+from harness.lbt import LbtEstimate
+from harness.stats import holm, log_t_interval, pseudo_values, t_p_value
+
+Array = npt.NDArray[Any]
+Call = Literal["gain", "loss", "no difference"]
+
+MIN_QUADS = 6
+MAX_VOID_SHARE = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RatioInterval:
+    """Candidate over baseline: geometric mean, two-sided 95 % interval, p value of "no difference", number of quads.
+
+    call: "no difference" whenever the interval holds 1.
+    """
+
+    ratio: float
+    ci: tuple[float, float]
+    p_value: float
+    quads: int
+    call: Call
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LbtRatio:
+    """Ratio of two LBTs, or None with the reason why there is none."""
+
+    interval: RatioInterval | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoidVerdict:
+    """Which quads count after voiding, and whether too many were void (the host was too noisy)."""
+
+    kept: tuple[int, ...]
+    voided: tuple[int, ...]
+    noisy_host: bool
+
+
+def call_of(ci: tuple[float, float]) -> Call:
+    """What an interval of a ratio allows to say."""
+    if ci[0] > 1.0:
+        return "gain"
+    return "loss" if ci[1] < 1.0 else "no difference"
+
+
+def ratio_interval(log_ratios: Sequence[float] | Array) -> RatioInterval:
+    """Ratio from independent log ratios, one per quad, by Student's t. Raises ValueError below 6 quads."""
+    values = np.asarray(log_ratios, dtype=np.float64)
+    if values.size < MIN_QUADS:
+        raise ValueError(f"a ratio needs at least {MIN_QUADS} quads, got {values.size}")
+    ratio, ci = log_t_interval(values)
+    return RatioInterval(ratio=ratio, ci=ci, p_value=t_p_value(values), quads=values.size, call=call_of(ci))
+
+
+def quad_log_ratios(baseline: LbtEstimate, candidate: LbtEstimate) -> Array:
+    """Log LBT ratio of each quad as the jackknife pseudo-value of the common estimate; (quads,).
+
+    One quad alone often holds too few late queries for an LBT of its own, and a mean of roots is biased where the
+    root is curved. The pseudo-value n * all - (n - 1) * all-but-one is the quad's share of the pooled root, so what
+    both sides of a quad have in common (trace, drift of the host) cancels in its log ratio.
+    """
+    if baseline.lbt_qps is None or candidate.lbt_qps is None:
+        raise ValueError("a log ratio needs an LBT of both sides")
+    full = math.log(candidate.lbt_qps / baseline.lbt_qps)
+    without = np.asarray(candidate.log_lbt_without) - np.asarray(baseline.log_lbt_without)
+    return pseudo_values(full, without)
+
+
+def lbt_ratio(baseline: LbtEstimate, candidate: LbtEstimate) -> LbtRatio:
+    """Candidate's LBT over the baseline's with its interval; None with a reason where either has no estimate.
+
+    With fewer than 10 independent late clumps on a side the log interval is doubled. A side that fell back to
+    regression enters with its own interval: the two are then treated as independent.
+    """
+    for name, side in (("baseline", baseline), ("candidate", candidate)):
+        if side.status == "unreachable":
+            return LbtRatio(interval=None, reason=f"the {name} meets the SLA at no rate")
+        if side.ci is None or not side.lbt_qps:
+            return LbtRatio(interval=None, reason=f"the {name}'s LBT is {side.status}")
+    if "regression" in (baseline.method, candidate.method):
+        return LbtRatio(interval=_independent(baseline, candidate), reason="")
+    interval = ratio_interval(quad_log_ratios(baseline, candidate))
+    if "few_clumps" in (baseline.status, candidate.status):
+        interval = _widened(interval)
+    return LbtRatio(interval=interval, reason="")
+
+
+def _widened(interval: RatioInterval) -> RatioInterval:
+    """The same ratio with its log interval twice as wide, and the p value to match."""
+    low, high = (interval.ratio * (end / interval.ratio) ** 2 for end in interval.ci)
+    t = abs(math.log(interval.ratio)) / max(math.log(high / low) / 2, 1e-300) * _t975(interval.quads)
+    p_value = float(2.0 * sps.t.sf(t, interval.quads - 1))
+    return RatioInterval(
+        ratio=interval.ratio, ci=(low, high), p_value=p_value, quads=interval.quads, call=call_of((low, high))
+    )
+
+
+def _t975(quads: int) -> float:
+    return float(sps.t.ppf(0.975, quads - 1))
+
+
+def _log_half_width(side: LbtEstimate) -> float:
+    """The wider half of a side's interval, on the log scale; inf where it has none."""
+    if side.ci is None or not side.lbt_qps:
+        return math.inf
+    return max(math.log(side.ci[1] / side.lbt_qps), math.log(side.lbt_qps / side.ci[0]))
+
+
+def _independent(baseline: LbtEstimate, candidate: LbtEstimate) -> RatioInterval:
+    """Ratio of two LBTs with intervals of their own, errors added in squares on the log scale."""
+    half = math.hypot(_log_half_width(baseline), _log_half_width(candidate))
+    ratio = (candidate.lbt_qps or math.nan) / (baseline.lbt_qps or math.nan)
+    ci = (ratio * math.exp(-half), ratio * math.exp(half))
+    quads = max(len(baseline.log_lbt_without), 2)
+    t = abs(math.log(ratio)) / max(half, 1e-300) * _t975(quads)
+    return RatioInterval(ratio=ratio, ci=ci, p_value=float(2.0 * sps.t.sf(t, quads - 1)), quads=quads, call=call_of(ci))
+
+
+def paired_service_ratio(baseline_ns: Sequence[Array], candidate_ns: Sequence[Array]) -> RatioInterval:
+    """Baseline's service time over the candidate's (above 1: candidate is faster), paired by quad.
+
+    baseline_ns[q], candidate_ns[q]: closed-loop service times of the same queries in the same order in quad q. Each
+    quad gives the median log ratio of its pairs, which a stall of the host does not move; Student's t over quads.
+    """
+    pairs = zip(baseline_ns, candidate_ns, strict=True)
+    return ratio_interval([float(np.median(np.log(np.asarray(b) / np.asarray(c)))) for b, c in pairs])
+
+
+def void_quads(evidence: Mapping[int, Sequence[str]]) -> VoidVerdict:
+    """Quads with outside evidence of disturbance are void, both sides; more than 25 % of them marks a noisy host.
+
+    evidence: for each quad the reasons found outside the SUT (steal, null probe), empty for a clean quad. With too
+    many void quads all are kept: the result stands as measured, and marked.
+    """
+    voided = tuple(sorted(quad for quad, reasons in evidence.items() if reasons))
+    noisy = len(voided) > MAX_VOID_SHARE * len(evidence)
+    kept = tuple(sorted(evidence)) if noisy else tuple(sorted(set(evidence) - set(voided)))
+    return VoidVerdict(kept=kept, voided=voided, noisy_host=noisy)
+
+
+def sweep_calls(intervals: Sequence[RatioInterval], level: float = 0.05) -> list[Call]:
+    """What may be said of each ratio of a sweep: a gain or loss only where Holm's adjusted p value is <= level."""
+    adjusted = holm([interval.p_value for interval in intervals])
+    return [i.call if p <= level else "no difference" for i, p in zip(intervals, adjusted, strict=True)]

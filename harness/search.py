@@ -1,0 +1,110 @@
+"""Which rate to offer next: from the twin's guess, over coarse probes, to refined segments. Pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from harness.longrun import QueueTwin
+from harness.replay import SegmentObservation, fit_twin
+from harness.trial import Sla
+
+PROBE_STEP = 1.15
+MAX_PROBES = 6
+CLOSE = 1.05
+MULTIPLIERS = (-1.0, 0.0, 1.0, 0.0)
+"""Order of refined rates over segments, in units of the half span: low, centre, high, centre."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FutilityLimits:
+    """A segment stops as soon as one of these is passed; it then counts as failed. Exact: no estimate is involved."""
+
+    late_queries: int
+    oldest_ns: int
+    outstanding: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateDecision:
+    """What to offer next. action "probe" or "refine" with a rate, or "stop": no rate meets the SLA."""
+
+    action: Literal["probe", "refine", "stop"]
+    rate_qps: float
+    reason: str
+
+
+def futility_limits(twin: QueueTwin, sla: Sla, planned_queries: int) -> FutilityLimits:
+    """Stop at more than 5 times the allowed late queries of the plan, an answer older than 4 limits, or a backlog that
+    takes 4 limits to serve at full capacity (at least 64 queries)."""
+    limit_ns = sla.limit_ms * 1e6
+    return FutilityLimits(
+        late_queries=max(3, math.ceil(5.0 * sla.late_fraction * planned_queries)),
+        oldest_ns=int(4.0 * limit_ns),
+        outstanding=max(64, math.ceil(4.0 * twin.capacity_qps * limit_ns / 1e9)),
+    )
+
+
+def next_rate(probes: Sequence[SegmentObservation], twin: QueueTwin, sla: Sla) -> RateDecision:
+    """The next rate of one side's coarse search, from the probes so far (oldest first).
+
+    The first is the twin's own LBT. Each whole probe rescales the twin's service, which gives the next rate, at most
+    one step of 1.15 away; an aborted probe, or one with nothing near the limit, moves one step down or up. Refining
+    starts when the guess is within 5 % of a whole probe, when probes bracket it, or after 6 probes.
+    """
+    if not probes:
+        first = twin.lbt_qps(sla)
+        if first <= 0.0:
+            return RateDecision(action="stop", rate_qps=0.0, reason="an idle server is late more often than allowed")
+        return RateDecision(action="probe", rate_qps=first, reason="LBT of the twin with the closed-loop service")
+    last = probes[-1]
+    guess = _guess(probes, twin, sla)
+    passed = [p.offered_qps for p in probes if _passes(p, sla)]
+    failed = [p.offered_qps for p in probes if not _passes(p, sla)]
+    floor = max([rate for rate in passed if not failed or rate < min(failed)], default=0.0)
+    bracketed = bool(failed) and floor > 0.0 and min(failed) / floor <= PROBE_STEP
+    near = not last.aborted and max(guess / last.offered_qps, last.offered_qps / guess) <= CLOSE
+    if near or bracketed or len(probes) >= MAX_PROBES:
+        centre = min(max(guess, floor), min(failed)) if bracketed else guess
+        return RateDecision(action="refine", rate_qps=centre, reason="probes agree with the rescaled twin")
+    return RateDecision(action="probe", rate_qps=guess, reason="twin rescaled to the last probe")
+
+
+def _passes(probe: SegmentObservation, sla: Sla) -> bool:
+    late = probe.latency_ns[probe.counted] > sla.limit_ms * 1e6
+    return not probe.aborted and late.size > 0 and float(np.mean(late)) <= sla.late_fraction
+
+
+def _guess(probes: Sequence[SegmentObservation], twin: QueueTwin, sla: Sla) -> float:
+    """LBT suggested by the whole probes, kept within one step of the last rate (two steps after an abort)."""
+    last = probes[-1]
+    if last.aborted:
+        return last.offered_qps / PROBE_STEP
+    fit = fit_twin([last], twin, sla.limit_ms * 1e6)
+    if fit.log_scale == -math.inf:
+        return last.offered_qps * PROBE_STEP
+    wanted = twin.lbt_qps(sla, math.exp(fit.log_scale)) if fit.log_scale < math.inf else 0.0
+    return min(max(wanted, last.offered_qps / PROBE_STEP), last.offered_qps * PROBE_STEP)
+
+
+def refined_rates(lambda_hat: float, slope: float, segments: int) -> list[float]:
+    """Rates of refined segments around the crossing: low, centre, high, centre, ...
+
+    The half span doubles or halves the late fraction (2^(1/slope)), within 3 % and 20 %, so that the crossing stays
+    inside the measured rates.
+    """
+    span = min(max(math.log(2.0) / slope, 0.03), 0.20)
+    return [lambda_hat * math.exp(span * MULTIPLIERS[i % len(MULTIPLIERS)]) for i in range(segments)]
+
+
+def time_shares(spread_baseline: float, spread_candidate: float) -> tuple[float, float]:
+    """Shares of the time for baseline and candidate, in proportion to the spread (sd of log LBT per unit of time)
+    of each, which makes the ratio's interval shortest; neither gets less than 30 %."""
+    total = spread_baseline + spread_candidate
+    share = spread_baseline / total if total > 0.0 else 0.5
+    share = min(max(share, 0.3), 0.7)
+    return share, 1.0 - share
