@@ -21,11 +21,8 @@ from harness.jsonable import from_plain, to_plain
 RESULT_SCHEMA_VERSION = 1
 
 Interval = tuple[float, float]
-LbtStatus = Literal["measured", "undetermined", "unreachable", "beyond_range"]
+LbtStatus = Literal["ok", "few_clumps", "undetermined", "unreachable", "above_range"]
 Passed = Literal["pass", "fail"]
-
-STATUS_OK = 0
-"""Value of the ``status`` column of an answered query; every other value counts as late (dropped, failed, ...)."""
 
 QUERY_COLUMNS: Mapping[str, type] = {
     "segment": np.int64,
@@ -40,7 +37,8 @@ QUERY_COLUMNS: Mapping[str, type] = {
     "started_ns": np.int64,
     "worker": np.int64,
 }
-"""Columns of ``queries.parquet`` beside ``side`` (str). A stamp that does not exist is -1."""
+"""Columns of ``queries.parquet`` beside ``side`` (str). A stamp that does not exist is -1; status is a
+``harness.segment.Status``."""
 
 PREDICTION_COLUMNS: Mapping[str, type] = {"sample_id": np.int64, "score": np.float32, "label": np.float32}
 """Columns of ``predictions.parquet`` beside ``side`` and ``run`` (both str; run: accuracy | timed)."""
@@ -120,8 +118,9 @@ class TrainResult:
 class SideResult:
     """One side (baseline or candidate).
 
-    lbt_status: measured | undetermined (too few late clumps) | unreachable (late at every rate, LBT 0) | beyond_range
-    (never late at any rate that was offered: ``lbt_qps`` is the highest of them).
+    lbt_status (as ``harness.lbt``): ok | few_clumps (under 10 independent late clumps, interval doubled) | undetermined
+    (no interval) | unreachable (late at every rate, LBT 0) | above_range (``lbt_qps``, the highest rate that was
+    offered, is a lower bound).
     slack: SLA limit / p99 service time of a 100-sample query. ``late_clumps``: independent late clumps behind the LBT.
     """
 
@@ -217,17 +216,18 @@ class DatasetInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Segment:
+class SegmentInfo:
     """One stretch of offered load. Queries planned in [counted_from_ns, counted_to_ns) count, the others are ramp.
 
-    purpose: search | quad | latency | single_stream | offline | floor. ``quad`` is -1 outside of the ABBA quads.
-    ``late`` of ``queries`` counted ones missed the limit (or had no answer).
+    side: baseline | candidate | floor. purpose: search | quad | latency | single_stream | offline | floor. ``quad`` is
+    -1 outside of the ABBA quads.
+    ``late`` of ``queries`` counted ones missed the limit (or had no answer). A closed loop has no offered rate.
     """
 
     side: str
     segment: int
     purpose: str
-    offered_qps: float
+    offered_qps: float | None
     counted_from_ns: int
     counted_to_ns: int
     queries: int
@@ -256,7 +256,7 @@ class Result:
     dataset: DatasetInfo
     weights_sha256: str
     hardware_class: str
-    segments: tuple[Segment, ...] = ()
+    segments: tuple[SegmentInfo, ...] = ()
     schema_version: int = RESULT_SCHEMA_VERSION
 
     @property
