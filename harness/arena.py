@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 
 import numpy as np
 
@@ -49,14 +50,14 @@ class PayloadArena:
     def close(self) -> None:
         """Give the memory back."""
         self._memory.close()
+        os.close(self.descriptor)
 
     def _append(self, payload: bytes) -> tuple[int, int]:
         start, size = self._used, len(payload)
         if start + size > self.bytes:
             self.bytes = max(self.bytes * 2, start + size)
             self._memory.close()
-            with open(self.descriptor, "r+b", buffering=0, closefd=False) as file:
-                file.truncate(self.bytes)
+            os.ftruncate(self.descriptor, self.bytes)
             self._memory = map_shared(self.descriptor, self.bytes)
         self._memory[start : start + size] = payload
         self._used = -(-(start + size) // 8) * 8

@@ -88,7 +88,8 @@ def make_trace(seed: int, count: int, distribution: str, groups: Int64) -> Query
     if largest < needed:
         raise ConfigurationError(
             f"scenario.query_sizes={distribution!r} asks for up to {needed} samples of one group, and the largest "
-            f"group of this data set has {largest}: use scenario.query_sizes=uniform:1-{max(1, largest)} or a larger data set"
+            f"group of this data set has {largest}: use scenario.query_sizes=uniform:1-{max(1, largest)} or a larger "
+            "data set"
         )
     order = np.argsort(lengths, kind="stable")
     first = np.searchsorted(lengths[order], sizes, side="left")

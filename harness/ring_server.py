@@ -27,7 +27,7 @@ class Request:
 
 
 class RingServer:
-    """Reads slot numbers from ``requests`` and writes them to ``done``: one reader at a time, answers from any thread."""
+    """Reads slot numbers from ``requests`` and writes them to ``done``. One reader at a time; any thread may answer."""
 
     def __init__(self, shape: RingShape, ring: int, requests: int, done: int) -> None:
         self.shape = shape

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from harness.arrivals import Queries
+from harness.channel import Arrays
 from zoo.schema import Float32, Int64
 
 
@@ -26,6 +29,7 @@ class Status(IntEnum):
 
 
 Abort = Literal["", "late", "age", "protocol", "sut_exit"]
+Mode = Literal["open", "closed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +45,7 @@ class Segment:
     """
 
     side: str
-    mode: Literal["open", "closed"]
+    mode: Mode
     offered_qps: float
     query_id: Int64
     size: Int64
@@ -82,3 +86,34 @@ class Segment:
     def late(self, limit_ns: int) -> npt.NDArray[np.bool_]:
         """R3: late is every query without a good answer within ``limit_ns`` of its planned arrival."""
         return ~self.answered | (self.done_ns - self.planned_ns > limit_ns)
+
+
+def segment_from(
+    name: str, mode: Mode, rate_qps: float, queries: Queries, reply: Mapping[str, Any], columns: Arrays
+) -> Segment:
+    """The sender's reply as a Segment; in a closed loop, queries that were never asked are left out."""
+    asked = len(queries)
+    if mode == "closed":
+        asked = int(np.count_nonzero(columns["status"] != Status.NOT_SENT))
+    offsets = columns.pop("score_offsets")[: asked + 1]
+    scores = columns.pop("scores")[: offsets[-1]]
+    cut = {key: column[:asked] for key, column in columns.items()}
+    return Segment(
+        side=name,
+        mode=mode,
+        offered_qps=rate_qps,
+        query_id=queries.query_id[:asked],
+        size=queries.sizes[:asked],
+        planned_ns=cut["planned"],
+        sent_ns=cut["sent"],
+        done_ns=cut["done"],
+        status=cut["status"],
+        dequeued_ns=cut["dequeued"],
+        started_ns=cut["started"],
+        worker=cut["worker"],
+        scores=scores,
+        score_offsets=offsets,
+        aborted=reply["aborted"],
+        duplicates=reply["duplicates"],
+        sender_cpu_ns=reply["sender_cpu_ns"],
+    )
