@@ -10,10 +10,12 @@ import select
 from dataclasses import dataclass
 from typing import Protocol
 
-from harness.clock import SPIN_NS, now_ns
+from harness.clock import now_ns
 from harness.ring_client import PENDING, QueryLog, RingClient
 from harness.segment import Abort, Status
 
+SPIN_NS = 40_000
+"""The sender polls this long before a planned moment; waking up takes most of it."""
 LEAD_NS = 2_000_000
 """From the command to the zero of the schedule, so that the first arrivals are not late by construction."""
 LOOK_NS = 20_000_000
@@ -36,7 +38,7 @@ class OpenLoopPlan:
 
     deadline_ns counts from the start. max_late (< 0: never) and max_age_ns (0: never) are the futility rules: stop
     once more than ``max_late`` queries from ``count_from`` on are certainly late, or the oldest query in flight is
-    older than ``max_age_ns``. Neither can stop a segment that would have passed with at most ``max_late`` late.
+    older than ``max_age_ns``. The first rule is exact: it stops only what must end with more than ``max_late`` late.
     """
 
     offsets_ns: list[int]

@@ -14,8 +14,8 @@ from harness.channel import Arrays
 from harness.scheduling import available_cores, cpu_sets
 from harness.segment import Segment, segment_from
 from harness.sender_link import SenderLink
-from harness.side import SUT_COMMAND, Side, SideInfo
 from harness.slots import RingShape
+from harness.sut_process import SUT_COMMAND, SideInfo, SutProcess
 from harness.wire import payload_bound
 from zoo.schema import Split
 
@@ -50,7 +50,7 @@ class Referee:
 
     def __init__(self) -> None:
         self.cpus = cpu_sets(available_cores())
-        self._sides: dict[str, Side] = {}
+        self._sides: dict[str, SutProcess] = {}
         self._sender: SenderLink | None = None
         self._arena = PayloadArena()
         self._announced_bytes = 0
@@ -92,7 +92,7 @@ class Referee:
         """
         if name in self._sides:
             raise ValueError(f"side {name!r} is already there")
-        side = self._sides[name] = Side(name, spec, shape, self.cpus.sut, command)
+        side = self._sides[name] = SutProcess(name, spec, shape, self.cpus.sut, command)
         side.attach(self.sender)
         return side.await_ready(timeout_s)
 
