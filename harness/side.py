@@ -1,94 +1,239 @@
-"""One system under test as the main process sees it: its process group, its control channel, its ring."""
+"""One side of a trial under load: its service table, its twin, the search for its rate, its reported latencies."""
 
 from __future__ import annotations
 
-import dataclasses
-import os
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
-from harness.channel import ChannelClosedError, ChannelTimeoutError
-from harness.clock import now_ns
-from harness.errors import SutFailure
-from harness.sender_link import SenderLink, spawn
-from harness.slots import RingShape, create_shared
+import numpy as np
+import numpy.typing as npt
 
-SUT_COMMAND = (sys.executable, "-m", "harness.sut")
-LAST_WORDS_S = 1.0
+from harness.arrivals import Queries, sweep
+from harness.bench import OFFLINE_IN_FLIGHT, Bench, Stretch
+from harness.evidence import Answers
+from harness.lbt import LbtEstimate, estimate_lbt
+from harness.longrun import QueueTwin
+from harness.query_sizes import pmf
+from harness.sut_process import SideInfo
+from harness.replay import SegmentObservation
+from harness.result import ServiceTimes, SingleStream
+from harness.search import futility_limits, next_rate, refined_rates
+from harness.segment import Segment
+from harness.stats import percentile
+from harness.twin import ServiceTable, fit_service_table
+from optimizations.contract import Dispatch
+
+SERVICE_SIZES = (1, 10, 32, 100)
+RECENTRE = 1.15
+SWEEP_QUERIES = 256
+MOST_QUERIES = 4000
+PAIRED_S = 0.3
+Float64 = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SideInfo:
-    """A started side: what the SUT said when it was ready; process start to ready, by this process's clock."""
-
-    report: dict[str, Any]
-    start_s: float
-    pid: int
-    rss_bytes: int
-
-
+@dataclass(slots=True, kw_only=True)
 class Side:
-    """A started SUT; call ``await_ready`` before anything else."""
+    """State of one side. ``centre_qps`` is where its refined segments lie; 0 when no rate meets the SLA."""
 
-    def __init__(
-        self, name: str, spec: Mapping[str, Any], shape: RingShape, cores: tuple[int, ...], command: Sequence[str]
-    ) -> None:
-        self.name, self.shape, self.frozen = name, shape, False
-        self._start_ns = now_ns()
-        ring = create_shared(shape.total_bytes, "recarena-ring")
-        take_requests, put_requests = os.pipe()
-        take_done, put_done = os.pipe()
-        self._sender_end = (ring, put_requests, take_done)
-        self.group, self.channel = spawn(command, cores, spec.get("environment", {}), (ring, take_requests, put_done))
-        os.close(take_requests)
-        os.close(put_done)
-        self._order = {
-            "spec": dict(spec),
-            "shape": dataclasses.asdict(shape),
-            "descriptors": {"ring": ring, "requests": take_requests, "done": put_done},
-        }
+    name: str
+    info: SideInfo
+    workers: int
+    dispatch: Dispatch
+    service: dict[int, Float64] = field(default_factory=dict)
+    table: ServiceTable | None = None
+    centre_qps: float = 0.0
+    slope: float = 10.0
+    probes: list[SegmentObservation] = field(default_factory=list)
+    refined: list[SegmentObservation] = field(default_factory=list)
+    paired_service_ns: dict[int, Float64] = field(default_factory=dict)
 
-    def attach(self, sender: SenderLink) -> None:
-        """Hand the sender its ends of ring and pipes, and let go of them here."""
-        command = {"command": "attach", "side": self.name, "shape": dataclasses.asdict(self.shape)}
-        try:
-            sender.ask(command, descriptors=self._sender_end)
-        finally:
-            for descriptor in self._sender_end:
-                os.close(descriptor)
+    def twin(self, bench: Bench) -> QueueTwin:
+        """The queueing twin of this side under the trial's mix of sizes."""
+        assert self.table is not None
+        table = pmf(bench.trial.query_sizes)
+        sizes = np.flatnonzero(table)
+        return QueueTwin(
+            table=self.table, sizes=sizes, probability=table[sizes], workers=self.workers, dispatch=self.dispatch
+        )
 
-    def await_ready(self, timeout_s: float) -> SideInfo:
-        """Give the order and wait until the SUT is warm. Raises SutFailure with the child's traceback."""
-        try:
-            self.channel.send(self._order)
-            header, _ = self.channel.receive(timeout_s)
-        except ChannelTimeoutError:
-            raise self.failure(f"was not ready within {timeout_s:.0f} s") from None
-        except ChannelClosedError:
-            raise self.failure("ended before it was ready") from None
-        if "ready" not in header:
-            raise self.failure("could not be built", str(header.get("error", "")))
-        start_s = (now_ns() - self._start_ns) * 1e-9
-        return SideInfo(report=header["ready"], start_s=start_s, pid=self.group.pid, rss_bytes=self.group.rss_bytes())
+    def estimate(self, bench: Bench, quads: set[int] | None = None) -> LbtEstimate | None:
+        """LBT from the refined segments of ``quads`` (None: all); None when no rate meets the SLA or too few ran."""
+        used = [s for s in self.refined if not s.aborted and (quads is None or s.quad in quads)]
+        if len(used) < 2:
+            return None
+        rates = [s.offered_qps for s in (*self.probes, *self.refined)]
+        return estimate_lbt(used, self.twin(bench), bench.trial.sla, (min(rates), max(rates)))
 
-    def failure(self, what: str, said: str = "") -> SutFailure:
-        """Kill the side; the error tells what it said last: its report of an exception, else the end of its log."""
-        said = said or self._last_words()
-        ended = self.group.ending()
-        self.group.kill()
-        said = said or self.group.log_tail() or "It left no message."
-        return SutFailure(f"The system under test {self.name!r} {what}{f' ({ended})' if ended else ''}.\n{said}")
 
-    def close(self) -> None:
-        """Kill and reap everything that belongs to the side."""
-        self.group.kill()
-        self.channel.close()
+def accuracy_run(bench: Bench, side: Side) -> None:
+    """Ask every test sample once; the answers are what AUC and the gate are computed from."""
+    bench.wake(side.name)
+    queries = sweep(bench.split, max(SERVICE_SIZES))
+    scores = np.full(len(bench.split), np.nan, np.float32)
+    for first in range(0, len(queries), SWEEP_QUERIES):
+        part = _part(queries, first, first + SWEEP_QUERIES)
+        segment = bench.referee.run_closed(side.name, bench.split, part, side.workers + 1)
+        scores[part.samples[: len(segment.scores)]] = segment.scores
+        bench.observer.advance(len(part.samples), side.name)
+    bench.evidence.answers[side.name] = Answers.of(scores)
 
-    def _last_words(self) -> str:
-        try:
-            header, _ = self.channel.receive(LAST_WORDS_S)
-        except (ChannelClosedError, ChannelTimeoutError, ValueError):
-            return ""
-        return str(header.get("error", ""))
+
+def _part(queries: Queries, first: int, last: int) -> Queries:
+    """Queries [first, last): what lies in the arena at one time is bounded, however long the test split is."""
+    offsets = queries.offsets[first : last + 1]
+    samples = queries.samples[offsets[0] : offsets[-1]]
+    return Queries(queries.query_id[first:last], samples, offsets - offsets[0])
+
+
+def service_table(bench: Bench, sides: list[Side]) -> None:
+    """Closed-loop service times of each side: the sizes that are reported, then the mix that the twin needs.
+
+    Sides take turns, so that a drifting host moves both.
+    """
+    repeats = bench.budget.service_repeats
+    mixed: dict[str, list[Segment]] = {side.name: [] for side in sides}
+    for round_ in range(2):
+        for side in sides:
+            for size in SERVICE_SIZES:
+                segment = _ask_fixed(bench, side, size, repeats // 2, round_)
+                known = side.service.get(size, np.zeros(0))
+                side.service[size] = np.concatenate([known, _service_ns(segment)])
+            queries = bench.trace("service", 100 + round_, 2 * repeats).queries(bench.split.groups)
+            mixed[side.name].append(bench.closed_loop(side.name, queries, _stretch("service", 30.0)))
+            bench.observer.advance(1.0, side.name)
+    for side in sides:
+        parts = mixed[side.name]
+        sizes = [part.size[part.answered] for part in parts]
+        sizes += [np.full(len(times), size) for size, times in side.service.items()]
+        times = [_service_ns(part) for part in parts] + list(side.service.values())
+        side.table = fit_service_table(np.concatenate(sizes), np.concatenate(times))
+
+
+def _ask_fixed(bench: Bench, side: Side, size: int, count: int, round_: int) -> Segment:
+    queries = bench.trace("service", 1000 * round_ + size, max(2, count), f"fixed:{size}").queries(bench.split.groups)
+    return bench.closed_loop(side.name, queries, _stretch("service", 30.0))
+
+
+def _service_ns(segment: Segment) -> Float64:
+    answered = segment.answered
+    return (segment.done_ns - segment.sent_ns)[answered].astype(np.float64)
+
+
+def _stretch(purpose: str, seconds: float, quad: int = -1) -> Stretch:
+    return Stretch(purpose=purpose, index=0, rate_qps=float("nan"), seconds=seconds, quad=quad)
+
+
+def search_rate(bench: Bench, side: Side) -> None:
+    """Coarse probes until the crossing is near; sets ``centre_qps`` and ``slope``."""
+    twin, sla = side.twin(bench), bench.trial.sla
+    for index in range(bench.budget.search_probes + 1):
+        decision = next_rate(side.probes, twin, sla)
+        if decision.action == "stop":
+            return
+        side.centre_qps = decision.rate_qps
+        if decision.action == "refine" or index == bench.budget.search_probes:
+            break
+        seconds = bench.budget.settle_s + bench.budget.search_s
+        limits = futility_limits(twin, sla, int(decision.rate_qps * seconds))
+        stretch = Stretch(
+            purpose="search",
+            index=index,
+            rate_qps=decision.rate_qps,
+            seconds=seconds,
+            max_late=limits.late_queries,
+            max_age_ns=limits.oldest_ns,
+        )
+        side.probes.append(bench.open_loop(side.name, stretch))
+    side.slope = twin.log_slope(side.centre_qps, sla)
+
+
+def refine(bench: Bench, side: Side, quad: int, half: int) -> None:
+    """One refined segment of a quad. ``half`` 0 or 1 says which of the two traces of the quad it runs."""
+    turn = 2 * quad + half
+    rate = refined_rates(side.centre_qps, side.slope, turn + 1)[turn]
+    seconds = bench.budget.settle_s + bench.budget.segment_s
+    # Only a runaway is cut short: dropping merely busy segments would overstate the LBT.
+    runaway_ns = max(50 * bench.limit_ns, 5_000_000_000)
+    stretch = Stretch(
+        purpose="quad", index=turn, rate_qps=rate, seconds=seconds, quad=quad, max_age_ns=runaway_ns
+    )
+    side.refined.append(bench.open_loop(side.name, stretch))
+
+
+def recentre(bench: Bench, side: Side) -> None:
+    """Move the centre to what the refined segments say, at most one step of 15 %."""
+    estimate = side.estimate(bench)
+    if estimate is None:
+        return
+    if estimate.status in ("ok", "few_clumps") and estimate.lbt_qps:
+        side.centre_qps = min(max(estimate.lbt_qps, side.centre_qps / RECENTRE), side.centre_qps * RECENTRE)
+        side.slope = estimate.slope
+    elif estimate.status == "above_range":
+        side.centre_qps *= RECENTRE
+    elif not estimate.late:
+        side.centre_qps *= RECENTRE
+    elif estimate.late > 0.05 * estimate.queries:
+        side.centre_qps /= RECENTRE
+
+
+def paired_count(bench: Bench, slowest: Side) -> int:
+    """How many queries of the mix fill ``PAIRED_S`` on the slower side."""
+    return int(np.clip(PAIRED_S * 1e9 / slowest.twin(bench).service.mean_ns, 10, 200))
+
+
+def _enough(seconds: float, service_ns: float) -> int:
+    """Queries that outlast ``seconds`` at a service time that is surely too short; bounded for the arena's sake."""
+    return int(np.clip(seconds * 1e9 / service_ns, 64, MOST_QUERIES))
+
+
+def paired_service(bench: Bench, side: Side, quad: int, half: int, count: int) -> None:
+    """Service times of the same queries on both sides of a quad; it also warms a side that was just thawed."""
+    queries = bench.trace("paired", 2 * quad + half, count).queries(bench.split.groups)
+    segment = bench.closed_loop(side.name, queries, _stretch("paired", 5.0, quad))
+    times = np.full(count, np.nan)
+    times[: len(segment)] = np.where(segment.answered, segment.done_ns - segment.sent_ns, np.nan)
+    known = side.paired_service_ns.get(quad, np.zeros(0))
+    side.paired_service_ns[quad] = np.concatenate([known, times])
+
+
+def offline_samples_per_s(bench: Bench, side: Side, quad: int = -1) -> float | None:
+    """Samples per second with many queries of 100 samples waiting."""
+    size, seconds = max(SERVICE_SIZES), bench.budget.offline_s
+    count = _enough(seconds * side.workers, float(np.median(side.service[size])) / 2.0)
+    queries = bench.trace("offline", quad + 1, count, f"fixed:{size}").queries(bench.split.groups)
+    stretch = _stretch("offline", seconds, quad)
+    segment = bench.closed_loop(side.name, queries, stretch, OFFLINE_IN_FLIGHT)
+    answered = segment.answered
+    if not answered.any():
+        return None
+    span_ns = int(segment.done_ns[answered].max() - segment.sent_ns[answered].min())
+    return float(segment.size[answered].sum() / (span_ns / 1e9))
+
+
+def single_stream(bench: Bench, side: Side, quad: int = -1) -> SingleStream:
+    """Latency of a client that waits for each answer."""
+    assert side.table is not None
+    seconds = bench.budget.single_stream_s
+    count = _enough(seconds, side.twin(bench).service.mean_ns / 1.5)
+    queries = bench.trace("single_stream", quad + 1, count).queries(bench.split.groups)
+    segment = bench.closed_loop(side.name, queries, _stretch("single_stream", seconds, quad))
+    times = _service_ns(segment)
+    p50, p99 = percentile(times, 0.50), percentile(times, 0.99)
+    return SingleStream(p50=_ms(p50), p99=_ms(p99), queries=len(times))
+
+
+def slack(bench: Bench, side: Side) -> float | None:
+    """SLA limit over the p99 service time of a 100-sample query (the largest one seen below 100 repeats)."""
+    times = side.service.get(max(SERVICE_SIZES))
+    if times is None or not len(times):
+        return None
+    return float(bench.limit_ns / np.quantile(times, 0.99, method="higher"))
+
+
+def service_times(side: Side) -> ServiceTimes:
+    """Median service time by size."""
+    medians = [float(np.median(side.service[size])) / 1e6 if len(side.service.get(size, ())) else None for size in SERVICE_SIZES]
+    return ServiceTimes(n1=medians[0], n10=medians[1], n32=medians[2], n100=medians[3])
+
+
+def _ms(value_ns: float | None) -> float | None:
+    return None if value_ns is None or not np.isfinite(value_ns) else value_ns / 1e6
