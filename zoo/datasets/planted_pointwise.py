@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zoo.datasets.click_model import click_probability, draw_labels
+from zoo.datasets.dense_statistics import log_statistics
 from zoo.datasets.planted_counts import PlantedCounts
 from zoo.datasets.portable_random import (
     Float64,
@@ -109,11 +110,10 @@ def build_schema(world: World, train: Split) -> Schema:
 
 
 def _dense_fields(names: tuple[str, ...], side: Side, rows: Rows) -> tuple[DenseField, ...]:
-    logs = np.log1p(rows.dense.astype(np.float64))
-    mean, std = np.nanmean(logs, axis=0), np.nanstd(logs, axis=0)
+    means, spreads = log_statistics(rows.dense)
     return tuple(
-        DenseField(name=name, side=side, transform="log", mean=round(float(m), 4), std=round(float(s), 4))
-        for name, m, s in zip(names, mean, std, strict=True)
+        DenseField(name=name, side=side, transform="log", mean=mean, std=std)
+        for name, mean, std in zip(names, means, spreads, strict=True)
     )
 
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from zoo.datasets.click_model import click_probability, draw_labels
+from zoo.datasets.dense_statistics import log_statistics
 from zoo.datasets.planted_counts import PlantedCounts
 from zoo.datasets.portable_random import Float64, Int64, Stream, log2_floor_linear, noise, pick, raw_id, zipf_cdf
-from zoo.schema import CrossField, DenseField, HistoryField, IdField, Rows, Schema, Split, hash_rows
+from zoo.schema import CrossField, DenseField, HistoryField, IdField, Rows, Schema, Side, Split, hash_rows
 
 ITEMS = 3_000
 CATEGORIES = 60
@@ -104,11 +105,9 @@ def generate_split(world: World, part: int, users: int, candidates: int) -> Spli
 def build_schema(world: World, train: Split) -> Schema:
     """The schema, with the statistics of the training split's dense columns."""
     rows = world.table_rows
-    history_length = np.log1p(train.user.dense[:, 0].astype(np.float64))
-    price = np.log1p(train.item.dense[:, 0].astype(np.float64))
     dense = (
-        DenseField(name="history_length", side="user", transform="log", **_statistics(history_length)),
-        DenseField(name="price", side="item", transform="log", **_statistics(price)),
+        _log_field("history_length", "user", train.user),
+        _log_field("price", "item", train.item),
     )
     ids = (
         IdField(name="segment", side="user", column=0, table="segment", rows=SEGMENTS + 1, hashed=False),
@@ -123,8 +122,10 @@ def build_schema(world: World, train: Split) -> Schema:
     return Schema(name="planted", dense=dense, ids=ids, history=history, crosses=crosses, max_history=world.max_history)
 
 
-def _statistics(values: Float64) -> dict[str, float]:
-    return {"mean": round(float(values.mean()), 4), "std": round(float(values.std()), 4) or 1.0}
+def _log_field(name: str, side: Side, rows: Rows) -> DenseField:
+    """The one dense column of a side."""
+    means, spreads = log_statistics(rows.dense)
+    return DenseField(name=name, side=side, transform="log", mean=means[0], std=spreads[0])
 
 
 def _rows(dense: Float64, ids: Int64) -> Rows:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zoo.datasets import planted
+from zoo.datasets import criteo, planted
 from zoo.datasets.options import nearest, parse_options
 from zoo.schema import Dataset
 
@@ -35,6 +35,13 @@ DATASETS: dict[str, DatasetEntry] = {
             options_type=planted.PlantedOptions,
             fingerprint=planted.fingerprint,
             load=planted.load,
+        ),
+        DatasetEntry(
+            name="criteo",
+            summary="Criteo display-advertising click logs (Kaggle train.txt or 1TB day_N), split in time order",
+            options_type=criteo.CriteoOptions,
+            fingerprint=criteo.fingerprint,
+            load=criteo.load,
         ),
     )
 }
