@@ -70,8 +70,9 @@ class Augru(nn.Module):
         mask = step_mask(to_samples(lengths, user_of), x.shape[1])
         attention = (scores * mask).unsqueeze(-1)  # a score of 0 keeps the state
         state = x.new_zeros(len(scores), self.weight_hh.shape[1])
-        for step in range(x.shape[1]):
-            state = self._step(to_samples(gates[:, step], user_of), attention[:, step], state)
+        # unbind, not indexing: the gradient of an index fills the whole sequence once per step
+        for step_gates, step_attention in zip(gates.unbind(1), attention.unbind(1), strict=True):
+            state = self._step(to_samples(step_gates, user_of), step_attention, state)
         return state
 
     def _step(self, gates: Tensor, attention: Tensor, state: Tensor) -> Tensor:
