@@ -35,5 +35,5 @@ class ConfigurationError(ValueError):
     """Bad input: what, where, and how to mend it, in one paragraph. Exit code 2."""
 
 
-class SutFailure(RuntimeError):
+class SutFailure(RuntimeError):  # noqa: N818 (it is the system that fails, not the call)
     """The system under test crashed, hung or broke the protocol. Carries its traceback. Exit code 1."""

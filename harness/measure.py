@@ -20,7 +20,7 @@ from harness.evidence import Evidence
 from harness.floor import NULL, floor_latency, floor_lbt
 from harness.options import RunOptions
 from harness.outcome import Estimates, gate_result, ratio_result, validity_of, with_accuracy, with_lbt
-from harness.preparation import CANDIDATE, Prepared, prepare, sides_of
+from harness.preparation import CANDIDATE, Prepared, prepare
 from harness.quads import QuadLog, quad_seconds, run_quads
 from harness.referee import Referee, ring_shape
 from harness.result import (
@@ -238,9 +238,7 @@ def _assemble(bench: Bench, prepared: Prepared, sides: list[Side], seen: _Seen) 
         dataset=_dataset_info(prepared.dataset),
         weights_sha256=file_sha256(prepared.weights),
         hardware_class=environment["hardware_class"],
-        segments=tuple(
-            dataclasses.replace(info, voided=info.quad in voided) for info in bench.evidence.segments
-        ),
+        segments=tuple(dataclasses.replace(info, voided=info.quad in voided) for info in bench.evidence.segments),
     )
     bench.observer.done(result)
     return Measurement(

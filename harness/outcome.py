@@ -53,9 +53,7 @@ def with_lbt(side: SideResult, estimate: LbtEstimate | None, searched: bool) -> 
     )
 
 
-def gate_result(
-    labels: Float32, answers: Mapping[str, Answers], plan: Plan
-) -> GateResult:
+def gate_result(labels: Float32, answers: Mapping[str, Answers], plan: Plan) -> GateResult:
     """R6 on the accuracy run, R4 on every timed answer, and R6 again with the timed answers put in their place."""
     baseline, candidate = answers["baseline"], answers["candidate"]
     first = gate(labels, baseline.accuracy, candidate.accuracy)
@@ -93,7 +91,9 @@ class Estimates:
     quads: tuple[int, ...]
 
 
-def ratio_result(sides: Mapping[str, Side], estimates: Estimates, log: QuadLog, results: Mapping[str, SideResult]) -> Ratio:
+def ratio_result(
+    sides: Mapping[str, Side], estimates: Estimates, log: QuadLog, results: Mapping[str, SideResult]
+) -> Ratio:
     """Candidate over baseline: LBT by quads, service time paired, offline throughput."""
     lbt, ci, p_value, reason = _lbt_ratio(estimates.kept)
     everything, everything_ci, _, _ = _lbt_ratio(estimates.everything)
@@ -132,7 +132,9 @@ def _lbt_ratio(
     return found.interval.ratio, found.interval.ci, found.interval.p_value, ""
 
 
-def _service_ratio(sides: Mapping[str, Side], quads: tuple[int, ...]) -> tuple[float | None, Interval | None, list[float]]:
+def _service_ratio(
+    sides: Mapping[str, Side], quads: tuple[int, ...]
+) -> tuple[float | None, Interval | None, list[float]]:
     """Baseline's service time over the candidate's, on queries that both answered."""
     baseline, candidate = [], []
     for quad in quads:

@@ -1,4 +1,4 @@
-"""The ABBA quads: both sides in turn on the same traces, with outside evidence of the host around each quad (R9, R16)."""
+"""The ABBA quads: both sides in turn on the same traces, with outside evidence of the host around each (R9, R16)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from harness.floor import PROBE_S, null_p99_ns
 from harness.side import (
     PAIRED_S,
     Side,
+    aim,
     offline_samples_per_s,
     paired_count,
     paired_service,
-    recentre,
     refine,
     single_stream,
 )
@@ -53,7 +53,7 @@ def run_quads(bench: Bench, sides: list[Side]) -> QuadLog:
 
 def _sample(bench: Bench, sides: list[Side]) -> HostSample:
     pids = {side.name: bench.referee.pids(side.name) for side in sides}
-    return sample_host({**pids, "sender": (bench.referee.sender_pid,)})
+    return sample_host({**pids, "sender": (bench.referee.sender.group.pid,)})
 
 
 def _order(sides: list[Side], quad: int) -> list[tuple[Side, int]]:
@@ -66,14 +66,14 @@ def _order(sides: list[Side], quad: int) -> list[tuple[Side, int]]:
 
 def _open_halves(bench: Bench, sides: list[Side], quad: int, log: QuadLog) -> None:
     count = _common_count(bench, sides)
+    for side in sides:
+        if side.centre_qps > 0.0:
+            aim(bench, side)
     for side, half in _order(sides, quad):
         paired_service(bench, side, quad, half, count)
         bench.observer.advance(PAIRED_S)
         if side.centre_qps > 0.0:
             refine(bench, side, quad, half)
-    for side in sides:
-        if side.centre_qps > 0.0:
-            recentre(bench, side)
 
 
 def _single_stream_halves(bench: Bench, sides: list[Side], quad: int, log: QuadLog) -> None:

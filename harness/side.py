@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,17 +14,17 @@ from harness.evidence import Answers
 from harness.lbt import LbtEstimate, estimate_lbt
 from harness.longrun import QueueTwin
 from harness.query_sizes import pmf
-from harness.sut_process import SideInfo
 from harness.replay import SegmentObservation
 from harness.result import ServiceTimes, SingleStream
-from harness.search import futility_limits, next_rate, refined_rates
+from harness.search import futility_limits, next_rate, quad_rates
 from harness.segment import Segment
 from harness.stats import percentile
+from harness.sut_process import SideInfo
 from harness.twin import ServiceTable, fit_service_table
 from optimizations.contract import Dispatch
 
 SERVICE_SIZES = (1, 10, 32, 100)
-RECENTRE = 1.15
+LARGEST_STEP = 1.15
 SWEEP_QUERIES = 256
 MOST_QUERIES = 4000
 PAIRED_S = 0.3
@@ -41,7 +42,7 @@ class Side:
     service: dict[int, Float64] = field(default_factory=dict)
     table: ServiceTable | None = None
     centre_qps: float = 0.0
-    slope: float = 10.0
+    rates_qps: tuple[float, float] = (0.0, 0.0)
     probes: list[SegmentObservation] = field(default_factory=list)
     refined: list[SegmentObservation] = field(default_factory=list)
     paired_service_ns: dict[int, Float64] = field(default_factory=dict)
@@ -123,7 +124,7 @@ def _stretch(purpose: str, seconds: float, quad: int = -1) -> Stretch:
 
 
 def search_rate(bench: Bench, side: Side) -> None:
-    """Coarse probes until the crossing is near; sets ``centre_qps`` and ``slope``."""
+    """Coarse probes until the crossing is near; sets ``centre_qps``."""
     twin, sla = side.twin(bench), bench.trial.sla
     for index in range(bench.budget.search_probes + 1):
         decision = next_rate(side.probes, twin, sla)
@@ -143,36 +144,33 @@ def search_rate(bench: Bench, side: Side) -> None:
             max_age_ns=limits.oldest_ns,
         )
         side.probes.append(bench.open_loop(side.name, stretch))
-    side.slope = twin.log_slope(side.centre_qps, sla)
+
+
+def aim(bench: Bench, side: Side) -> None:
+    """Choose the two rates of the next quad; the middle moves at most one step of 15 %."""
+    done = [segment for segment in (*side.probes, *side.refined) if not segment.aborted]
+    rates = quad_rates(done, side.twin(bench), bench.trial.sla, side.centre_qps)
+    middle = math.sqrt(rates[0] * rates[1])
+    moved = min(max(middle, side.centre_qps / LARGEST_STEP), side.centre_qps * LARGEST_STEP)
+    side.rates_qps = (rates[0] * moved / middle, rates[1] * moved / middle)
+    side.centre_qps = moved
 
 
 def refine(bench: Bench, side: Side, quad: int, half: int) -> None:
-    """One refined segment of a quad. ``half`` 0 or 1 says which of the two traces of the quad it runs."""
+    """One refined segment of a quad. ``half`` 0 or 1 says which of the two traces and rates of the quad it runs."""
     turn = 2 * quad + half
-    rate = refined_rates(side.centre_qps, side.slope, turn + 1)[turn]
     seconds = bench.budget.settle_s + bench.budget.segment_s
     # Only a runaway is cut short: dropping merely busy segments would overstate the LBT.
     runaway_ns = max(50 * bench.limit_ns, 5_000_000_000)
     stretch = Stretch(
-        purpose="quad", index=turn, rate_qps=rate, seconds=seconds, quad=quad, max_age_ns=runaway_ns
+        purpose="quad",
+        index=turn,
+        rate_qps=side.rates_qps[half],
+        seconds=seconds,
+        quad=quad,
+        max_age_ns=runaway_ns,
     )
     side.refined.append(bench.open_loop(side.name, stretch))
-
-
-def recentre(bench: Bench, side: Side) -> None:
-    """Move the centre to what the refined segments say, at most one step of 15 %."""
-    estimate = side.estimate(bench)
-    if estimate is None:
-        return
-    if estimate.status in ("ok", "few_clumps") and estimate.lbt_qps:
-        side.centre_qps = min(max(estimate.lbt_qps, side.centre_qps / RECENTRE), side.centre_qps * RECENTRE)
-        side.slope = estimate.slope
-    elif estimate.status == "above_range":
-        side.centre_qps *= RECENTRE
-    elif not estimate.late:
-        side.centre_qps *= RECENTRE
-    elif estimate.late > 0.05 * estimate.queries:
-        side.centre_qps /= RECENTRE
 
 
 def paired_count(bench: Bench, slowest: Side) -> int:
@@ -231,7 +229,10 @@ def slack(bench: Bench, side: Side) -> float | None:
 
 def service_times(side: Side) -> ServiceTimes:
     """Median service time by size."""
-    medians = [float(np.median(side.service[size])) / 1e6 if len(side.service.get(size, ())) else None for size in SERVICE_SIZES]
+    medians = [
+        float(np.median(side.service[size])) / 1e6 if len(side.service.get(size, ())) else None
+        for size in SERVICE_SIZES
+    ]
     return ServiceTimes(n1=medians[0], n10=medians[1], n32=medians[2], n100=medians[3])
 
 

@@ -80,7 +80,9 @@ def _train(spec: Mapping[str, Any], observer: Observer) -> None:
             raise
         if code != 0:
             errors.seek(0)
-            raise RuntimeError(f"The training of {spec['model']['name']} ended with code {code}.\n{errors.read()[-4000:]}")
+            raise RuntimeError(
+                f"The training of {spec['model']['name']} ended with code {code}.\n{errors.read()[-4000:]}"
+            )
 
 
 def _follow(child: subprocess.Popen[str], model: str, observer: Observer) -> None:
