@@ -1,4 +1,4 @@
-"""Fixtures that several folders share: a fabricated, complete measurement with consistent raw columns."""
+"""Fixtures that several folders share: a fabricated measurement with consistent raw columns, and a small split."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from harness.result import (
     Validity,
 )
 from harness.trial import Sla, Trial
+from zoo.schema import Rows, Split
 
 SECOND = 10**9
 Fabricate = Callable[..., tuple[Trial, Measurement]]
@@ -283,4 +284,27 @@ def _gate(predictions: dict[str, np.ndarray]) -> GateResult:
         timed_deviation=0.0,
         timed_tolerance=1e-6,
         reasons=gate.reasons,
+    )
+
+
+@pytest.fixture
+def split() -> Split:
+    """60 groups of 120 samples; the one user of each has 1 to 40 behaviours; both sides have bags."""
+    rng, groups, each = np.random.default_rng(5), 60, 120
+
+    def rows(count: int, dense: int, ids: int, bags: int) -> Rows:
+        offsets = np.concatenate([[0], np.cumsum(rng.integers(0, 4, count * bags))])
+        values = rng.integers(0, 1000, offsets[-1])
+        columns = rng.normal(size=(count, dense)).astype(np.float32)
+        return Rows(columns, rng.integers(0, 1000, (count, ids)), values, offsets)
+
+    history_offsets = np.concatenate([[0], np.cumsum(rng.integers(1, 41, groups))])
+    return Split(
+        user=rows(groups, 3, 4, 1),
+        item=rows(groups * each, 5, 6, 2),
+        history=rng.integers(0, 1000, (history_offsets[-1], 2)),
+        history_offsets=history_offsets,
+        user_of=np.repeat(np.arange(groups), each),
+        labels=rng.integers(0, 2, groups * each).astype(np.float32),
+        groups=np.arange(groups + 1) * each,
     )
