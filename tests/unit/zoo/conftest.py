@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -120,3 +122,27 @@ def make_split(schema: Schema, users: int, samples: int, seed: int, lengths: lis
 def _one_thread_and_a_known_seed() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(7)
+
+
+@pytest.fixture
+def mixed() -> Schema:
+    """Every kind of column on both sides."""
+    return MIXED
+
+
+@pytest.fixture
+def mixed_split() -> Split:
+    """Three users, seven samples; the second user has no history."""
+    return make_split(MIXED, 3, 7, seed=5, lengths=[6, 0, 3])
+
+
+@pytest.fixture
+def schemas() -> dict[str, Schema]:
+    """``mixed``, ``pointwise`` (item side only, no history) and ``sequence``."""
+    return SCHEMAS
+
+
+@pytest.fixture
+def random_split() -> Callable[..., Split]:
+    """``make_split``: random columns of a schema."""
+    return make_split
