@@ -56,9 +56,7 @@ def _read_blocks(source: Path) -> Iterator[pa.Table]:
         with open_source(source) as stream:
             for batch in _open_csv(stream):
                 yield _convert(batch)
-    except pa.ArrowInvalid as error:
-        raise first_bad_line(source) or ValueError(f"{source} is not in Criteo's format: {error}") from error
-    except _TokenError as error:
+    except (pa.ArrowInvalid, _TokenError) as error:
         raise first_bad_line(source) or ValueError(f"{source} is not in Criteo's format: {error}") from error
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zoo.datasets import criteo, planted
+from zoo.datasets import amazon, criteo, movielens, planted
 from zoo.datasets.options import nearest, parse_options
 from zoo.schema import Dataset
 
@@ -42,6 +42,20 @@ DATASETS: dict[str, DatasetEntry] = {
             options_type=criteo.CriteoOptions,
             fingerprint=criteo.fingerprint,
             load=criteo.load,
+        ),
+        DatasetEntry(
+            name="amazon",
+            summary="Amazon product reviews as behaviours (reviews + metadata, or an event file), split by user",
+            options_type=amazon.AmazonOptions,
+            fingerprint=amazon.fingerprint,
+            load=amazon.load,
+        ),
+        DatasetEntry(
+            name="movielens",
+            summary="MovieLens 100K or 1M, ratings of 4 and more as behaviours, split by user",
+            options_type=movielens.MovielensOptions,
+            fingerprint=movielens.fingerprint,
+            load=movielens.load,
         ),
     )
 }
