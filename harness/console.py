@@ -59,6 +59,10 @@ class TerminalObserver:
         self.close()
         self._console.print(result_table(result))
 
+    def note(self, text: str) -> None:
+        """One line of fact, printed as it is."""
+        self._console.print(_escaped(text), soft_wrap=True)
+
     def close(self) -> None:
         """Stop the bars; safe to call twice."""
         if self._progress is not None:
@@ -120,6 +124,10 @@ class PlainObserver:
 
     def done(self, result: Result) -> None:
         self._console.print(result_table(result))
+
+    def note(self, text: str) -> None:
+        """One line of fact, printed as it is."""
+        self._line(text)
 
     def close(self) -> None:
         """Nothing is held open."""

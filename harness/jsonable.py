@@ -10,6 +10,13 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+_NAMES: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "true or false",
+    Mapping: "an object",
+}
 
 
 def to_plain(value: Any) -> Any:
@@ -44,7 +51,7 @@ def from_plain(cls: type[T], data: Any) -> T:
 def mismatches(cls: type[Any], data: Any, where: str = "") -> list[str]:
     """What keeps ``data`` from being a plain ``cls``: one sentence per missing key or wrong type, with its path."""
     if not isinstance(data, Mapping):
-        return [f"{where or cls.__name__} is {type(data).__name__}, expected an object"]
+        return [f"{where or cls.__name__} is {_short(data)}, expected an object"]
     problems: list[str] = []
     hints = typing.get_type_hints(cls)
     for item in dataclasses.fields(cls):
@@ -65,7 +72,7 @@ def _mismatch(hint: Any, value: Any, path: str) -> list[str]:
             return []
         return _mismatch(_not_none(arguments), value, path)
     if origin is typing.Literal:
-        return [] if value in arguments else [f"{path} is {value!r}, expected one of {', '.join(map(repr, arguments))}"]
+        return [] if value in arguments else [f"{path} is {_short(value)}, expected one of {', '.join(arguments)}"]
     if dataclasses.is_dataclass(hint):
         return mismatches(typing.cast(type[Any], hint), value, path)
     if origin is tuple:
@@ -73,13 +80,13 @@ def _mismatch(hint: Any, value: Any, path: str) -> list[str]:
     expected = _python_types(origin or hint)
     is_flag = isinstance(value, bool) and bool not in expected
     if is_flag or not isinstance(value, expected):
-        return [f"{path} is {type(value).__name__}, expected {expected[-1].__name__}"]
+        return [f"{path} is {_short(value)}, expected {_NAMES.get(expected[-1], expected[-1].__name__)}"]
     return []
 
 
 def _mismatch_items(arguments: tuple[Any, ...], value: Any, path: str) -> list[str]:
     if not isinstance(value, (list, tuple)):
-        return [f"{path} is {type(value).__name__}, expected a list"]
+        return [f"{path} is {_short(value)}, expected a list"]
     if arguments[-1] is Ellipsis:
         kinds = [arguments[0]] * len(value)
     elif len(arguments) != len(value):
@@ -109,6 +116,11 @@ def _decode(hint: Any, value: Any) -> Any:
 def _not_none(arguments: tuple[Any, ...]) -> Any:
     (kind,) = (argument for argument in arguments if argument is not type(None))
     return kind
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _python_types(hint: Any) -> tuple[type, ...]:

@@ -31,7 +31,6 @@ class Budget:
     single_stream_s: float
     offline_s: float
     floor_s: float
-    certificate: bool = False
 
     @property
     def seconds(self) -> float:
@@ -90,19 +89,17 @@ BUDGETS: Mapping[str, Budget] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """Where a run reads and writes, and how it talks. Nothing here changes what is measured.
+    """How long a run measures, and where it reads and writes.
 
     records_dir: parent of the record folders. cache_dir: data, weights and builds by content hash.
-    tracking_uri: of the MLflow server or store, None for no tracking. resume: take a valid record of the same trial
-    instead of measuring again (sweeps). weights_file: the user's own checkpoint, "" for the cached one.
+    tracking_uri: of the MLflow server or store, None for no tracking. weights_file: the user's own checkpoint, "" to
+    train or to take the cached one.
     """
 
     budget: Budget
     records_dir: Path
     cache_dir: Path
     tracking_uri: str | None
-    resume: bool = False
-    quiet: bool = False
     weights_file: str = ""
 
 

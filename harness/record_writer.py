@@ -10,6 +10,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -135,8 +136,9 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def _free_name(records_dir: Path, result: Result) -> Path:
-    """``<created>_<trial_id>``, with -2, -3, ... where that record exists already."""
-    stem = f"{result.created.replace(':', '-')}_{result.trial_id}"
+    """``<created, UTC>_<trial_id>``, with -2, -3, ... where that record exists already."""
+    created = datetime.fromisoformat(result.created).astimezone(UTC)
+    stem = f"{created:%Y-%m-%dT%H-%M-%SZ}_{result.trial_id}"
     candidate, count = records_dir / stem, 1
     while candidate.exists():
         count += 1

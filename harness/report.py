@@ -134,7 +134,7 @@ def _lbt(side: SideResult) -> str:
     text = f"{number(side.lbt_qps)} {interval(side.lbt_ci)}"
     if side.lbt_status in ("undetermined", "few_clumps"):
         return f"{text} {side.lbt_status.replace('_', ' ')}"
-    return f">= {text}" if side.lbt_status == "above_range" else text
+    return f">= {text}" if side.lbt_status == "beyond_range" else text
 
 
 def _latency(side: SideResult) -> str:

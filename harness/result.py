@@ -21,7 +21,7 @@ from harness.jsonable import from_plain, to_plain
 RESULT_SCHEMA_VERSION = 1
 
 Interval = tuple[float, float]
-LbtStatus = Literal["ok", "few_clumps", "undetermined", "unreachable", "above_range"]
+LbtStatus = Literal["measured", "few_clumps", "undetermined", "unreachable", "beyond_range", "not_measured"]
 Passed = Literal["pass", "fail"]
 
 QUERY_COLUMNS: Mapping[str, type] = {
@@ -46,10 +46,10 @@ PREDICTION_COLUMNS: Mapping[str, type] = {"sample_id": np.int64, "score": np.flo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GitState:
-    """Commit of the source and whether the work tree differed from it; sha "" outside of a repository."""
+    """Commit of the source and whether the work tree differed from it; both None outside of a repository."""
 
-    sha: str
-    dirty: bool
+    sha: str | None
+    dirty: bool | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,9 +118,9 @@ class TrainResult:
 class SideResult:
     """One side (baseline or candidate).
 
-    lbt_status (as ``harness.lbt``): ok | few_clumps (under 10 independent late clumps, interval doubled) | undetermined
-    (no interval) | unreachable (late at every rate, LBT 0) | above_range (``lbt_qps``, the highest rate that was
-    offered, is a lower bound).
+    lbt_status: measured | few_clumps (under 10 independent late clumps, interval doubled) | undetermined (no interval)
+    | unreachable (late at every rate, LBT 0) | beyond_range (``lbt_qps``, the highest rate that was offered, is a lower
+    bound) | not_measured (another scenario).
     slack: SLA limit / p99 service time of a 100-sample query. ``late_clumps``: independent late clumps behind the LBT.
     """
 

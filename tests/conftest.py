@@ -140,7 +140,7 @@ def _side(side: str, lbt: float, limit_ms: float, columns: Columns, predictions:
         pcoc=accuracy.pcoc(labels, scores),
         lbt_qps=lbt,
         lbt_ci=(0.96 * lbt, 1.04 * lbt),
-        lbt_status="ok",
+        lbt_status="measured",
         slack=limit_ms / (3 * service),
         service_ms=ServiceTimes(n1=0.4 * service, n10=service, n32=1.5 * service, n100=2.5 * service),
         latency_ms=Latency(
