@@ -48,7 +48,8 @@ def ring_shape(splits: Iterable[Split], max_samples: int, slots: int = SLOTS) ->
 class Referee:
     """Context manager over all child processes of a trial. On leaving, for whatever reason, every one is killed."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, stall_s: float = STALL_S) -> None:
+        self.stall_s = stall_s
         self.cpus = cpu_sets(available_cores())
         self._sides: dict[str, SutProcess] = {}
         self._sender: SenderLink | None = None
@@ -118,7 +119,7 @@ class Referee:
         }
         queries = trace.queries(split.groups)
         header = {"command": "open", "plan": plan}
-        timeout_s = deadline_ns * 1e-9 + STALL_S + MARGIN_S
+        timeout_s = deadline_ns * 1e-9 + self.stall_s + MARGIN_S
         reply, columns = self._segment(name, split, queries, header, {"offsets_ns": offsets}, timeout_s)
         return segment_from(name, "open", rate_qps, queries, reply, columns)
 
@@ -130,7 +131,7 @@ class Referee:
         Queries that were not asked are left out of the segment. Raises SutFailure as ``run_open``.
         """
         header = {"command": "closed", "concurrency": concurrency, "budget_ns": int(budget_s * 1e9)}
-        timeout_s = budget_s + 2 * STALL_S + 60.0
+        timeout_s = budget_s + 2 * self.stall_s + 60.0
         reply, columns = self._segment(name, split, queries, header, {}, timeout_s)
         return segment_from(name, "closed", float("nan"), queries, reply, columns)
 
@@ -170,12 +171,12 @@ class Referee:
         self._announce_arena()
         arrays = {**arrays, "starts": starts, "lengths": lengths, "sizes": queries.sizes}
         reply, columns = self.sender.ask(
-            {**header, "side": name, "stall_ns": int(STALL_S * 1e9)}, arrays, timeout_s=timeout_s
+            {**header, "side": name, "stall_ns": int(self.stall_s * 1e9)}, arrays, timeout_s=timeout_s
         )
         if reply["dead"] or reply["aborted"] == "sut_exit":
             raise side.failure("ended in the middle of a segment")
         if reply["hung"] or (reply["aborted"] == "age" and header["command"] == "closed"):
-            raise side.failure(f"hangs: queries in flight, and no answer for {STALL_S:.0f} s")
+            raise side.failure(f"hangs: queries in flight, and no answer for {self.stall_s:.0f} s")
         if reply["duplicates"]:
             raise side.failure(f"broke the protocol: {reply['duplicates']} answers for queries not in flight")
         return reply, columns
