@@ -159,11 +159,13 @@ def _sweep_texts(override: Override, groups: Mapping[str, list[str]]) -> list[st
 
 def _compose(overrides: Sequence[Override], groups: Mapping[str, list[str]]) -> dict[str, Any]:
     choices = [o.input_line for o in overrides if o.key_or_group in groups]
+    settings = [o for o in overrides if o.key_or_group not in groups]
     try:
         known = to_values(compose(PRIMARY, overrides=choices))
-        for override in overrides:
-            if override.key_or_group not in groups:
-                _check_key(override, known)
+        if not settings:
+            return known
+        for override in settings:
+            _check_key(override, known)
         return to_values(compose(PRIMARY, overrides=[o.input_line for o in overrides]))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigurationError(f"the configuration cannot be composed: {_first_sentence(error)}") from error
