@@ -197,9 +197,7 @@ class Rows:
         )
 
 
-def take_ragged(
-    values: npt.NDArray[Any], offsets: Int64, index: Int64
-) -> tuple[npt.NDArray[Any], Int64]:
+def take_ragged(values: npt.NDArray[Any], offsets: Int64, index: Int64) -> tuple[npt.NDArray[Any], Int64]:
     """Gather segments ``index`` of a ragged array; returns (values, offsets [K + 1])."""
     lengths = offsets[index + 1] - offsets[index]
     out = np.zeros(len(index) + 1, np.int64)
