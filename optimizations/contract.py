@@ -32,7 +32,7 @@ class Phase(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
-    """Process-wide settings. ``threads`` within one operator, ``workers`` queries at a time (0: one per core)."""
+    """Process-wide settings. ``threads`` within one operator (0: one per core); ``workers`` queries at a time."""
 
     threads: int = 0
     workers: int = 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass
 
 from optimizations.contract import Optimization, Phase, Pipeline
@@ -34,9 +35,16 @@ def claims(pipeline: Pipeline, options: ExecutorOptions) -> tuple[str, ...]:
 
 
 def apply(pipeline: Pipeline, options: ExecutorOptions) -> Pipeline:
-    """Write the thread counts."""
-    runtime = dataclasses.replace(pipeline.runtime, threads=options.threads, workers=options.workers)
+    """Write the thread counts; ``workers=0`` becomes the number of cores that this process may use."""
+    workers = options.workers or usable_cores()
+    runtime = dataclasses.replace(pipeline.runtime, threads=options.threads, workers=workers)
     return dataclasses.replace(pipeline, runtime=runtime)
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 SPEC = Optimization(

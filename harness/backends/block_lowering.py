@@ -1,0 +1,113 @@
+"""Chooses a builder for every block of a plan, and keeps account of what matched and what fell back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from harness.clock import now_ns
+from optimizations.contract import Plan, PlanStep
+from optimizations.lowering import LoweringContext, LoweringError
+from optimizations.registry import lowering_module
+from zoo.blueprint import Block
+
+Builder = Callable[[Any, Block, LoweringContext], Any]
+Key = tuple[str, str, str]
+REFERENCE = ("reference", "fp32")
+
+
+@dataclass(slots=True)
+class StepReport:
+    """What became of one step of the plan. ``fallbacks``: (block path, reason)."""
+
+    name: str
+    matched: list[str] = field(default_factory=list)
+    fallbacks: list[tuple[str, str]] = field(default_factory=list)
+    build_ns: int = 0
+    excused: bool = False
+
+    @property
+    def build_s(self) -> float:
+        """Seconds spent in the step's builders."""
+        return self.build_ns * 1e-9
+
+
+class BlockLowering:
+    """Builds the blocks of one plan and reports per step."""
+
+    def __init__(self, plan: Plan, context: LoweringContext) -> None:
+        self._context = context
+        self._reports = {step.name: StepReport(step.name) for step in plan.steps}
+        self._builders: dict[Key, tuple[str, Builder]] = {}
+        self._claims: dict[str, str] = {}
+        paths = {block.path for block in plan.pipeline.blocks}
+        for step in plan.steps:
+            self._register(step, plan.pipeline.backend)
+            self._claim(step, paths)
+
+    def _register(self, step: PlanStep, backend: str) -> None:
+        module = lowering_module(step.name, backend)
+        for key, builder in getattr(module, "BUILDERS", {}).items():
+            self._builders.setdefault(key, (step.name, builder))
+
+    def _claim(self, step: PlanStep, paths: set[str]) -> None:
+        """Slots of blocks are accounted for as they are built; any other slot is done by being in the plan."""
+        for slot in step.claims:
+            if slot.rpartition(".")[0] in paths:
+                self._claims[slot] = step.name
+            else:
+                self._reports[step.name].matched.append(slot)
+
+    def build(self, block: Block, reference: Any) -> Any | None:
+        """The module for ``block``, or None where the reference stays."""
+        wanted = (block.impl, block.dtype)
+        if wanted == REFERENCE:
+            return None
+        reasons: list[str] = []
+        for impl, dtype in dict.fromkeys((wanted, (block.impl, "fp32"), ("reference", block.dtype))):
+            if (impl, dtype) == REFERENCE:
+                continue
+            module = self._try(block, (block.role, impl, dtype), reference, reasons)
+            if module is not None:
+                self._account(block, impl, dtype, reasons)
+                return module
+        self._account(block, *REFERENCE, reasons)
+        return None
+
+    def _try(self, block: Block, key: Key, reference: Any, reasons: list[str]) -> Any | None:
+        if key not in self._builders:
+            reasons.append(f"no {key[1]} implementation of {key[0]} in {key[2]}")
+            return None
+        owner, builder = self._builders[key]
+        report = self._reports[owner]
+        started = now_ns()
+        try:
+            return builder(reference, replace(block, impl=key[1], dtype=key[2]), self._context)
+        except LoweringError as error:
+            reasons.append(str(error))
+            report.excused = True
+            return None
+        finally:
+            report.build_ns += now_ns() - started
+
+    def _account(self, block: Block, impl: str, dtype: str, reasons: list[str]) -> None:
+        for slot, wanted, got in (("impl", block.impl, impl), ("dtype", block.dtype, dtype)):
+            owner = self._claims.get(f"{block.path}.{slot}")
+            if owner is None:
+                continue
+            if wanted == got:
+                self._reports[owner].matched.append(block.path)
+            else:
+                self._reports[owner].fallbacks.append((block.path, f"{slot}={got}: {'; '.join(reasons)}"))
+
+    def finish(self) -> list[StepReport]:
+        """The reports, in the order of the plan. Raises ValueError for a step that changed nothing without excuse."""
+        for report in self._reports.values():
+            if not report.matched and not report.excused:
+                details = "; ".join(f"{path}: {reason}" for path, reason in report.fallbacks) or "no block was claimed"
+                raise ValueError(
+                    f"opt: {report.name!r} matched no block of model={self._context.config.name} ({details}): "
+                    "leave it out, or give its plug-in a builder for these blocks"
+                )
+        return list(self._reports.values())

@@ -1,0 +1,53 @@
+"""What a backend gives the system under test: a session that predicts. Backends are loaded by name, lazily."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.errors import ConfigurationError
+from optimizations.contract import Plan
+from optimizations.lowering import LoweringContext
+from zoo.schema import Batch
+
+__all__ = ["BACKENDS", "Backend", "LoweringContext", "Session", "load_backend"]
+
+BACKENDS: dict[str, str] = {"torch": "recarena"}
+"""Known backends and the pip requirement that brings their framework."""
+
+
+class Session(Protocol):
+    """A lowered model. ``predict`` may be called by several threads at one time."""
+
+    @property
+    def report(self) -> list[dict[str, Any]]:
+        """Per plan step: name, matched (block paths or slots), fallbacks ([{path, reason}]), build_s."""
+
+    def predict(self, batch: Batch) -> npt.NDArray[np.float32]:
+        """Click probabilities [N] in [0, 1]."""
+
+    def close(self) -> None:
+        """Release what the session holds; it predicts no more."""
+
+
+class Backend(Protocol):
+    """A module ``harness.backends.<name>_backend``."""
+
+    def lower(self, plan: Plan, context: LoweringContext) -> Session:
+        """Build the plan's pipeline. Raises ValueError when a step of the plan matches nothing."""
+
+
+def load_backend(name: str) -> Backend:
+    """Import the backend ``name`` with its framework. Raises ConfigurationError: unknown, or not installed."""
+    if name not in BACKENDS:
+        raise ConfigurationError(f"backend={name} is not known: use one of {', '.join(sorted(BACKENDS))}")
+    try:
+        backend: Backend = importlib.import_module(f"harness.backends.{name}_backend")  # type: ignore[assignment]
+    except ImportError as error:
+        raise ConfigurationError(
+            f"backend={name} cannot be loaded ({error}): install its framework with pip install '{BACKENDS[name]}'"
+        ) from error
+    return backend

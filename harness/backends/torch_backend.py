@@ -1,0 +1,87 @@
+"""Lowers a pipeline onto PyTorch: the reference model with the plan's blocks put in the place of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from harness.backends.block_lowering import BlockLowering, StepReport
+from optimizations.contract import Plan
+from optimizations.lowering import LoweringContext
+from zoo.layers.features import to_tensors
+from zoo.models import build_model
+from zoo.models.ctr_model import CtrModel
+from zoo.schema import Batch
+from zoo.training import load_into
+
+
+class TorchSession:
+    """A model in evaluation mode. Blocks keep no state between calls, so threads may predict side by side."""
+
+    def __init__(self, model: CtrModel, device: str, report: list[dict[str, Any]]) -> None:
+        self._model, self._device = model, torch.device(device)
+        self.report = report
+
+    def predict(self, batch: Batch) -> npt.NDArray[np.float32]:
+        """Click probabilities [N]."""
+        with torch.inference_mode():
+            scores: npt.NDArray[np.float32] = self._model.score(to_tensors(batch, self._device)).cpu().numpy()
+        return scores
+
+    def close(self) -> None:
+        """Drop the model and, with it, the memory of its blocks."""
+        del self._model
+
+
+def lower(plan: Plan, context: LoweringContext) -> TorchSession:
+    """Build the plan's pipeline on ``context.device``.
+
+    Threads within one operator: ``runtime.threads`` of the plan, else ``context.threads``. Raises ValueError when
+    weights do not fit the model, or when a step matches no block.
+    """
+    runtime = plan.pipeline.runtime
+    os.environ.update(runtime.environment)
+    context = dataclasses.replace(context, threads=runtime.threads or context.threads)
+    torch.set_num_threads(context.threads)
+    model = reference_model(context)
+    lowering = BlockLowering(plan, context)
+    for block in plan.pipeline.blocks:
+        module = lowering.build(block, model.get_submodule(block.path))
+        if module is not None:
+            put(model, block.path, module)
+    set_expansion(model, first=plan.pipeline.expand == "first")
+    return TorchSession(model, context.device, [rendered(step) for step in lowering.finish()])
+
+
+def reference_model(context: LoweringContext) -> CtrModel:
+    """The reference with the context's weights, frozen, in evaluation mode, on its device."""
+    model = build_model(context.config, context.schema)
+    load_into(model, dict(context.weights))
+    return model.eval().requires_grad_(False).to(context.device)
+
+
+def put(model: nn.Module, path: str, module: nn.Module) -> None:
+    """Replace the submodule at ``path``."""
+    parent, _, name = path.rpartition(".")
+    setattr(model.get_submodule(parent), name, module.eval())
+
+
+def set_expansion(model: CtrModel, first: bool) -> None:
+    """Where the user side is copied per sample: by a features block that can do it in its own pass, or before it."""
+    takes_over = hasattr(model.features, "expand_first")
+    if takes_over:
+        model.features.expand_first = first
+    model.expand_first = first and not takes_over
+
+
+def rendered(step: StepReport) -> dict[str, Any]:
+    """A step's report as JSON values."""
+    fallbacks: list[Mapping[str, str]] = [{"path": path, "reason": reason} for path, reason in step.fallbacks]
+    return {"name": step.name, "matched": step.matched, "fallbacks": fallbacks, "build_s": step.build_s}

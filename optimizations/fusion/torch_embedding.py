@@ -1,0 +1,133 @@
+"""The fused embedding blocks: every table in one native call, each vector written once, into its place."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Mapping
+from ctypes import c_int64
+
+import torch
+from torch import Tensor, nn
+
+from optimizations.kernels.interface import EmbeddedSide, Handle, Lookup, Table
+from optimizations.kernels.loader import load_kernels
+from zoo.layers.embedding import EmbeddingTables, WideTables
+from zoo.layers.tensors import Embedded, Features, SideFeatures
+from zoo.schema import BagField, HistoryField, IdField, Schema
+from zoo.schema import Side as SideName
+
+WORDS = ctypes.sizeof(Lookup) // 8
+Field = IdField | BagField | HistoryField
+
+
+class _Scratch(threading.local):
+    """Per thread: the lookups of the call, written anew each time."""
+
+    def __init__(self, lookups: int) -> None:
+        self.words = (c_int64 * (lookups * WORDS))()
+        self.pointer = ctypes.addressof(self.words)
+
+
+class FusedEmbedding(nn.Module):
+    """Same signature as ``EmbeddingTables``; reads the tables in place (fp32) or a bfloat16 copy of them."""
+
+    def __init__(self, reference: EmbeddingTables, bf16: bool, threads: int) -> None:
+        super().__init__()
+        schema = reference.schema
+        dtype = torch.bfloat16 if bf16 else torch.float32
+        tables = {name: table.weight.detach().to(dtype).contiguous() for name, table in reference.tables.items()}
+        by_field = {field.name: tables[field.table] for field in (*schema.ids, *schema.bags, *schema.history)}
+        self.widths = [sum(by_field[f.name].shape[1] for f in _fields(schema, side)) for side in ("user", "item")]
+        self.behaviour_width = sum(by_field[field.name].shape[1] for field in schema.history)
+        self.spans = merged(reference.target_spans)
+        self.threads = threads
+        sides = (EmbeddedSide * 3)(
+            _side(schema.ids_of("user"), schema.bags_of("user"), by_field),
+            _side(schema.ids_of("item"), schema.bags_of("item"), by_field),
+            _side(schema.history, (), by_field),
+        )
+        library = load_kernels()
+        self._run = library.recarena_embedding_run
+        self._handle = Handle(library, "embedding", (sides, int(bf16)), keep=tables)
+        self._local = _Scratch(3)
+
+    def forward(self, features: Features) -> Embedded:
+        """Vectors of both sides, of the targets and of the behaviours."""
+        rows = features.history
+        users, steps, _ = rows.shape
+        user = torch.empty((features.user.rows.shape[0], self.widths[0]))
+        item = torch.empty((features.item.rows.shape[0], self.widths[1]))
+        history = torch.empty((users, steps, self.behaviour_width))
+        local = self._local
+        local.words[:] = (
+            *_lookup(features.user, user),
+            *_lookup(features.item, item),
+            *(rows.data_ptr(), 0, 0, users * steps, history.data_ptr()),
+        )
+        self._run(self._handle.pointer, local.pointer, self.threads)
+        parts = [item[:, first:last] for first, last in self.spans]
+        target = parts[0] if len(parts) == 1 else torch.cat(parts, 1) if parts else item[:, :0]
+        return Embedded(user, item, target, history)
+
+
+class FusedWide(nn.Module):
+    """Same signature as ``WideTables``: all weights of a sample summed in one call."""
+
+    def __init__(self, reference: WideTables) -> None:
+        super().__init__()
+        schema = reference.schema
+        weights = {name: table.weight.detach() for name, table in reference.tables.items()}
+        crosses = [reference.crosses[field.name].weight.detach() for field in schema.crosses]
+        sides = (EmbeddedSide * 3)(
+            *(_side(schema.ids_of(side), schema.bags_of(side), weights) for side in ("user", "item")),
+        )
+        dense = reference.dense.detach().contiguous()
+        split = len(schema.dense_of("user"))
+        cross_tables = (Table * len(crosses))(*(Table(w.data_ptr(), 1, 0) for w in crosses))
+        arguments = (sides, dense.data_ptr(), split, len(dense) - split, cross_tables, len(crosses))
+        library = load_kernels()
+        self._run = library.recarena_wide_run
+        self._handle = Handle(library, "wide", (*arguments, reference.bias.item()), keep=(weights, crosses))
+        self._local = _Scratch(2)
+
+    def forward(self, features: Features) -> Tensor:
+        """Logit [N]."""
+        user, item = features.user, features.item
+        logit = torch.empty(item.rows.shape[0])
+        local = self._local
+        local.words[:] = (*_lookup(user, None), *_lookup(item, None))
+        user_of = 0 if features.user_of is None else features.user_of.data_ptr()
+        dense = (user.dense.data_ptr(), item.dense.data_ptr())
+        self._run(self._handle.pointer, local.pointer, *dense, features.crosses.data_ptr(), user_of, logit.data_ptr())
+        return logit
+
+
+def merged(spans: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+    """Neighbouring column spans as one."""
+    out: list[tuple[int, int]] = []
+    for first, last in spans:
+        if out and out[-1][1] == first:
+            out[-1] = (out[-1][0], last)
+        else:
+            out.append((first, last))
+    return tuple(out)
+
+
+def _lookup(side: SideFeatures, out: Tensor | None) -> tuple[int, int, int, int, int]:
+    pointers = (side.rows.data_ptr(), side.bag_rows.data_ptr(), side.bag_offsets.data_ptr())
+    return (*pointers, side.rows.shape[0], 0 if out is None else out.data_ptr())
+
+
+def _fields(schema: Schema, side: SideName) -> tuple[Field, ...]:
+    return (*schema.ids_of(side), *schema.bags_of(side))
+
+
+def _side(ids: tuple[Field, ...], bags: tuple[BagField, ...], tables: Mapping[str, Tensor]) -> EmbeddedSide:
+    id_tables = (Table * len(ids))(*(_table(tables[field.name], 0) for field in ids))
+    bag_tables = (Table * len(bags))(*(_table(tables[f.name], int(f.pooling == "mean")) for f in bags))
+    return EmbeddedSide(len(ids), len(bags), id_tables, bag_tables)
+
+
+def _table(weight: Tensor, mean: int) -> Table:
+    return Table(weight.data_ptr(), weight.shape[1], mean)

@@ -1,0 +1,189 @@
+// Embedding lookup of all tables in one call, written once, where the concatenation wants it; and the wide part.
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "pool.h"
+#include "vec.h"
+
+using namespace recarena;
+
+extern "C" {
+
+// A table [rows, width] of float or bfloat16. mean: average (1) or sum (0) of a bag.
+struct RecarenaTable {
+  const void* rows;
+  int64_t width, mean;
+};
+
+// Fields of one side in output order; the result's row is their concatenation.
+struct RecarenaEmbeddedSide {
+  int64_t id_count, bag_count;
+  const RecarenaTable *ids, *bags;
+};
+
+// Rows to look up on one side: rows [count, ids], bags as in a batch; out [count, width of the side].
+struct RecarenaLookup {
+  const int64_t *rows, *bag_rows, *bag_offsets;
+  int64_t count;
+  float* out;
+};
+}
+
+namespace {
+
+constexpr long AHEAD = 2;  // samples between a row's prefetch and its use
+
+struct Float {
+  typedef float Value;
+  static vec get(const Value* p, long lanes) { return lanes == LANES ? load(p) : load_first(p, lanes); }
+};
+
+struct Half {
+  typedef uint16_t Value;
+  static vec get(const Value* p, long lanes) {
+    typedef uint16_t halves __attribute__((vector_size(LANES * 2)));
+    halves packed{};
+    std::memcpy(&packed, p, lanes * 2);
+    return (vec)(__builtin_convertvector(packed, ivec) << 16);
+  }
+};
+
+template <class Type>
+const typename Type::Value* row_of(const RecarenaTable& table, int64_t row) {
+  return static_cast<const typename Type::Value*>(table.rows) + row * table.width;
+}
+
+template <class Type>
+void copy_row(const RecarenaTable& table, int64_t row, float* to) {
+  const auto* from = row_of<Type>(table, row);
+  long j = 0;
+  for (; j + LANES <= table.width; j += LANES) store(to + j, Type::get(from + j, LANES));
+  if (j < table.width) store_first(to + j, Type::get(from + j, table.width - j), table.width - j);
+}
+
+template <class Type>
+void pool_rows(const RecarenaTable& table, const int64_t* rows, int64_t count, float* to) {
+  const float scale = table.mean && count > 1 ? 1.0f / (float)count : 1.0f;
+  for (long j = 0; j < table.width; j += LANES) {
+    const long lanes = std::min<long>(LANES, table.width - j);
+    vec total{};
+    for (int64_t i = 0; i < count; ++i) total = total + Type::get(row_of<Type>(table, rows[i]) + j, lanes);
+    store_first(to + j, total * scale, lanes);
+  }
+}
+
+struct Side {
+  std::vector<RecarenaTable> ids, bags;
+  int64_t width = 0;
+
+  explicit Side(const RecarenaEmbeddedSide& side)
+      : ids(side.ids, side.ids + side.id_count), bags(side.bags, side.bags + side.bag_count) {
+    for (const auto* tables : {&ids, &bags})
+      for (const RecarenaTable& table : *tables) width += table.width;
+  }
+};
+
+template <class Type>
+void look_up(const Side& side, const RecarenaLookup& call, int64_t first, int64_t end) {
+  const long fields = (long)side.ids.size(), bags = (long)side.bags.size();
+  for (int64_t r = first; r < end; ++r) {
+    if (r + AHEAD < end)
+      for (long k = 0; k < fields; ++k)
+        __builtin_prefetch(row_of<Type>(side.ids[k], call.rows[(r + AHEAD) * fields + k]));
+    float* to = call.out + r * side.width;
+    for (long k = 0; k < fields; to += side.ids[k].width, ++k) copy_row<Type>(side.ids[k], call.rows[r * fields + k], to);
+    for (long b = 0; b < bags; to += side.bags[b].width, ++b) {
+      const int64_t from = call.bag_offsets[r * bags + b];
+      pool_rows<Type>(side.bags[b], call.bag_rows + from, call.bag_offsets[r * bags + b + 1] - from, to);
+    }
+  }
+}
+
+struct Embedding {
+  Side sides[3];  // user, item, and one behaviour of the history
+  bool bf16;
+};
+
+template <class Type>
+void run(const Embedding& embedding, const RecarenaLookup* lookups, int threads) {
+  double floats = 0;
+  for (int s = 0; s < 3; ++s) floats += (double)lookups[s].count * embedding.sides[s].width;
+  threads = worthwhile(threads, floats);
+  const long shares = threads > 1 ? 4 * threads : 1;
+  parallel(3 * shares, threads, [&](long tile) {
+    const RecarenaLookup& call = lookups[tile / shares];
+    const int64_t first = tile % shares * call.count / shares, end = (tile % shares + 1) * call.count / shares;
+    look_up<Type>(embedding.sides[tile / shares], call, first, end);
+  });
+}
+
+struct Wide {
+  Side sides[2];
+  std::vector<float> dense[2];
+  std::vector<RecarenaTable> crosses;
+  float bias;
+};
+
+float weight(const RecarenaTable& table, int64_t row) { return static_cast<const float*>(table.rows)[row]; }
+
+float wide_row(const Side& side, const std::vector<float>& linear, const RecarenaLookup& call, const float* dense,
+               int64_t r) {
+  const long fields = (long)side.ids.size(), bags = (long)side.bags.size(), columns = (long)linear.size();
+  float total = 0;
+  for (long k = 0; k < columns; ++k) total += dense[r * columns + k] * linear[k];
+  for (long k = 0; k < fields; ++k) total += weight(side.ids[k], call.rows[r * fields + k]);
+  for (long b = 0; b < bags; ++b) {
+    const int64_t first = call.bag_offsets[r * bags + b], end = call.bag_offsets[r * bags + b + 1];
+    float bag = 0;
+    for (int64_t i = first; i < end; ++i) bag += weight(side.bags[b], call.bag_rows[i]);
+    total += side.bags[b].mean && end > first ? bag / (float)(end - first) : bag;
+  }
+  return total;
+}
+
+}  // namespace
+
+extern "C" {
+
+// sides: user, item, behaviour. The tables are read where they lie and must outlive the handle.
+void* recarena_embedding_new(const RecarenaEmbeddedSide* sides, int bf16) {
+  return new Embedding{{Side(sides[0]), Side(sides[1]), Side(sides[2])}, bf16 != 0};
+}
+
+void recarena_embedding_free(void* handle) { delete static_cast<Embedding*>(handle); }
+
+void recarena_embedding_run(const void* handle, const RecarenaLookup* lookups, int threads) {
+  const auto& embedding = *static_cast<const Embedding*>(handle);
+  embedding.bf16 ? run<Half>(embedding, lookups, threads) : run<Float>(embedding, lookups, threads);
+}
+
+// Tables of width 1 in fp32; dense: weights of the user's, then of the item's dense columns.
+void* recarena_wide_new(const RecarenaEmbeddedSide* sides, const float* dense, int64_t user_columns,
+                        int64_t item_columns, const RecarenaTable* crosses, int64_t cross_count, float bias) {
+  return new Wide{{Side(sides[0]), Side(sides[1])},
+                  {{dense, dense + user_columns}, {dense + user_columns, dense + user_columns + item_columns}},
+                  {crosses, crosses + cross_count},
+                  bias};
+}
+
+void recarena_wide_free(void* handle) { delete static_cast<Wide*>(handle); }
+
+// dense: engineered columns of both sides; crosses [samples, C]; user_of [samples] or null; logit [samples].
+// The user's part is computed once per user row.
+void recarena_wide_run(const void* handle, const RecarenaLookup* lookups, const float* user_dense,
+                       const float* item_dense, const int64_t* crosses, const int64_t* user_of, float* logit) {
+  const auto& wide = *static_cast<const Wide*>(handle);
+  float* user = scratch(0, lookups[0].count);
+  for (int64_t u = 0; u < lookups[0].count; ++u)
+    user[u] = wide_row(wide.sides[0], wide.dense[0], lookups[0], user_dense, u);
+  const long width = (long)wide.crosses.size();
+  for (int64_t n = 0; n < lookups[1].count; ++n) {
+    float total = user[user_of ? user_of[n] : n] + wide.bias;
+    total += wide_row(wide.sides[1], wide.dense[1], lookups[1], item_dense, n);
+    for (long c = 0; c < width; ++c) total += weight(wide.crosses[c], crosses[n * width + c]);
+    logit[n] = total;
+  }
+}
+
+}  // extern "C"

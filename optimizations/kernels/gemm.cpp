@@ -1,0 +1,197 @@
+#include "gemm.h"
+
+#include <cstdlib>
+#include <utility>
+
+namespace recarena {
+namespace {
+
+struct Float {
+  static inline vec operand(const float* p) { return splat(*p); }
+  static inline vec fma(vec sum, vec a, vec b) { return sum + a * b; }
+};
+
+// A pair of bfloat16 in every 32-bit lane: both products are added.
+struct Pair {
+#if defined(__AVX512BF16__) && defined(RECARENA_AVX512)
+  static inline vec operand(const float* p) { return splat_pair(p); }
+  static inline vec fma(vec sum, vec a, vec b) {
+    return (vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
+  }
+#else
+  static inline vec operand(const float* p) { return splat_pair(p); }
+  static inline vec fma(vec sum, vec a, vec b) {
+    const ivec x = (ivec)a, y = (ivec)b, high = splat_int((int32_t)0xFFFF0000);
+    sum = sum + (vec)(x << 16) * (vec)(y << 16);
+    return sum + (vec)(x & high) * (vec)(y & high);
+  }
+#endif
+  static inline vec splat_pair(const float* p) {
+    int32_t bits;
+    std::memcpy(&bits, p, 4);
+    return (vec)splat_int(bits);
+  }
+};
+
+struct Tile {
+  const float *a, *b, *start;
+  float* c;
+  long a_stride, b_stride, steps, start_stride, c_stride;
+  long last;  // lanes of the last vector that may be touched
+};
+
+template <class Type, int R, int V>
+inline void sums_to_memory(const Tile& t, vec (&sum)[R][V]) {
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) {
+      float* to = t.c + r * t.c_stride + v * LANES;
+      if (v < V - 1 || t.last == LANES)
+        store(to, sum[r][v]);
+      else
+        store_first(to, sum[r][v], t.last);
+    }
+  }
+}
+
+template <class Type, int R, int V>
+void run(const Tile& t) {
+  vec sum[R][V];
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) {
+      const float* from = t.start + r * t.start_stride + v * LANES;
+      sum[r][v] = v < V - 1 || t.last == LANES ? load(from) : load_first(from, t.last);
+    }
+  }
+  // Few rows are few independent sums: a second set over the odd steps hides the latency of the additions.
+  constexpr int U = R * V <= 8 ? 2 : 1;
+  vec odd[R][V] = {};
+  const float *a = t.a, *b = t.b;
+  long k = 0;
+  for (; k + U <= t.steps; k += U) {
+#pragma GCC unroll 2
+    for (int u = 0; u < U; ++u) {
+      vec weights[V];
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) weights[v] = load(b + (k + u) * t.b_stride + v * LANES);
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        const vec x = Type::operand(a + r * t.a_stride + k + u);
+#pragma GCC unroll 8
+        for (int v = 0; v < V; ++v) {
+          vec& s = u == 0 ? sum[r][v] : odd[r][v];
+          s = Type::fma(s, x, weights[v]);
+        }
+      }
+    }
+  }
+  if (U == 2) {
+    for (; k < t.steps; ++k)
+      for (int r = 0; r < R; ++r)
+        for (int v = 0; v < V; ++v)
+          sum[r][v] = Type::fma(sum[r][v], Type::operand(a + r * t.a_stride + k), load(b + k * t.b_stride + v * LANES));
+    for (int r = 0; r < R; ++r)
+      for (int v = 0; v < V; ++v) sum[r][v] = sum[r][v] + odd[r][v];
+  }
+  sums_to_memory<Type, R, V>(t, sum);
+}
+
+typedef void (*Kernel)(const Tile&);
+
+template <class Type, int... I>
+Kernel pick(long index, std::integer_sequence<int, I...>) {
+  static const Kernel kernels[] = {&run<Type, I / TILE_VECTORS + 1, I % TILE_VECTORS + 1>...};
+  return kernels[index];
+}
+
+template <class Type>
+Kernel kernel(long rows, long vectors) {
+  typedef std::make_integer_sequence<int, ROWS * TILE_VECTORS> All;
+  return pick<Type>((rows - 1) * TILE_VECTORS + vectors - 1, All{});
+}
+
+}  // namespace
+
+Packed make_packed(long outputs, long inputs, Precision precision) {
+  Packed w;
+  w.inputs = inputs, w.outputs = outputs, w.precision = precision;
+  w.steps = precision == BF16 ? (inputs + 1) / 2 : inputs;
+  w.padded = round_up(outputs, LANES);
+  w.panels = (w.padded / LANES + TILE_VECTORS - 1) / TILE_VECTORS;
+  const long bytes = round_up(w.padded * w.steps * 4 + 64, 64);
+  w.data = static_cast<float*>(std::aligned_alloc(64, bytes));
+  std::memset(w.data, 0, bytes);
+  return w;
+}
+
+void pack(Packed& w, const float* from, long row_stride) {
+  for (long p = 0; p < w.panels; ++p) {
+    const long columns = w.width(p) * LANES, base = w.first(p) * LANES;
+    float* to = w.panel(p);
+    for (long j = 0; j < columns && base + j < w.outputs; ++j) {
+      float row[2];
+      const float* source = from + (base + j) * row_stride;
+      for (long k = 0; k < w.steps; ++k) {
+        if (w.precision == BF16) {
+          row[0] = source[2 * k], row[1] = 2 * k + 1 < w.inputs ? source[2 * k + 1] : 0.0f;
+          prepare(BF16, row, 2, to + k * columns + j);
+        } else {
+          vec value = splat(source[k]);
+          to[k * columns + j] = w.precision == TF32 ? round_tf32(value)[0] : value[0];
+        }
+      }
+    }
+  }
+}
+
+void release(Packed& w) { std::free(w.data); }
+
+void prepare(Precision precision, const float* row, long inputs, float* operands) {
+  long k = 0;
+  if (precision == BF16) {
+    uint16_t* out = reinterpret_cast<uint16_t*>(operands);
+#if defined(__AVX512BF16__) && defined(RECARENA_AVX512)
+    for (; k + 16 <= inputs; k += 16) {
+      const __m256bh half = _mm512_cvtneps_pbh((__m512)load(row + k));
+      std::memcpy(out + k, &half, 32);
+    }
+#endif
+    for (; k < inputs; ++k) out[k] = to_bf16(row[k]);
+    if (inputs % 2) out[inputs] = 0;
+  } else if (precision == TF32) {
+    for (; k + LANES <= inputs; k += LANES) store(operands + k, round_tf32(load(row + k)));
+    if (k < inputs) store_first(operands + k, round_tf32(load_first(row + k, inputs - k)), inputs - k);
+  } else {
+    std::memcpy(operands, row, inputs * sizeof(float));
+  }
+}
+
+void multiply_strip(Precision precision, const float* b, long b_stride, long vectors, long last, long steps,
+                    const Product& x) {
+  Tile t{x.a, b, x.start, x.c, x.a_stride, b_stride, steps, x.start_stride, x.c_stride, last};
+  // Rows in even shares: 7 are 4 and 3, not 6 and 1.
+  const long blocks = (x.rows + ROWS - 1) / ROWS;
+  for (long block = 0; block < blocks; ++block) {
+    const long row = block * x.rows / blocks, rows = (block + 1) * x.rows / blocks - row;
+    t.a = x.a + row * x.a_stride, t.start = x.start + row * x.start_stride, t.c = x.c + row * x.c_stride;
+    (precision == BF16 ? kernel<Pair>(rows, vectors) : kernel<Float>(rows, vectors))(t);
+  }
+}
+
+void multiply_panel(const Packed& w, long panel, long step, long steps, const Product& x) {
+  const long width = w.width(panel), column = w.first(panel) * LANES;
+  const long real = w.outputs - column - (width - 1) * LANES;
+  Product part = x;
+  part.a += step, part.start += column, part.c += column;
+  multiply_strip(w.precision, w.panel(panel) + step * width * LANES, width * LANES, width,
+                 x.exact && real < LANES ? real : LANES, steps, part);
+}
+
+void multiply(const Packed& w, const Product& product) {
+  for (long panel = 0; panel < w.panels; ++panel) multiply_panel(w, panel, 0, w.steps, product);
+}
+
+}  // namespace recarena

@@ -1,0 +1,155 @@
+"""The C interface of the kernels: structures, signatures, and the lifetime of what they allocate."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections.abc import Sequence
+from ctypes import POINTER, Structure, c_float, c_int, c_int32, c_int64, c_long, c_void_p
+from typing import Any
+
+FP32, BF16, TF32 = 0, 1, 2
+PRECISIONS = {"fp32": FP32, "bf16": BF16, "tf32": TF32}
+PLAIN, HASHED, BUCKET = 0, 1, 2
+ACTIVATIONS = {"none": 0, "relu": 1, "sigmoid": 2, "prelu": 3, "dice": 4}
+
+
+class Column(Structure):
+    """One categorical column (rows.h)."""
+
+    _fields_ = [
+        ("kind", c_int64),
+        ("rows", c_int64),
+        ("column", c_int64),
+        ("threshold_count", c_int64),
+        ("thresholds", POINTER(c_float)),
+    ]
+
+
+class Dense(Structure):
+    """One dense column (features.cpp)."""
+
+    _fields_ = [("mean", c_float), ("std", c_float), ("log", c_int32)]
+
+
+class Side(Structure):
+    """Columns of one side (features.cpp)."""
+
+    _fields_ = [
+        ("dense_count", c_int64),
+        ("id_count", c_int64),
+        ("bag_count", c_int64),
+        ("dense", POINTER(Dense)),
+        ("ids", POINTER(Column)),
+        ("bags", POINTER(Column)),
+    ]
+
+
+class Cross(Structure):
+    """A hashed cross (features.cpp)."""
+
+    _fields_ = [(name, c_int64) for name in ("left_side", "left", "right_side", "right", "rows")]
+
+
+class SideCall(Structure):
+    """Raw and engineered columns of one side in one call (features.cpp)."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("dense", "ids", "bag_values", "bag_offsets", "index")),
+        *((name, c_int64) for name in ("dense_stride", "id_stride", "count")),
+        *((name, c_void_p) for name in ("dense_out", "rows_out", "bag_rows_out", "bag_offsets_out")),
+    ]
+
+
+class FeaturesCall(Structure):
+    """One call of the feature engineering (features.cpp)."""
+
+    _fields_ = [
+        ("sides", SideCall * 2),
+        *((name, c_void_p) for name in ("history", "history_offsets", "history_index", "user_of")),
+        *((name, c_int64) for name in ("history_rows", "steps", "samples")),
+        *((name, c_void_p) for name in ("history_out", "lengths_out", "crosses_out", "fault")),
+    ]
+
+
+class Table(Structure):
+    """An embedding table as one field reads it (embedding.cpp)."""
+
+    _fields_ = [("rows", c_void_p), ("width", c_int64), ("mean", c_int64)]
+
+
+class EmbeddedSide(Structure):
+    """Fields of one side in output order (embedding.cpp)."""
+
+    _fields_ = [
+        ("id_count", c_int64),
+        ("bag_count", c_int64),
+        ("ids", POINTER(Table)),
+        ("bags", POINTER(Table)),
+    ]
+
+
+class Lookup(Structure):
+    """Rows to look up on one side (embedding.cpp)."""
+
+    _fields_ = [
+        ("rows", c_void_p),
+        ("bag_rows", c_void_p),
+        ("bag_offsets", c_void_p),
+        ("count", c_int64),
+        ("out", c_void_p),
+    ]
+
+
+class Layer(Structure):
+    """One fully connected layer (attention.cpp)."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("weight", "bias", "slope", "scale", "shift")),
+        ("outputs", c_long),
+        ("inputs", c_long),
+        ("kind", c_int),
+    ]
+
+
+_P, _L, _I, _Q = c_void_p, c_long, c_int, c_int64
+_SIGNATURES: dict[str, tuple[Any, Sequence[Any]]] = {
+    "recarena_fc_new": (_P, (_P, _P, _L, _L, _I, _P, _P, _P, _I)),
+    "recarena_fc_run": (None, (_P, _P, _L, _P, _I)),
+    "recarena_fc_free": (None, (_P,)),
+    "recarena_interaction_run": (None, (_P, _L, _L, _L, _P, _I, _I)),
+    "recarena_recurrent_new": (_P, (_P, _P, _P, _P, _L, _L, _I)),
+    "recarena_recurrent_free": (None, (_P,)),
+    "recarena_gru_run": (None, (_P, _P, _P, _L, _L, _P, _I)),
+    "recarena_augru_run": (None, (_P, _P, _P, _P, _P, _L, _L, _L, _P, _I)),
+    "recarena_attention_new": (_P, (POINTER(Layer), _L, POINTER(Layer), _L, _I, _I)),
+    "recarena_attention_run": (None, (_P, _P, _P, _P, _P, _L, _L, _P, _I)),
+    "recarena_attention_free": (None, (_P,)),
+    "recarena_features_new": (_P, (POINTER(Side), POINTER(Column), _Q, POINTER(Cross), _Q)),
+    "recarena_features_run": (_I, (_P, _P)),
+    "recarena_features_sizes": (None, (_P, _Q, _P, _P, _Q, _P)),
+    "recarena_features_free": (None, (_P,)),
+    "recarena_embedding_new": (_P, (POINTER(EmbeddedSide), _I)),
+    "recarena_embedding_run": (None, (_P, _P, _I)),
+    "recarena_embedding_free": (None, (_P,)),
+    "recarena_wide_new": (_P, (POINTER(EmbeddedSide), _P, _Q, _Q, POINTER(Table), _Q, c_float)),
+    "recarena_wide_run": (None, (_P, _P, _P, _P, _P, _P, _P)),
+    "recarena_wide_free": (None, (_P,)),
+}
+
+
+def declare(library: ctypes.CDLL) -> ctypes.CDLL:
+    """Give every function of the library its argument and result types."""
+    for name, (result, arguments) in _SIGNATURES.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, list(arguments)
+    return library
+
+
+class Handle:
+    """What a ``recarena_<subject>_new`` returned; freed with this object. ``keep`` lives as long."""
+
+    def __init__(self, library: ctypes.CDLL, subject: str, arguments: Sequence[Any], keep: object = None) -> None:
+        self.pointer: int = getattr(library, f"recarena_{subject}_new")(*arguments)
+        self.keep = keep
+        weakref.finalize(self, getattr(library, f"recarena_{subject}_free"), self.pointer)

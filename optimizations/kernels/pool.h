@@ -1,0 +1,23 @@
+// Work in tiles over a few persistent threads.
+#pragma once
+
+namespace recarena {
+
+typedef void (*Task)(const void* context, long tile);
+
+// Runs task(context, 0 .. tiles - 1) on up to `threads` threads, the caller among them, and returns when all are
+// done. With threads <= 1, one tile, or another caller using the threads already, all tiles run on the caller.
+void parallel_tiles(long tiles, int threads, Task task, const void* context);
+
+template <class F>
+void parallel(long tiles, int threads, const F& body) {
+  parallel_tiles(tiles, threads, [](const void* f, long tile) { (*static_cast<const F*>(f))(tile); }, &body);
+}
+
+// Waking a thread costs some microseconds: `operations` (multiply-adds) below that are not worth a second one.
+inline int worthwhile(int threads, double operations) { return operations < 300e3 ? 1 : threads; }
+
+// 64-byte aligned memory of the calling thread, kept between calls; `slot` tells buffers alive at one time apart.
+float* scratch(int slot, long floats);
+
+}  // namespace recarena

@@ -1,0 +1,155 @@
+// One vector of floats in the machine's natural width, and the elementary functions of the kernels.
+// GCC and Clang vector extensions: the same source gives AVX512 (16 lanes), AVX2 (8) and NEON or SSE (4).
+// Intrinsics only where the extensions have no word for an instruction, each with its portable twin.
+#pragma once
+#include <cstdint>
+#include <cstring>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace recarena {
+
+#if defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__AVX512VL__) && defined(__AVX512BW__)
+#define RECARENA_AVX512 1
+constexpr long LANES = 16;
+#elif defined(__AVX2__) && defined(__FMA__)
+constexpr long LANES = 8;
+#else
+constexpr long LANES = 4;
+#endif
+
+typedef float vec __attribute__((vector_size(LANES * 4)));
+typedef int32_t ivec __attribute__((vector_size(LANES * 4)));
+typedef float vec_unaligned __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+
+inline vec load(const float* p) { return *reinterpret_cast<const vec_unaligned*>(p); }
+inline void store(float* p, vec v) { *reinterpret_cast<vec_unaligned*>(p) = v; }
+inline vec splat(float x) { return x - vec{}; }
+inline ivec splat_int(int32_t x) { return x - ivec{}; }
+inline vec select(ivec mask, vec yes, vec no) { return mask ? yes : no; }
+// A NaN in the second argument is kept.
+inline vec max(vec a, vec b) { return a > b ? a : b; }
+inline vec min(vec a, vec b) { return a < b ? a : b; }
+
+// The first n lanes (0 <= n <= LANES) of memory that may end there; the others are 0.
+inline vec load_first(const float* p, long n) {
+#if RECARENA_AVX512
+  return (vec)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+#else
+  vec v{};
+  for (long i = 0; i < n; ++i) v[i] = p[i];
+  return v;
+#endif
+}
+
+inline void store_first(float* p, vec v, long n) {
+#if RECARENA_AVX512
+  _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
+#else
+  for (long i = 0; i < n; ++i) p[i] = v[i];
+#endif
+}
+
+inline float sum(vec v) {
+  float total = 0;
+  for (long i = 0; i < LANES; ++i) total += v[i];
+  return total;
+}
+
+// 1 / x for 2^-100 < |x| < 2^100, to within 2 units in the last place.
+inline vec reciprocal(vec x) {
+#if RECARENA_AVX512
+  vec y = (vec)_mm512_rcp14_ps((__m512)x);
+  return y + y * (1.0f - x * y);
+#else
+  return 1.0f / x;
+#endif
+}
+
+// e^x - 1 and 2^n of the split e^x = 2^n (1 + q), |r| <= ln(2) / 2. The polynomial of (e^r - 1 - r) / r^2 is a
+// Chebyshev fit of degree 4; the relative error of q is 2.6e-8 before rounding.
+struct ExpParts {
+  vec q, scale;
+};
+
+inline ExpParts exp_parts(vec x) {
+  const float round = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
+  const vec t = x * 1.44269504088896341f + round;
+  const vec n = t - round;
+  vec r = x - n * 0.693145751953125f;  // ln(2) in two parts (Cody and Waite)
+  r = r - n * 1.42860682030941723e-6f;
+  vec p = r * 0.0013934545f + 0.008363777f;
+  p = p * r + 0.041666456f;
+  p = p * r + 0.16666573f;
+  p = p * r + 0.5f;
+  const vec q = r * r * p + r;
+#if RECARENA_AVX512
+  return {q, (vec)_mm512_scalef_ps(_mm512_set1_ps(1.0f), (__m512)n)};
+#else
+  const ivec bits = ((ivec)t - splat_int(0x4B400000) + 127) << 23;
+  return {q, (vec)bits};
+#endif
+}
+
+// Arguments are cut to [-80, 80], where every result is a normal number.
+inline vec exp(vec x) {
+  const ExpParts e = exp_parts(max(splat(-80.0f), min(splat(80.0f), x)));
+  return e.scale * e.q + e.scale;
+}
+
+inline vec sigmoid(vec x) { return reciprocal(1.0f + exp(-x)); }
+
+// (e^2x - 1) / (e^2x + 1): e^2x - 1 is formed without cancellation, so that small x keep their digits.
+inline vec tanh(vec x) {
+  const ExpParts e = exp_parts(2.0f * max(splat(-20.0f), min(splat(20.0f), x)));
+  const vec m = e.scale * e.q + (e.scale - 1.0f);
+  return m * reciprocal(m + 2.0f);
+}
+
+// Natural logarithm of normal x > 0: x = 2^n m with m in [sqrt(1/2), sqrt(2)); log(m) = 2 artanh((m - 1) / (m + 1)).
+inline vec log(vec x) {
+  const ivec bits = (ivec)x - splat_int(0x3F3504F3);
+  const vec n = __builtin_convertvector(bits >> 23, vec);
+  const vec m = (vec)((bits & 0x007FFFFF) + splat_int(0x3F3504F3));
+  const vec s = (m - 1.0f) / (m + 1.0f), z = s * s;
+  vec p = z * (2.0f / 9.0f) + 2.0f / 7.0f;
+  p = p * z + 2.0f / 5.0f;
+  p = p * z + 2.0f / 3.0f;
+  p = p * z * s + 2.0f * s;
+  return n * 0.693145751953125f + (p + n * 1.42860682030941723e-6f);
+}
+
+// log(1 + x) for 0 <= x: the rounding of 1 + x is put right in first order.
+inline vec log1p(vec x) {
+  const vec u = 1.0f + x;
+  return log(u) + (x - (u - 1.0f)) / u;
+}
+
+// 10 mantissa bits, nearest even: what TensorFloat-32 reads of an operand.
+inline vec round_tf32(vec x) {
+  const ivec bits = (ivec)x;
+  return (vec)((bits + 0x0FFF + ((bits >> 13) & 1)) & ~0x1FFF);
+}
+
+// Lanes as pairs of bfloat16, nearest even: a in the low half, b in the high half.
+inline vec pair_bf16(vec a, vec b) {
+  const ivec x = (ivec)a, y = (ivec)b, low = splat_int(0x0000FFFF);
+  const ivec first = ((x + 0x7FFF + ((x >> 16) & 1)) >> 16) & low;
+  return (vec)(first | ((y + 0x7FFF + ((y >> 16) & 1)) & ~low));
+}
+
+inline uint16_t to_bf16(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, 4);
+  return (uint16_t)((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
+}
+
+inline float from_bf16(uint16_t x) {
+  const uint32_t bits = (uint32_t)x << 16;
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
+
+}  // namespace recarena

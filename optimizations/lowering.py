@@ -1,0 +1,39 @@
+"""What a plug-in's ``lower_<backend>.py`` is given, and how it says that it cannot build a block here.
+
+``lower_torch.py`` exposes ``BUILDERS``: (role, impl, dtype) -> builder. A builder takes the reference module that
+stands at the block's path (weights loaded, evaluation mode), the block and the context, and returns a module with
+the same signature (``zoo.layers.tensors``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from zoo.configs import ModelConfig
+from zoo.schema import Batch, Schema
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoweringContext:
+    """Everything but the plan that lowering may look at.
+
+    weights: parameter and buffer names of the PyTorch reference -> arrays. calibration: unlabelled rows of the
+    training split. threads: threads within one operator, at least 1.
+    """
+
+    schema: Schema
+    config: ModelConfig
+    weights: Mapping[str, npt.NDArray[Any]]
+    calibration: Batch | None
+    cache_dir: Path
+    device: str
+    threads: int
+
+
+class LoweringError(RuntimeError):
+    """A builder cannot build its block on this machine; the message says why. The block falls back, on record."""
