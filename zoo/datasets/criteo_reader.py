@@ -57,7 +57,7 @@ def _read_blocks(source: Path) -> Iterator[pa.Table]:
             for batch in _open_csv(stream):
                 yield _convert(batch)
     except (pa.ArrowInvalid, _TokenError) as error:
-        raise first_bad_line(source) or ValueError(f"{source} is not in Criteo's format: {error}") from error
+        raise first_bad_line(source) or ValueError(f"{source} cannot be read: {error}") from error
 
 
 class _TokenError(Exception):
@@ -88,12 +88,13 @@ def _convert(batch: pa.RecordBatch) -> pa.Table:
 
 def first_bad_line(source: Path) -> ValueError | None:
     """The error for the first line that breaks the format, found line by line; None if every line keeps to it."""
+    number = 0
     with open_source(source) as stream:
         for number, line in enumerate(stream, 1):
             fault = line_fault(line.rstrip(b"\r\n"))
             if fault:
                 return bad_line(source, number, *fault)
-    return None
+    return None if number else ValueError(f"{source} holds no line: download it again")
 
 
 def line_fault(line: bytes) -> tuple[str, str] | None:
