@@ -7,6 +7,7 @@ import signal
 import subprocess
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -163,6 +164,11 @@ class ProcessGroup:
         size = os.fstat(self._log.fileno()).st_size
         data = os.pread(self._log.fileno(), LOG_TAIL_BYTES, max(0, size - LOG_TAIL_BYTES))
         return data.decode(errors="replace").strip()
+
+    def await_end(self, timeout_s: float) -> None:
+        """Give a first process that has closed its files the moment that it needs to end."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout_s)
 
     def ending(self) -> str:
         """How the first process ended, in words; "" while it runs."""

@@ -175,10 +175,10 @@ class Referee:
         )
         if reply["dead"] or reply["aborted"] == "sut_exit":
             raise side.failure("ended in the middle of a segment")
-        if reply["hung"] or (reply["aborted"] == "age" and header["command"] == "closed"):
-            raise side.failure(f"hangs: queries in flight, and no answer for {self.stall_s:.0f} s")
         if reply["duplicates"]:
             raise side.failure(f"broke the protocol: {reply['duplicates']} answers for queries not in flight")
+        if reply["hung"] or (reply["aborted"] == "age" and header["command"] == "closed"):
+            raise side.failure(f"hangs: queries in flight, and no answer for {self.stall_s:.0f} s")
         return reply, columns
 
     def _announce_arena(self) -> None:

@@ -74,6 +74,7 @@ class SenderLink:
         try:
             return self._channel.receive(timeout_s)
         except ChannelClosedError:
+            self.group.await_end(1.0)
             raise self._failure("ended") from None
         except ChannelTimeoutError:
             raise self._failure(f"did not answer within {timeout_s:.0f} s") from None

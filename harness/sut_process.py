@@ -89,6 +89,9 @@ class SutProcess:
     def _last_words(self) -> str:
         try:
             header, _ = self.channel.receive(LAST_WORDS_S)
-        except (ChannelClosedError, ChannelTimeoutError, ValueError):
+        except ChannelClosedError:
+            self.group.await_end(LAST_WORDS_S)
+            return ""
+        except (ChannelTimeoutError, ValueError):
             return ""
         return str(header.get("error", ""))
