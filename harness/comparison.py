@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy import stats as sps
 
 from harness.lbt import LbtEstimate
-from harness.stats import holm, log_t_interval, pseudo_values, t_p_value
+from harness.stats import effective_degrees, holm, pseudo_values
 
 Array = npt.NDArray[Any]
 Call = Literal["gain", "loss", "no difference"]
@@ -59,13 +59,24 @@ def call_of(ci: tuple[float, float]) -> Call:
     return "loss" if ci[1] < 1.0 else "no difference"
 
 
-def ratio_interval(log_ratios: Sequence[float] | Array) -> RatioInterval:
-    """Ratio from independent log ratios, one per quad, by Student's t. Raises ValueError below 6 quads."""
+def ratio_interval(log_ratios: Sequence[float] | Array, degrees: float | None = None) -> RatioInterval:
+    """Ratio from independent log ratios, one per quad, by Student's t. Raises ValueError below 6 quads.
+
+    degrees: of freedom, by default quads - 1; fewer where few quads hold most of the information.
+    """
     values = np.asarray(log_ratios, dtype=np.float64)
     if values.size < MIN_QUADS:
         raise ValueError(f"a ratio needs at least {MIN_QUADS} quads, got {values.size}")
-    ratio, ci = log_t_interval(values)
-    return RatioInterval(ratio=ratio, ci=ci, p_value=t_p_value(values), quads=values.size, call=call_of(ci))
+    mean, se = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(values.size)
+    return _from_log(mean, se, degrees if degrees is not None else values.size - 1, values.size)
+
+
+def _from_log(mean: float, se: float, degrees: float, quads: int) -> RatioInterval:
+    """Interval, p value and call of a log ratio with a standard error."""
+    half = float(sps.t.ppf(0.975, degrees)) * se
+    ci = (math.exp(mean - half), math.exp(mean + half))
+    p_value = float(2.0 * sps.t.sf(abs(mean) / se, degrees)) if se > 0.0 else float(mean == 0.0)
+    return RatioInterval(ratio=math.exp(mean), ci=ci, p_value=p_value, quads=quads, call=call_of(ci))
 
 
 def quad_log_ratios(baseline: LbtEstimate, candidate: LbtEstimate) -> Array:
@@ -93,43 +104,27 @@ def lbt_ratio(baseline: LbtEstimate, candidate: LbtEstimate) -> LbtRatio:
             return LbtRatio(interval=None, reason=f"the {name} meets the SLA at no rate")
         if side.ci is None or not side.lbt_qps:
             return LbtRatio(interval=None, reason=f"the {name}'s LBT is {side.status}")
+    quads = len(baseline.log_lbt_without)
+    degrees = min(effective_degrees(np.asarray(side.quad_information)) for side in (baseline, candidate))
+    if quads < MIN_QUADS or degrees < 1.0:
+        return LbtRatio(interval=None, reason=f"too few of the {quads} quads hold late queries")
+    widening = 2.0 if "few_clumps" in (baseline.status, candidate.status) else 1.0
+    values = quad_log_ratios(baseline, candidate)
+    mean, se = math.log(_lbt(candidate) / _lbt(baseline)), float(values.std(ddof=1)) / math.sqrt(quads)
     if "regression" in (baseline.method, candidate.method):
-        return LbtRatio(interval=_independent(baseline, candidate), reason="")
-    interval = ratio_interval(quad_log_ratios(baseline, candidate))
-    if "few_clumps" in (baseline.status, candidate.status):
-        interval = _widened(interval)
-    return LbtRatio(interval=interval, reason="")
+        half = math.hypot(_log_half_width(baseline), _log_half_width(candidate))
+        widening, se = 1.0, half / float(sps.t.ppf(0.975, degrees))
+    return LbtRatio(interval=_from_log(mean, widening * se, degrees, quads), reason="")
 
 
-def _widened(interval: RatioInterval) -> RatioInterval:
-    """The same ratio with its log interval twice as wide, and the p value to match."""
-    low, high = (interval.ratio * (end / interval.ratio) ** 2 for end in interval.ci)
-    t = abs(math.log(interval.ratio)) / max(math.log(high / low) / 2, 1e-300) * _t975(interval.quads)
-    p_value = float(2.0 * sps.t.sf(t, interval.quads - 1))
-    return RatioInterval(
-        ratio=interval.ratio, ci=(low, high), p_value=p_value, quads=interval.quads, call=call_of((low, high))
-    )
-
-
-def _t975(quads: int) -> float:
-    return float(sps.t.ppf(0.975, quads - 1))
+def _lbt(side: LbtEstimate) -> float:
+    return side.lbt_qps or math.nan
 
 
 def _log_half_width(side: LbtEstimate) -> float:
     """The wider half of a side's interval, on the log scale; inf where it has none."""
-    if side.ci is None or not side.lbt_qps:
-        return math.inf
-    return max(math.log(side.ci[1] / side.lbt_qps), math.log(side.lbt_qps / side.ci[0]))
-
-
-def _independent(baseline: LbtEstimate, candidate: LbtEstimate) -> RatioInterval:
-    """Ratio of two LBTs with intervals of their own, errors added in squares on the log scale."""
-    half = math.hypot(_log_half_width(baseline), _log_half_width(candidate))
-    ratio = (candidate.lbt_qps or math.nan) / (baseline.lbt_qps or math.nan)
-    ci = (ratio * math.exp(-half), ratio * math.exp(half))
-    quads = max(len(baseline.log_lbt_without), 2)
-    t = abs(math.log(ratio)) / max(half, 1e-300) * _t975(quads)
-    return RatioInterval(ratio=ratio, ci=ci, p_value=float(2.0 * sps.t.sf(t, quads - 1)), quads=quads, call=call_of(ci))
+    low, high = side.ci or (0.0, math.inf)
+    return max(math.log(high / _lbt(side)), math.log(_lbt(side) / low)) if low > 0.0 else math.inf
 
 
 def paired_service_ratio(baseline_ns: Sequence[Array], candidate_ns: Sequence[Array]) -> RatioInterval:

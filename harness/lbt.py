@@ -14,13 +14,12 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats as sps
 
 from harness.longrun import QueueTwin, ramp_ns
 from harness.mg1 import NS
 from harness.regression import LateCurve, SlopePrior, crossing, fit_late_curve
 from harness.replay import SegmentObservation, TwinFit, fit_twin
-from harness.stats import late_clumps, pseudo_values
+from harness.stats import effective_degrees, jackknife_half_width, late_clumps
 from harness.trial import Sla
 
 Array = npt.NDArray[Any]
@@ -29,9 +28,10 @@ Method = Literal["twin", "regression"]
 
 MIN_CORRELATION = 0.8
 MIN_CLUMPS = 10
-FEWEST_CLUMPS = 3
 RANGE_TOLERANCE = 0.03
 SLOPE_PRIOR_SD = 0.3
+MAX_LOG_HALF = math.log(2.0)
+"""An interval wider than a factor of 2 either way says nothing: the status is "undetermined"."""
 _CURVE_POINTS = 5
 
 
@@ -44,7 +44,8 @@ class LbtEstimate:
     lbt_qps is the highest of them, a lower bound, ci None). method: which estimator gave the number. correlation: of
     SUT and twin. clumps, late, queries: of the counted part. slope: d log(late) / d log(rate) at the LBT by the twin.
     phi: dispersion of late counts. service_scale: factor on the twin's service. log_lbt_without: log LBT by the twin
-    with each quad left out in turn, for paired comparison (empty when there is no root).
+    with each quad left out in turn, and quad_information: how much each knows; for paired comparison (empty when there
+    is no root).
     """
 
     lbt_qps: float | None
@@ -59,6 +60,7 @@ class LbtEstimate:
     phi: float
     service_scale: float
     log_lbt_without: tuple[float, ...]
+    quad_information: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +141,7 @@ def _rootless(counts: _Counts, status: Status, highest: float) -> LbtEstimate:
     return LbtEstimate(
         lbt_qps={"above_range": highest, "unreachable": 0.0}.get(status), ci=None, status=status, method="twin",
         correlation=0.0, clumps=counts.clumps, late=counts.late, queries=counts.queries, slope=math.nan, phi=1.0,
-        service_scale=math.nan, log_lbt_without=(),
+        service_scale=math.nan, log_lbt_without=(), quad_information=(),
     )  # fmt: skip
 
 
@@ -150,11 +152,12 @@ def _with_root(segments: Sequence[SegmentObservation], twin: QueueTwin, sla: Sla
     if not math.isfinite(log_lbts[0]):
         return _rootless(counts, "unreachable", evidence.highest)
     n = fit.without_segment.size
-    lbt, half = math.exp(log_lbts[0]), _half_width(log_lbts[0], log_lbts[1 : 1 + n])
+    degrees = effective_degrees(fit.information_segment)
+    lbt, half = math.exp(log_lbts[0]), jackknife_half_width(log_lbts[0], log_lbts[1 : 1 + n], degrees)
     slope = twin.log_slope(lbt, sla, math.exp(fit.log_scale))
     curve = _late_curve(segments, twin, sla, slope)
     method: Method = "twin" if fit.correlation >= MIN_CORRELATION else "regression"
-    ci: tuple[float, float] | None = (lbt * math.exp(-half), lbt * math.exp(half))
+    ci: tuple[float, float] | None = (lbt * math.exp(-half), lbt * math.exp(half)) if half < MAX_LOG_HALF else None
     if method == "regression":
         lbt, ci = crossing(curve, sla.late_fraction) if curve else (lbt, None)
     status = _status(lbt, ci, evidence)
@@ -165,13 +168,8 @@ def _with_root(segments: Sequence[SegmentObservation], twin: QueueTwin, sla: Sla
         ci=ci if status in ("ok", "few_clumps") else None, status=status, method=method, correlation=fit.correlation,
         clumps=counts.clumps, late=counts.late, queries=counts.queries, slope=slope, phi=curve.phi if curve else 1.0,
         service_scale=math.exp(fit.log_scale), log_lbt_without=tuple(float(x) for x in log_lbts[1 + n :]),
+        quad_information=tuple(float(x) for x in fit.information_quad),
     )  # fmt: skip
-
-
-def _half_width(full: float, without: Array) -> float:
-    """Half of the 95 % interval of a log LBT, by Student's t on the jackknife over segments."""
-    pseudo = pseudo_values(full, without)
-    return float(sps.t.ppf(0.975, pseudo.size - 1) * pseudo.std(ddof=1) / math.sqrt(pseudo.size))
 
 
 def _status(lbt: float, ci: tuple[float, float] | None, evidence: _Evidence) -> Status:
@@ -179,7 +177,5 @@ def _status(lbt: float, ci: tuple[float, float] | None, evidence: _Evidence) -> 
     if lbt > evidence.highest * (1.0 + RANGE_TOLERANCE):
         return "above_range"
     if lbt < evidence.lowest / (1.0 + RANGE_TOLERANCE) or ci is None or not all(map(math.isfinite, ci)) or ci[0] <= 0:
-        return "undetermined"
-    if evidence.counts.clumps < FEWEST_CLUMPS:
         return "undetermined"
     return "few_clumps" if evidence.counts.clumps < MIN_CLUMPS else "ok"

@@ -91,7 +91,7 @@ def lbt_qps(service: ServiceAtoms, limit_ns: float, allowed: float) -> float:
 
     if excess(float(np.log(high))) <= 0.0:
         return high
-    return float(np.exp(optimize.brentq(excess, np.log(low), np.log(high), xtol=1e-7)))
+    return float(np.exp(optimize.brentq(excess, np.log(low), np.log(high), xtol=1e-6)))
 
 
 def log_slope(service: ServiceAtoms, rate_qps: float, limit_ns: float) -> float:

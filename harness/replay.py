@@ -55,12 +55,15 @@ class SegmentObservation:
 class TwinFit:
     """Log of the service scale that matches the SUT's lateness, in all and with each unit left out, per unit kind.
 
-    log_scale is -inf where the SUT was never near its limit. correlation: of SUT and twin, lateness of time blocks.
+    log_scale is -inf where the SUT was never near its limit. information_*: how much each unit's lateness says about
+    the scale, its derivative by the scale. correlation: of SUT and twin, lateness of blocks of time.
     """
 
     log_scale: float
     without_segment: Array
     without_quad: Array
+    information_segment: Array
+    information_quad: Array
     correlation: float
 
 
@@ -74,11 +77,13 @@ def lateness(latency_ns: Array, limit_ns: float) -> Array:
 class Replay:
     """Smoothed lateness of twin and SUT on the same segments, for any scale of the twin's service."""
 
-    def __init__(self, segments: Sequence[SegmentObservation], twin: QueueTwin, limit_ns: float) -> None:
+    def __init__(
+        self, segments: Sequence[SegmentObservation], twin: QueueTwin, limit_ns: float, copies: int = _COPIES
+    ) -> None:
         self._segments, self._twin, self._limit_ns = segments, twin, limit_ns
         queries = sum(s.planned_ns.size for s in segments)
         noisy = twin.table.log_sd > 0.0
-        copies = int(np.clip(_SIMULATED_QUERIES // max(queries, 1), 2, _COPIES)) if noisy else 1
+        copies = int(np.clip(_SIMULATED_QUERIES // max(queries, 1), 1, copies)) if noisy else 1
         self._noise = [twin.table.draw((copies, s.planned_ns.size), seed) for seed, s in enumerate(segments)]
         self._known: dict[float, Array] = {}
         self.quads = np.unique([s.quad for s in segments], return_inverse=True)[1]
@@ -111,15 +116,16 @@ class Replay:
         def excess(log_scale: float) -> float:
             return float(self.twin(log_scale).sum()) - target
 
-        if target <= 0.0 or excess(-_FARTHEST) >= 0.0:
+        if target <= 0.0:
             return -math.inf
-        if excess(_FARTHEST) <= 0.0:
-            return math.inf
-        step, sign = 0.06, 1.0 if excess(0.0) < 0.0 else -1.0
-        far = 0.0
+        sign = 1.0 if excess(0.0) < 0.0 else -1.0
+        near = far = 0.0
+        step = 0.06
         while excess(far) * sign < 0.0:
-            near, far, step = far, min(max(far + sign * step, -_FARTHEST), _FARTHEST), 2.0 * step
-        return float(optimize.brentq(excess, near, far, xtol=1e-4)) if excess(far) != 0.0 else far
+            if abs(far) >= _FARTHEST:
+                return sign * math.inf
+            near, far, step = far, far + sign * step, 2.0 * step
+        return float(optimize.brentq(excess, near, far, xtol=1e-4)) if near != far else near
 
     def roots_without(self, log_scale: float, unit: Array) -> Array:
         """The root with each unit's segments left out; (units,). unit: (segments,) from 0.
@@ -134,6 +140,11 @@ class Replay:
         roots = [_inverse(grid, left[:, u], float(target[u])) for u in range(real.size)]
         clipped: Array = np.clip(np.array(roots), log_scale - 1.0, log_scale + 1.0)
         return clipped
+
+    def information(self, log_scale: float) -> Array:
+        """Derivative of every segment's lateness by the log scale; (segments,)."""
+        rise: Array = (self.twin(log_scale + 0.03) - self.twin(log_scale - 0.03)) / 0.06
+        return rise
 
     def correlation(self, log_scale: float) -> float:
         """Pearson correlation of SUT and twin over the lateness of at least 24 blocks of time; 0 if one is constant."""
@@ -156,16 +167,27 @@ def _inverse(x: Array, rising: Array, target: float) -> float:
     return float(x[piece]) + (target - float(rising[piece])) / slope
 
 
+def match_scale(segments: Sequence[SegmentObservation], twin: QueueTwin, limit_ns: float) -> float:
+    """Log service scale at which twin and SUT are equally late on these segments, quickly: it steers the search."""
+    return Replay(segments, twin, limit_ns, copies=1).root()
+
+
 def fit_twin(segments: Sequence[SegmentObservation], twin: QueueTwin, limit_ns: float) -> TwinFit:
     """Match the twin to the SUT on all segments together, and with each segment and each quad left out."""
     replay = Replay(segments, twin, limit_ns)
     root = replay.root()
     if not math.isfinite(root):
-        nothing = np.full(0, np.nan)
-        return TwinFit(log_scale=root, without_segment=nothing, without_quad=nothing, correlation=0.0)
+        none = np.empty(0)
+        return TwinFit(
+            log_scale=root, without_segment=none, without_quad=none, information_segment=none, information_quad=none,
+            correlation=0.0,
+        )  # fmt: skip
+    information = replay.information(root)
     return TwinFit(
         log_scale=root,
         without_segment=replay.roots_without(root, np.arange(len(segments))),
         without_quad=replay.roots_without(root, replay.quads),
+        information_segment=information,
+        information_quad=np.bincount(replay.quads, information),
         correlation=replay.correlation(root),
     )

@@ -10,14 +10,12 @@ from typing import Literal
 import numpy as np
 
 from harness.longrun import QueueTwin
-from harness.replay import SegmentObservation, fit_twin
+from harness.replay import SegmentObservation, match_scale
 from harness.trial import Sla
 
 PROBE_STEP = 1.15
 MAX_PROBES = 6
 CLOSE = 1.05
-MULTIPLIERS = (-1.0, 0.0, 1.0, 0.0)
-"""Order of refined rates over segments, in units of the half span: low, centre, high, centre."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,21 +82,29 @@ def _guess(probes: Sequence[SegmentObservation], twin: QueueTwin, sla: Sla) -> f
     last = probes[-1]
     if last.aborted:
         return last.offered_qps / PROBE_STEP
-    fit = fit_twin([last], twin, sla.limit_ms * 1e6)
-    if fit.log_scale == -math.inf:
+    log_scale = match_scale([last], twin, sla.limit_ms * 1e6)
+    if log_scale == -math.inf:
         return last.offered_qps * PROBE_STEP
-    wanted = twin.lbt_qps(sla, math.exp(fit.log_scale)) if fit.log_scale < math.inf else 0.0
+    wanted = twin.lbt_qps(sla, math.exp(log_scale)) if log_scale < math.inf else 0.0
     return min(max(wanted, last.offered_qps / PROBE_STEP), last.offered_qps * PROBE_STEP)
 
 
-def refined_rates(lambda_hat: float, slope: float, segments: int) -> list[float]:
-    """Rates of refined segments around the crossing: low, centre, high, centre, ...
+def quad_rates(done: Sequence[SegmentObservation], twin: QueueTwin, sla: Sla, centre_qps: float) -> tuple[float, float]:
+    """Rates of one side's two segments in the next quad: one on either side of the crossing.
 
-    The half span doubles or halves the late fraction (2^(1/slope)), within 3 % and 20 %, so that the crossing stays
-    inside the measured rates.
+    done: whole segments of this side so far, probes included. The crossing is the twin's, rescaled to all of them
+    (``centre_qps`` as long as there are none); the two rates stand where the late fraction is half and three times
+    the allowed one, and 2 % to 20 % away from the crossing. Above it a second tells most, below it the range is kept.
+    Every other quad starts with the upper rate.
     """
-    span = min(max(math.log(2.0) / slope, 0.03), 0.20)
-    return [lambda_hat * math.exp(span * MULTIPLIERS[i % len(MULTIPLIERS)]) for i in range(segments)]
+    log_scale = match_scale(done, twin, sla.limit_ms * 1e6) if done else math.inf
+    scale = math.exp(log_scale) if math.isfinite(log_scale) else None
+    centre = (twin.lbt_qps(sla, scale) if scale else 0.0) or centre_qps
+    slope = twin.log_slope(centre, sla, scale or 1.0)
+    below, above = (min(max(math.log(f) / slope, 0.02), 0.20) for f in (2.0, 3.0))
+    low, high = centre * math.exp(-below), centre * math.exp(above)
+    quads = len({s.quad for s in done if s.quad >= 0})
+    return (low, high) if quads % 2 == 0 else (high, low)
 
 
 def time_shares(spread_baseline: float, spread_candidate: float) -> tuple[float, float]:

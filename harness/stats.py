@@ -125,3 +125,22 @@ def pseudo_values(full: float, without: Sequence[float] | Array) -> Array:
     left = np.asarray(without, dtype=np.float64)
     values: Array = left.size * full - (left.size - 1) * left
     return values
+
+
+def effective_degrees(information: Array) -> float:
+    """Degrees of freedom of a t interval over units that know unequally much: (sum w)^2 / sum w^2 - 1.
+
+    Kish's effective number of units, less one. With equal weights it is n - 1; where one unit holds nearly all
+    of the information it falls towards 0, and no interval can be given.
+    """
+    weights = np.maximum(np.asarray(information, dtype=np.float64), 0.0)
+    total = float(weights.sum())
+    return total**2 / float(np.sum(weights**2)) - 1.0 if total > 0.0 else 0.0
+
+
+def jackknife_half_width(full: float, without: Sequence[float] | Array, degrees: float) -> float:
+    """Half of the 95 % Student's t interval of a jackknifed estimate; inf below one degree of freedom."""
+    values = pseudo_values(full, without)
+    if degrees < 1.0 or values.size < 2:
+        return math.inf
+    return float(sps.t.ppf(0.975, degrees)) * float(values.std(ddof=1)) / math.sqrt(values.size)
