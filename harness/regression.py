@@ -28,6 +28,8 @@ class LateCurve:
     """logit(late fraction) = intercept + slope * (log rate - centre), with the covariance of (intercept, slope).
 
     ``phi`` is the dispersion, the factor by which clumping inflates the binomial variance (1 = independent queries).
+    ``degrees`` of freedom are left for it: the segments less the intercept and the part of the slope that the data,
+    not the prior, decided.
     """
 
     centre: float
@@ -35,7 +37,7 @@ class LateCurve:
     slope: float
     covariance: Array
     phi: float
-    degrees: int
+    degrees: float
 
 
 def fit_late_curve(rates_qps: Array, late: Array, queries: Array, prior: SlopePrior) -> LateCurve:
@@ -51,7 +53,7 @@ def fit_late_curve(rates_qps: Array, late: Array, queries: Array, prior: SlopePr
     centre = float(np.average(x_raw, weights=n))
     design = np.column_stack([np.ones(y.size), x_raw - centre])
     beta = np.array([_logit((y.sum() + 0.5) / (n.sum() + 1.0)), prior.mean])
-    phi = 1.0
+    phi, degrees = 1.0, y.size - 2.0
     for _ in range(_ITERATIONS):
         p = 1.0 / (1.0 + np.exp(-np.clip(design @ beta, -30, 30)))
         weight = np.maximum(n * p * (1.0 - p), _TINY)
@@ -62,12 +64,13 @@ def fit_late_curve(rates_qps: Array, late: Array, queries: Array, prior: SlopePr
         score[1] += (prior.mean - beta[1]) * prior.sd**-2
         step = np.linalg.solve(information, score)
         beta = beta + np.clip(step, -2.0, 2.0)
-        phi = max(1.0, float(np.sum(weight * residual**2)) / (y.size - 1))
+        degrees = y.size - 1 - (1.0 - float(np.linalg.inv(information)[1, 1]) / prior.sd**2)
+        phi = max(1.0, float(np.sum(weight * residual**2)) / degrees)
         if float(np.abs(step).max()) < 1e-9:
             break
     return LateCurve(
         centre=centre, intercept=float(beta[0]), slope=float(beta[1]), covariance=np.linalg.inv(information), phi=phi,
-        degrees=y.size - 1,
+        degrees=degrees,
     )  # fmt: skip
 
 
