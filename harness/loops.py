@@ -66,7 +66,7 @@ def open_loop(client: RingClient, payloads: Payloads, plan: OpenLoopPlan, contro
     log, start = client.log, now_ns() + LEAD_NS
     log.planned = planned = [start + offset for offset in plan.offsets_ns]
     count, following, deadline = len(planned), 0, start + plan.deadline_ns
-    futility = _Futility(plan, log)
+    futility = Futility(plan, log)
     waiting = [client.done, control]
     abort: Abort = ""
     while not abort and (following < count or client.in_flight):
@@ -132,7 +132,7 @@ def _wait(client: RingClient, waiting: list[int], timeout_ns: int) -> int:
     return client.receive()
 
 
-class _Futility:
+class Futility:
     """Counts what is certainly late, once per query: at the moment when its limit has passed."""
 
     def __init__(self, plan: OpenLoopPlan, log: QueryLog) -> None:

@@ -70,10 +70,9 @@ def warm_up(predict: Predict, calibration: Batch, merged: int) -> None:
 
 def warm_batches(calibration: Batch, merged: int) -> Iterator[Batch]:
     """Batches of ``WARM_SIZES`` samples of one user each; with ``merged`` > 1 as many samples of many users, too."""
+    one = cut_batch(calibration, 0, 1)
     for size in WARM_SIZES:
-        if size <= len(calibration):
-            several = cut_batch(calibration, 0, size)
-            if merged > 1:
-                yield several
-            first = cut_batch(calibration, 0, 1)
-            yield Batch(first.user, several.item, first.history, first.history_offsets, np.zeros(size, np.int64))
+        if merged > 1:
+            yield cut_batch(calibration, 0, min(size, len(calibration)))
+        items = calibration.item.take(np.arange(size) % len(calibration))
+        yield Batch(one.user, items, one.history, one.history_offsets, np.zeros(size, np.int64))

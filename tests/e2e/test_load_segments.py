@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from harness.arrivals import make_trace, sweep
-from harness.clock import sleep_s
+from harness.clock import now_ns, sleep_s
 from harness.referee import OpenLimits, Referee, ring_shape
 from harness.segment import Segment, Status
 from zoo.schema import Split
@@ -114,11 +115,11 @@ def test_an_old_query_stops_a_segment(referee: Referee, split: Split) -> None:
 def test_what_is_unfinished_at_the_deadline_is_late(referee: Referee, split: Split) -> None:
     _synthetic(referee, split, {"law": "fixed", "mean_ms": 300.0})
     trace = make_trace(7, 5, "fixed:10", split.groups)
-    limits = OpenLimits(limit_ns=400 * MS, drain_ns=10 * MS)
+    limits = OpenLimits(limit_ns=550 * MS, drain_ns=10 * MS)
     segment = referee.run_open("sut", split, trace, 1000.0, limits)
     assert segment.aborted == ""
     assert segment.status.tolist() == [Status.ANSWERED] + 4 * [Status.UNFINISHED]
-    assert segment.late(400 * MS).tolist() == [False] + 4 * [True]
+    assert segment.late(550 * MS).tolist() == [False] + 4 * [True]
 
 
 def test_the_closed_loop_keeps_its_number_in_flight(referee: Referee, split: Split) -> None:
@@ -173,22 +174,23 @@ def test_queries_that_arrived_while_frozen_are_charged_from_their_planned_arriva
     referee: Referee, split: Split
 ) -> None:
     """No coordinated omission: a pause of the SUT is in every latency that it covers."""
-    import threading
-
     referee.start_side("null", {"kind": "null"}, ring_shape([split], 100))
     trace = make_trace(10, 300, "fixed:5", split.groups)
+    edges: list[int] = []
 
     def pause() -> None:
         sleep_s(0.5)
         referee.freeze("null")
+        edges.append(now_ns())
         sleep_s(0.4)
+        edges.append(now_ns())
         referee.thaw("null")
 
     thread = threading.Thread(target=pause)
     thread.start()
     segment = referee.run_open("null", split, trace, 200.0, OpenLimits(limit_ns=50 * MS))
     thread.join()
-    # 0.4 s of pause at 200 queries per second; those of its first 0.35 s wait longer than 50 ms: about 70.
-    late = int(segment.late(50 * MS).sum())
-    assert 70 - 4 * np.sqrt(70) < late < 80 + 4 * np.sqrt(80)
+    covered = (segment.planned_ns > edges[0]) & (segment.planned_ns < edges[1] - 50 * MS)
+    assert covered.sum() > 30  # 70 are expected in 0.35 s at 200 queries per second
+    assert segment.late(50 * MS)[covered].all()
     np.testing.assert_array_equal(segment.status, Status.ANSWERED)

@@ -1,0 +1,95 @@
+"""A real model behind slots and dispatcher answers what the reference answers in this process."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.arrivals import make_trace, sweep
+from harness.errors import SutFailure
+from harness.referee import OpenLimits, Referee, ring_shape
+from harness.segment import Status
+from harness.wire import encode
+from optimizations.contract import Dispatch, Plan, Runtime
+from optimizations.plan import first_pipeline, plan_to_json
+from zoo.checkpoint import save_weights
+from zoo.configs import DinConfig, WdlConfig
+from zoo.datasets import load_dataset
+from zoo.models import build_model
+from zoo.prediction import predict
+from zoo.schema import Dataset
+from zoo.training import weights_of
+
+pytestmark = pytest.mark.e2e
+CONFIGS = {
+    "sequence": DinConfig(embedding_dim=8, attention_units=(8,), top_units=(16,)),
+    "pointwise": WdlConfig(embedding_dim=8, large_dim=8, deep_units=(32, 16)),
+}
+
+
+@pytest.fixture(params=["sequence", "pointwise"])
+def shape(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def dataset(shape: str, tmp_path: Path) -> Dataset:
+    counts = {"train_users": 40, "valid_users": 5, "test_users": 12, "test_candidates": 110, "table_rows": 1000}
+    return load_dataset("planted", {"shape": shape, "size": "tiny", **counts}, tmp_path)
+
+
+def _spec(dataset: Dataset, shape: str, folder: Path, **pipeline: Any) -> tuple[dict[str, Any], np.ndarray]:
+    """The spec of a SUT with random weights, and the reference's scores of the test split."""
+    config = CONFIGS[shape]
+    model = build_model(config, dataset.schema)
+    save_weights(folder / "weights.npz", weights_of(model))
+    (folder / "calibration.bin").write_bytes(encode(dataset.train.batch(np.arange(120))))
+    first = first_pipeline(config, dataset.schema, "torch", "cpu", "serve")
+    plan = Plan(steps=(), pipeline=dataclasses.replace(first, **pipeline))
+    spec = {
+        "kind": "model",
+        "plan": plan_to_json(plan),
+        "model": dataclasses.asdict(config),
+        "schema": dataset.schema.to_json(),
+        "weights": str(folder / "weights.npz"),
+        "calibration": str(folder / "calibration.bin"),
+        "cache_dir": str(folder),
+        "environment": {"OMP_NUM_THREADS": "1"},
+    }
+    return spec, predict(model, dataset.test)
+
+
+def test_answers_are_those_of_the_reference(dataset: Dataset, shape: str, tmp_path: Path) -> None:
+    spec, expected = _spec(dataset, shape, tmp_path)
+    trace = make_trace(1, 60, "heavy", dataset.test.groups)
+    with Referee() as referee:
+        info = referee.start_side("sut", spec, ring_shape([dataset.test], 100))
+        swept = referee.run_closed("sut", dataset.test, sweep(dataset.test, 100))
+        timed = referee.run_open("sut", dataset.test, trace, 60.0, OpenLimits(limit_ns=10**10))
+    assert info.report["plan"] == []
+    np.testing.assert_array_equal(swept.status, Status.ANSWERED)
+    np.testing.assert_allclose(swept.scores, expected, atol=1e-6)
+    np.testing.assert_array_equal(timed.status, Status.ANSWERED)
+    np.testing.assert_allclose(timed.scores, expected[trace.queries(dataset.test.groups).samples], atol=1e-6)
+    assert expected.std() > 0
+
+
+def test_splitting_merging_and_workers_change_no_answer(dataset: Dataset, shape: str, tmp_path: Path) -> None:
+    dispatch, runtime = Dispatch(split=24, batch=4, wait_ms=1.0), Runtime(threads=1, workers=2)
+    spec, expected = _spec(dataset, shape, tmp_path, dispatch=dispatch, runtime=runtime)
+    with Referee() as referee:
+        referee.start_side("sut", spec, ring_shape([dataset.test], 100))
+        swept = referee.run_closed("sut", dataset.test, sweep(dataset.test, 100), 8)
+    np.testing.assert_allclose(swept.scores, expected, atol=1e-6)
+    assert set(swept.worker.tolist()) == {0, 1}
+
+
+def test_weights_that_do_not_fit_end_the_start_with_the_reason(dataset: Dataset, shape: str, tmp_path: Path) -> None:
+    spec, _ = _spec(dataset, shape, tmp_path)
+    save_weights(tmp_path / "weights.npz", {"nothing": np.zeros(3, np.float32)})
+    with Referee() as referee, pytest.raises(SutFailure, match=r"(?s)could not be built.*unexpected: nothing"):
+        referee.start_side("sut", spec, ring_shape([dataset.test], 100))
