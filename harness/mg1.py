@@ -56,38 +56,45 @@ def _residual_cells(service: ServiceAtoms, step_ns: float, cells: int) -> Array:
     return np.diff(mean_of_minimum, prepend=0.0) / service.mean_ns
 
 
-def wait_tail(service: ServiceAtoms, rate_qps: float, t_ns: Array, horizon_ns: float) -> Array:
-    """P(wait > t) in the stationary queue for each t in [0, horizon]; 1 for t < 0 and everywhere at load >= 1."""
-    load = rate_qps * service.mean_ns / NS
-    t = np.asarray(t_ns, dtype=np.float64)
-    if load >= _HIGHEST_LOAD:
-        return np.ones(t.shape)
-    step = horizon_ns / _CELLS
-    cells = 2 * _CELLS
-    damp = np.exp(-_DAMPING * np.arange(cells) / cells)
-    transform = np.fft.rfft(_residual_cells(service, step, cells) * damp)
-    wait = np.fft.irfft((1.0 - load) / (1.0 - load * transform), cells) / damp
-    # The tail is known just above 0 (it is the load) and, to second order, at the upper edge of every cell.
-    edges = np.concatenate(([0.0], (np.arange(cells) + 0.5) * step))
-    tail = np.concatenate(([load], 1.0 - np.cumsum(wait)))
-    return np.where(t < 0.0, 1.0, np.interp(t, edges, np.clip(tail, 0.0, 1.0)))
+class StationaryWait:
+    """The wait of a query in the stationary queue, up to a horizon, for any rate."""
+
+    def __init__(self, service: ServiceAtoms, horizon_ns: float) -> None:
+        self._service, self._step, self._cells = service, horizon_ns / _CELLS, 2 * _CELLS
+        self._damp = np.exp(-_DAMPING * np.arange(self._cells) / self._cells)
+        self._transform = np.fft.rfft(_residual_cells(service, self._step, self._cells) * self._damp)
+        # The tail is known just above 0, where it is the load, and to second order at the upper edge of every cell.
+        self._edges = np.concatenate(([0.0], (np.arange(self._cells) + 0.5) * self._step))
+
+    def tail(self, rate_qps: float, t_ns: Array) -> Array:
+        """P(wait > t) for each t up to the horizon; 1 for t < 0, and everywhere at load >= 1."""
+        load, t = rate_qps * self._service.mean_ns / NS, np.asarray(t_ns, dtype=np.float64)
+        if load >= _HIGHEST_LOAD:
+            return np.ones(t.shape)
+        wait = np.fft.irfft((1.0 - load) / (1.0 - load * self._transform), self._cells) / self._damp
+        tail = np.concatenate(([load], 1.0 - np.cumsum(wait)))
+        return np.where(t < 0.0, 1.0, np.interp(t, self._edges, np.clip(tail, 0.0, 1.0)))
+
+    def late_fraction(self, rate_qps: float, limit_ns: float) -> float:
+        """P(wait + service > limit), for a limit up to the horizon; 1 at load >= 1."""
+        tails = self.tail(rate_qps, limit_ns - self._service.ns)
+        return float(tails @ self._service.probability)
 
 
 def late_fraction(service: ServiceAtoms, rate_qps: float, limit_ns: float) -> float:
     """P(wait + service > limit) in the stationary queue; 1 at load >= 1."""
-    tails = wait_tail(service, rate_qps, limit_ns - service.ns, limit_ns)
-    return float(tails @ service.probability)
+    return StationaryWait(service, limit_ns).late_fraction(rate_qps, limit_ns)
 
 
 def lbt_qps(service: ServiceAtoms, limit_ns: float, allowed: float) -> float:
     """Largest rate at which the late fraction is at most ``allowed``; 0 if even an idle server is late more often."""
     if float(service.probability[service.ns > limit_ns].sum()) >= allowed:
         return 0.0
-    capacity = NS / service.mean_ns
+    queue, capacity = StationaryWait(service, limit_ns), NS / service.mean_ns
     low, high = 1e-6 * capacity, _HIGHEST_LOAD * capacity
 
     def excess(log_rate: float) -> float:
-        return late_fraction(service, float(np.exp(log_rate)), limit_ns) - allowed
+        return queue.late_fraction(float(np.exp(log_rate)), limit_ns) - allowed
 
     if excess(float(np.log(high))) <= 0.0:
         return high

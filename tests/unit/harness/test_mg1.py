@@ -6,7 +6,7 @@ from decimal import Decimal, localcontext
 import numpy as np
 import pytest
 
-from harness.mg1 import ServiceAtoms, late_fraction, lbt_qps, log_slope, relaxation_ns, service_atoms, wait_tail
+from harness.mg1 import ServiceAtoms, StationaryWait, late_fraction, lbt_qps, log_slope, relaxation_ns, service_atoms
 
 MS = 1e6
 
@@ -54,9 +54,9 @@ def test_mean_wait_is_pollaczek_khinchine() -> None:
     second = float(service.ns**2 @ service.probability)
     expected = rate / 1e9 * second / (2 * 0.4)
     horizon = 2000 * MS
-    t = np.linspace(0, horizon, 400_001)
-    assert np.trapezoid(wait_tail(service, rate, t, horizon), t) == pytest.approx(expected, rel=1e-3)
-    assert wait_tail(service, rate, np.array([0.0]), horizon)[0] == pytest.approx(0.6, rel=1e-9)
+    t, wait = np.linspace(0, horizon, 400_001), StationaryWait(service, horizon)
+    assert np.trapezoid(wait.tail(rate, t), t) == pytest.approx(expected, rel=1e-3)
+    assert wait.tail(rate, np.array([0.0]))[0] == pytest.approx(0.6, rel=1e-9)
 
 
 @pytest.mark.parametrize("slack", [2.0, 5.0, 20.0, 40.0])
