@@ -36,10 +36,10 @@ class _RowOptimizer(torch.optim.Optimizer):
     def _update(self, parameter: nn.Parameter, rows: Rows, gradient: Tensor, group: dict[str, Any]) -> None:
         raise NotImplementedError
 
-    def _state(self, parameter: nn.Parameter, name: str) -> Tensor:
+    def _state(self, parameter: nn.Parameter, name: str, initial: float = 0.0) -> Tensor:
         state = self.state[parameter]
         if name not in state:
-            state[name] = torch.zeros_like(parameter)
+            state[name] = torch.full_like(parameter, initial)
         found: Tensor = state[name]
         return found
 
@@ -48,14 +48,17 @@ class Adagrad(_RowOptimizer):
     """Adagrad (Duchi et al., 2011): s += g^2; w -= lr g / (sqrt(s) + eps).
 
     Equal to ``torch.optim.Adagrad`` on the dense gradient: a row without a gradient would not move there either.
-    ``l2`` adds l2 * w to the gradient of the touched rows only.
+    ``l2`` adds l2 * w to the gradient of the touched rows only. ``initial`` is where s starts: at 0, the first step of
+    a row is lr in every column however small its gradient is, so that a rare id is learned by heart.
     """
 
-    def __init__(self, params: Iterable[nn.Parameter], lr: float, l2: float = 0.0, eps: float = 1e-10) -> None:
-        super().__init__(params, lr=lr, l2=l2, eps=eps)
+    def __init__(
+        self, params: Iterable[nn.Parameter], lr: float, l2: float = 0.0, initial: float = 0.0, eps: float = 1e-10
+    ) -> None:
+        super().__init__(params, lr=lr, l2=l2, initial=initial, eps=eps)
 
     def _update(self, parameter: nn.Parameter, rows: Rows, gradient: Tensor, group: dict[str, Any]) -> None:
-        weights, total = parameter[rows], self._state(parameter, "sum")
+        weights, total = parameter[rows], self._state(parameter, "sum", group["initial"])
         if group["l2"] > 0:
             gradient = gradient + group["l2"] * weights
         squares = total[rows].addcmul(gradient, gradient)
@@ -90,7 +93,8 @@ def build_optimizers(model: nn.Module, training: TrainingConfig) -> list[torch.o
     dense = [parameter for parameter in model.parameters() if id(parameter) not in special]
     optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(dense, lr=training.dense_lr)]
     if tables:
-        optimizers.append(Adagrad(tables, lr=training.embedding_lr, l2=training.embedding_l2))
+        initial = training.embedding_accumulator
+        optimizers.append(Adagrad(tables, training.embedding_lr, l2=training.embedding_l2, initial=initial))
     if wide:
         optimizers.append(FtrlProximal(wide, alpha=training.wide_lr, l1=training.wide_l1, l2=training.wide_l2))
     return optimizers

@@ -12,7 +12,8 @@ from typing import Any
 class TrainingConfig:
     """Batch size, rates, regularisation and early stopping.
 
-    Embeddings learn by Adagrad (``embedding_lr``; ``embedding_l2`` on the rows that a batch touches), dense layers by
+    Embeddings learn by Adagrad (``embedding_lr``; ``embedding_l2`` on the rows that a batch touches,
+    ``embedding_accumulator`` the first value of its sum of squares), dense layers by
     Adam (``dense_lr``), the wide part by FTRL-Proximal (``wide_lr`` is its alpha). ``dropout`` acts between fully
     connected layers. The AUC of the validation split is taken ``evaluations`` times per epoch; ``patience`` of them
     without a new best end the training. ``threads`` 0 leaves PyTorch's own number.
@@ -29,6 +30,7 @@ class TrainingConfig:
     wide_l2: float = 1.0
     dropout: float = 0.0
     embedding_l2: float = 0.0
+    embedding_accumulator: float = 0.0
     seed: int = 1
     threads: int = 0
 
@@ -39,7 +41,7 @@ class TrainingConfig:
         for name in ("dense_lr", "embedding_lr", "wide_lr"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"training.{name}={getattr(self, name)} has to be above 0")
-        for name in ("wide_l1", "wide_l2", "embedding_l2", "seed", "threads"):
+        for name in ("wide_l1", "wide_l2", "embedding_l2", "embedding_accumulator", "seed", "threads"):
             if getattr(self, name) < 0:
                 raise ValueError(f"training.{name}={getattr(self, name)} must not be negative")
         if not 0 <= self.dropout < 1:

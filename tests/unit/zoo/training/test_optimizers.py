@@ -22,13 +22,14 @@ def _batches() -> list[torch.Tensor]:
     return [torch.from_numpy(rng.integers(0, 15, 12)) for _ in range(STEPS)]
 
 
-def _train(sparse: bool, optimizer: str) -> torch.Tensor:
+def _train(sparse: bool, optimizer: str, initial: float = 0.0) -> torch.Tensor:
     torch.manual_seed(0)
     table = nn.Embedding(20, 6, sparse=sparse)
     target = torch.randn(20, 6)
-    step = (
-        Adagrad(table.parameters(), lr=0.1) if optimizer == "ours" else torch.optim.Adagrad(table.parameters(), lr=0.1)
-    )
+    if optimizer == "ours":
+        step: torch.optim.Optimizer = Adagrad(table.parameters(), lr=0.1, initial=initial)
+    else:
+        step = torch.optim.Adagrad(table.parameters(), lr=0.1, initial_accumulator_value=initial)
     for rows in _batches():
         step.zero_grad()
         (table(rows) - target[rows]).pow(2).mul(0.5).sum().backward()
@@ -36,8 +37,9 @@ def _train(sparse: bool, optimizer: str) -> torch.Tensor:
     return table.weight.detach()
 
 
-def test_sparse_adagrad_equals_torch_on_the_dense_gradient() -> None:
-    torch.testing.assert_close(_train(True, "ours"), _train(False, "torch"), rtol=0, atol=1e-7)
+@pytest.mark.parametrize("initial", [0.0, 0.1])
+def test_sparse_adagrad_equals_torch_on_the_dense_gradient(initial: float) -> None:
+    torch.testing.assert_close(_train(True, "ours", initial), _train(False, "torch", initial), rtol=0, atol=1e-7)
 
 
 def test_dense_adagrad_equals_torch_bitwise() -> None:
