@@ -98,7 +98,7 @@ class Bench:
         segment = self.referee.run_open(side, self.split, trace, stretch.rate_qps, limits)
         offsets = trace.planned_ns(stretch.rate_qps)
         start_ns = int(segment.planned_ns[0] - offsets[0])
-        self._keep(segment, stretch, (start_ns + THAW_NS, start_ns + int(stretch.seconds * 1e9)))
+        self._keep(segment, stretch, (start_ns + int(THAW_NS), start_ns + int(stretch.seconds * 1e9)))
         self._note_answers(side, segment, trace.queries(self.split.groups))
         latency = np.where(segment.answered, segment.done_ns - segment.planned_ns, np.inf)
         late = float(np.mean(segment.late(self.limit_ns)))
