@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
@@ -52,7 +53,7 @@ def ratio_verdict(value: float | None, bounds: Interval | None) -> str:
 
 def plan_table(lines: Sequence[PlanLine], slack: float | None, baseline_slack: float | None) -> RenderableType:
     """What will run, before it runs."""
-    table = Table(title="plan", title_justify="left", show_edge=False, pad_edge=False)
+    table = Table(title="plan", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("optimization", "phase", "claims", "marks"):
         table.add_column(heading, overflow="fold")
     for line in lines:
@@ -73,7 +74,7 @@ def result_table(result: Result) -> RenderableType:
         f"{trial['model']} on {result.dataset.name} ({trial['backend']}, {trial['device']}), opt=[{opts}], "
         f"{trial['scenario']}, p{sla['percentile']:g} <= {sla['limit_ms']:g} ms, budget {trial['budget']}"
     )
-    table = Table(title=escape(title), title_justify="left", show_edge=False, pad_edge=False)
+    table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
     table.add_column("baseline", justify="right")
     if result.candidate is not None:

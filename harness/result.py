@@ -219,8 +219,8 @@ class DatasetInfo:
 class SegmentInfo:
     """One stretch of offered load. Queries planned in [counted_from_ns, counted_to_ns) count, the others are ramp.
 
-    side: baseline | candidate | floor. purpose: search | quad | latency | single_stream | offline | floor. ``quad`` is
-    -1 outside of the ABBA quads.
+    side: baseline | candidate | floor. purpose: service | search | quad | paired | latency | single_stream | offline |
+    floor. ``quad`` is -1 outside of the ABBA quads.
     ``late`` of ``queries`` counted ones missed the limit (or had no answer). A closed loop has no offered rate.
     """
 

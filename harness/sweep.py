@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -88,7 +89,7 @@ class Sweep:
 
 def summary_table(outcomes: Sequence[Outcome]) -> Table:
     """One row per trial. A ratio counts as a difference only where Holm's adjusted p value is at most 0.05."""
-    table = Table(title="sweep", title_justify="left", show_edge=False, pad_edge=False)
+    table = Table(title="sweep", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for heading, justify in (("trial", "left"), ("opt", "left"), ("baseline qps", "right"), ("candidate qps", "right")):
         table.add_column(heading, justify="right" if justify == "right" else "left")
     table.add_column("ratio", justify="right")

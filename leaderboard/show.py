@@ -1,0 +1,99 @@
+"""The board and single records on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from harness.record import Record
+from harness.report import DASH, interval, number, plan_table, ratio_verdict, result_table
+from harness.result import Result
+from leaderboard.store import Board, Entry, Workload
+
+_COLUMNS: dict[str, Literal["left", "right"]] = {
+    "rank": "right",
+    "opt": "left",
+    "LBT, qps": "right",
+    "ratio to opt=[]": "right",
+    "verdict": "left",
+    "p99, ms": "right",
+    "AUC": "right",
+    "gate": "left",
+    "trial": "left",
+    "unranked because": "left",
+}
+
+
+def board_view(board: Board) -> RenderableType:
+    """One table per workload; entries without a rank follow with their reasons."""
+    parts: list[RenderableType] = [_group_table(workload, entries) for workload, entries in board.groups.items()]
+    parts += [f"unreadable: {escape(str(path))}: {escape(why)}" for path, why in board.unreadable.items()]
+    return Group(*parts) if parts else "no records"
+
+
+def record_view(record: Record) -> RenderableType:
+    """Plan, final table and where it was measured."""
+    result = record.result
+    candidate = result.candidate.slack if result.candidate is not None else None
+    facts = [
+        f"trial {result.trial_id}, created {result.created}, RecArena {result.recarena_version}, "
+        f"source {result.source_sha256[:12]}, commit {git_text(result)}",
+        f"hardware: {result.hardware_class}",
+        f"data: {result.dataset.rows:,} rows, {result.dataset.label_rate:.4f} clicked, "
+        f"fingerprint {result.dataset.fingerprint[:12]}; weights {result.weights_sha256[:12]}",
+        f"record: {record.path}",
+    ]
+    return Group(plan_table(result.plan, candidate, result.baseline.slack), result_table(result), *map(escape, facts))
+
+
+def ranks(entries: Sequence[Entry]) -> Iterator[tuple[str, Entry]]:
+    """Each entry with its rank, a dash for those that have none."""
+    place = 0
+    for entry in entries:
+        if not entry.unranked:
+            place += 1
+        yield (DASH if entry.unranked else str(place)), entry
+
+
+def opt_text(result: Result) -> str:
+    """``[fusion,bf16*]``: the optimizations; a star marks those that were emulated."""
+    emulated = {line.name for line in result.plan if line.emulated}
+    names = (name + ("*" if name in emulated else "") for name in result.trial["opts"])
+    return f"[{','.join(names)}]"
+
+
+def git_text(result: Result) -> str:
+    """Short commit, with a plus where the work tree differed from it."""
+    if result.git.sha is None:
+        return "none"
+    return result.git.sha[:10] + ("+" if result.git.dirty else "")
+
+
+def _group_table(workload: Workload, entries: Sequence[Entry]) -> Table:
+    table = Table(title=escape(workload.title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for heading, justify in _COLUMNS.items():
+        table.add_column(heading, justify=justify, overflow="fold")
+    for rank, entry in ranks(entries):
+        table.add_row(*_row(rank, entry))
+    return table
+
+
+def _row(rank: str, entry: Entry) -> list[str]:
+    result, side, ratio = entry.result, entry.result.measured, entry.result.ratio
+    return [
+        rank,
+        escape(opt_text(result)),
+        f"{number(side.lbt_qps)} {interval(side.lbt_ci)}",
+        DASH if ratio is None else f"{number(ratio.lbt)} {interval(ratio.lbt_ci)}",
+        DASH if ratio is None else ratio_verdict(ratio.lbt, ratio.lbt_ci),
+        number(side.latency_ms.p99),
+        number(side.auc, 5),
+        DASH if result.gate is None else result.gate.verdict,
+        result.trial_id,
+        escape("; ".join(entry.unranked)),
+    ]

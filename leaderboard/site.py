@@ -1,0 +1,113 @@
+"""The board as one static page: a single HTML file that needs no network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from harness.report import DASH, interval, marks, number, ratio_verdict
+from harness.result import Result
+from leaderboard.chart import late_curve, lbt_bars
+from leaderboard.show import git_text, opt_text, ranks
+from leaderboard.store import Board, Entry, Workload
+
+COLUMNS = ("rank", "optimizations", "LBT, qps", "ratio to opt=[]", "service ratio", "p99, ms", "AUC", "gate", "verdict")
+NUMERIC = frozenset({"rank", "LBT, qps", "ratio to opt=[]", "service ratio", "p99, ms", "AUC"})
+
+
+def write_site(board: Board, out: Path) -> Path:
+    """Write ``index.html`` into the folder ``out`` (made if need be); returns the file."""
+    out.mkdir(parents=True, exist_ok=True)
+    page = out / "index.html"
+    temporary = out / f".index.html-{os.getpid()}"
+    temporary.write_text(render(board), "utf-8")
+    os.replace(temporary, page)
+    return page
+
+
+def render(board: Board) -> str:
+    """The page as text. Everything that comes out of a record is escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    groups = [_group(workload, entries) for workload, entries in board.groups.items()]
+    unreadable = [{"path": path.name, "why": why} for path, why in board.unreadable.items()]
+    template = environment.get_template("site.html")
+    return template.render(groups=groups, unreadable=unreadable, columns=COLUMNS, numeric=NUMERIC)
+
+
+def _group(workload: Workload, entries: Sequence[Entry]) -> dict[str, Any]:
+    return {
+        "title": f"{workload.model} on {workload.dataset}",
+        "facts": [
+            f"p{workload.percentile:g} within {workload.limit_ms:g} ms",
+            f"{workload.scenario}, {workload.query_sizes} query sizes",
+            f"data {workload.fingerprint[:8]}",
+            workload.hardware_class,
+        ],
+        "bars": Markup(lbt_bars(entries)),
+        "rows": [_row(rank, entry) for rank, entry in ranks(entries)],
+    }
+
+
+def _row(rank: str, entry: Entry) -> dict[str, Any]:
+    result, side, ratio = entry.result, entry.result.measured, entry.result.ratio
+    cells = (
+        (rank, "" if rank == DASH else rank, ""),
+        (opt_text(result), "", ""),
+        (number(side.lbt_qps), _key(side.lbt_qps), interval(side.lbt_ci)),
+        (number(ratio.lbt), _key(ratio.lbt), interval(ratio.lbt_ci)) if ratio else (DASH, "", ""),
+        (number(ratio.service), _key(ratio.service), interval(ratio.service_ci)) if ratio else (DASH, "", ""),
+        (number(side.latency_ms.p99), _key(side.latency_ms.p99), ""),
+        (number(side.auc, 5), _key(side.auc), ""),
+        (result.gate.verdict if result.gate else DASH, "", ""),
+        (ratio_verdict(ratio.lbt, ratio.lbt_ci) if ratio else "baseline", "", ""),
+    )
+    return {
+        "cells": [
+            {"text": text, "key": key, "interval": "" if extra == DASH else extra, "numeric": name in NUMERIC}
+            for name, (text, key, extra) in zip(COLUMNS, cells, strict=True)
+        ],
+        "unranked": "; ".join(entry.unranked),
+        "curve": Markup(late_curve(result)),
+        "facts": _facts(entry),
+        "plan": [{"name": line.name, "phase": line.phase.lower(), "marks": marks(line)} for line in result.plan],
+    }
+
+
+def _facts(entry: Entry) -> list[tuple[str, str]]:
+    result = entry.result
+    found = [
+        ("record", entry.path.name),
+        ("trial", result.trial_id),
+        ("measured", result.created),
+        ("source", f"{result.source_sha256[:12]}, commit {git_text(result)}"),
+        ("budget", str(result.trial["budget"])),
+        ("slack of the baseline", number(result.baseline.slack)),
+        ("service time of 100 samples", _pair(result, "n100")),
+        ("floor", f"p99 {number(result.floor.p99_ms)} ms, {number(result.floor.lbt_qps)} qps"),
+        ("validity", f"{result.validity.verdict}, {result.validity.voided_quads} quads voided"),
+    ]
+    if result.gate is not None and result.gate.auc_delta is not None:
+        low, high = result.gate.auc_delta_ci or (float("nan"), float("nan"))
+        found.append(("AUC difference", f"{result.gate.auc_delta:+.5f} [{low:+.5f}, {high:+.5f}]"))
+    if result.dataset.bayes_auc is not None:
+        found.append(("Bayes AUC of the data", number(result.dataset.bayes_auc, 5)))
+    return found
+
+
+def _pair(result: Result, size: str) -> str:
+    before = number(getattr(result.baseline.service_ms, size))
+    if result.candidate is None:
+        return f"{before} ms"
+    return f"{before} ms, candidate {number(getattr(result.candidate.service_ms, size))} ms"
+
+
+def _key(value: float | None) -> str:
+    """Sort key of a cell, at full precision."""
+    return "" if value is None else repr(float(value))

@@ -1,0 +1,116 @@
+"""What the board is made of: the records of a folder, each with the reasons that keep it from a rank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.options import BUDGETS
+from harness.record import RecordError, find_records, read_record, record_problems
+from harness.result import Result
+
+RANKED_BUDGETS = frozenset(BUDGETS) - {"smoke"} | {"official"}
+MINIMUM_SLACK = 2.0
+"""Below it an LBT ratio explodes: a workload is ranked only if its baseline has at least this slack."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """What must agree before two results may be ranked against each other."""
+
+    model: str
+    dataset: str
+    fingerprint: str
+    scenario: str
+    query_sizes: str
+    limit_ms: float
+    percentile: float
+    hardware_class: str
+
+    @staticmethod
+    def of(result: Result) -> Workload:
+        """The workload of a result."""
+        trial = result.trial
+        return Workload(
+            model=trial["model"],
+            dataset=result.dataset.name,
+            fingerprint=result.dataset.fingerprint,
+            scenario=trial["scenario"],
+            query_sizes=trial["query_sizes"],
+            limit_ms=float(trial["sla"]["limit_ms"]),
+            percentile=float(trial["sla"]["percentile"]),
+            hardware_class=result.hardware_class,
+        )
+
+    @property
+    def title(self) -> str:
+        """One line for people."""
+        return (
+            f"{self.model} on {self.dataset} ({self.fingerprint[:8]}), {self.scenario}, {self.query_sizes} queries, "
+            f"p{self.percentile:g} <= {self.limit_ms:g} ms, {self.hardware_class}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One readable record. ``unranked``: why it has no rank, empty if it has one."""
+
+    path: Path
+    result: Result
+    unranked: tuple[str, ...]
+
+    @property
+    def lbt_qps(self) -> float:
+        """What entries are ranked by; 0 where there is none."""
+        return self.result.measured.lbt_qps or 0.0
+
+    @property
+    def gate_passed(self) -> bool:
+        """A baseline has no gate to pass."""
+        return self.result.gate is None or self.result.gate.verdict == "pass"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Board:
+    """Entries by workload, best first, and the folders that cannot be read with what is wrong."""
+
+    groups: dict[Workload, list[Entry]]
+    unreadable: dict[Path, str]
+
+
+def load_board(records_dir: Path) -> Board:
+    """Read every record under ``records_dir``."""
+    entries: list[Entry] = []
+    unreadable: dict[Path, str] = {}
+    for path in find_records(records_dir):
+        try:
+            result = read_record(path).result
+            entries.append(Entry(path=path, result=result, unranked=reasons_against(result, record_problems(path))))
+        except (RecordError, KeyError) as error:
+            unreadable[path] = str(error)
+    groups: dict[Workload, list[Entry]] = {}
+    for entry in sorted(entries, key=_order):
+        groups.setdefault(Workload.of(entry.result), []).append(entry)
+    return Board(groups=dict(sorted(groups.items(), key=lambda item: item[0].title)), unreadable=unreadable)
+
+
+def reasons_against(result: Result, problems: list[str]) -> tuple[str, ...]:
+    """Why a result has no rank: harmed files, a budget that is too short, a failed gate, a host that was not quiet."""
+    reasons = [f"record: {problem}" for problem in problems]
+    if result.trial["budget"] not in RANKED_BUDGETS:
+        reasons.append(f"budget {result.trial['budget']}")
+    if result.gate is not None and result.gate.verdict == "fail":
+        reasons.append("accuracy gate failed")
+    if result.validity.verdict != "valid":
+        reasons.append(result.validity.verdict.replace("_", " "))
+    if result.floor.referee_bound:
+        reasons.append("bound by the referee")
+    if result.baseline.slack is not None and result.baseline.slack < MINIMUM_SLACK:
+        reasons.append(f"baseline slack {result.baseline.slack:.2f} below {MINIMUM_SLACK:g}")
+    if result.measured.lbt_status not in ("measured", "few_clumps"):
+        reasons.append(f"LBT {result.measured.lbt_status.replace('_', ' ')}")
+    return tuple(reasons)
+
+
+def _order(entry: Entry) -> tuple[bool, bool, float, str]:
+    return (not entry.gate_passed, bool(entry.unranked), -entry.lbt_qps, entry.path.name)
