@@ -64,12 +64,12 @@ def _spec(dataset: Dataset, shape: str, folder: Path, **pipeline: Any) -> tuple[
 
 
 def test_answers_are_those_of_the_reference(dataset: Dataset, shape: str, tmp_path: Path) -> None:
-    spec, expected = _spec(dataset, shape, tmp_path)
+    spec, expected = _spec(dataset, shape, tmp_path, runtime=Runtime(threads=1))
     trace = make_trace(1, 60, "heavy", dataset.test.groups)
     with Referee() as referee:
         info = referee.start_side("sut", spec, ring_shape([dataset.test], 100))
         swept = referee.run_closed("sut", dataset.test, sweep(dataset.test, 100))
-        timed = referee.run_open("sut", dataset.test, trace, 60.0, OpenLimits(limit_ns=10**10))
+        timed = referee.run_open("sut", dataset.test, trace, 60.0, OpenLimits(limit_ns=60 * 10**9))
     assert info.report["plan"] == []
     np.testing.assert_array_equal(swept.status, Status.ANSWERED)
     np.testing.assert_allclose(swept.scores, expected, atol=1e-6)
