@@ -13,7 +13,7 @@ from harness.wire import encode
 from zoo.schema import Int64, Split
 
 GRAIN_BYTES = 16 << 20
-KEEP_BYTES = 512 << 20
+KEEP_BYTES = 256 << 20
 """Above this size the arena is emptied before the next segment."""
 
 

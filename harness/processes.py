@@ -17,7 +17,7 @@ from harness.scheduling import pinned
 
 MARK = "RECARENA_GROUP"
 """Environment variable that marks every process of a group, so that one that leaves its session is still found."""
-STOPPED_STATES = frozenset("TtZX")
+STOPPED_STATES, ENDED_STATES = frozenset("TtZX"), frozenset("ZX")
 LOG_TAIL_BYTES = 8192
 
 
@@ -53,6 +53,20 @@ def read_stat(pid: int) -> ProcessStat | None:
         major_faults=int(fields[9]),
         children_cpu_ns=ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK"),
     )
+
+
+def thread_states(pid: int) -> str:
+    """State letters of all threads of ``pid``; "" when it is gone. A first thread that has ended shows as Z while
+    others run on, so that the state of the process alone says too little."""
+    states = ""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return ""
+    for thread in threads:
+        with suppress(OSError):
+            states += Path(f"/proc/{pid}/task/{thread}/stat").read_text().rpartition(")")[2].split()[0]
+    return states
 
 
 class ProcessGroup:
@@ -134,7 +148,7 @@ class ProcessGroup:
         """Stop every member. Raises TimeoutError when one keeps running."""
         deadline = now_ns() + int(timeout_s * 1e9)
         while True:
-            running = [stat for stat in self.members() if stat.state not in STOPPED_STATES]
+            running = [stat for stat in self.members() if set(thread_states(stat.pid)) - STOPPED_STATES]
             if not running:
                 return
             if now_ns() > deadline:
@@ -151,7 +165,7 @@ class ProcessGroup:
     def kill(self) -> None:
         """Kill and reap every member; returns when none is left. Safe to call twice."""
         while True:
-            alive = [stat for stat in self.members() if stat.state not in "ZX"]
+            alive = [stat for stat in self.members() if set(thread_states(stat.pid)) - ENDED_STATES]
             if not alive:
                 break
             for stat in alive:

@@ -13,6 +13,8 @@ from harness.errors import SutFailure
 from harness.processes import ProcessGroup
 
 SENDER_COMMAND = (sys.executable, "-m", "harness.load")
+SENDER_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+"""The sender is one thread; numpy would start more."""
 START_S = 60.0
 REPLY_S = 10.0
 
@@ -41,7 +43,7 @@ class SenderLink:
     """
 
     def __init__(self, cores: tuple[int, ...]) -> None:
-        self.group, self._channel = spawn(SENDER_COMMAND, cores, {}, ())
+        self.group, self._channel = spawn(SENDER_COMMAND, cores, SENDER_ENVIRONMENT, ())
         try:
             self.priority: str = self._hear(START_S)[0]["priority"]
         except BaseException:
