@@ -7,6 +7,7 @@ import multiprocessing
 from pathlib import Path
 
 import pytest
+
 from zoo.datasets.cache import cached_folder, content_sha256
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
+
 from zoo.datasets.click_model import bayes_auc, click_probability, draw_labels
 from zoo.datasets.portable_random import Stream
 

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from zoo.datasets.hex_tokens import parse_hex
 
 token = st.integers(0, 2**32 - 1).map(lambda value: f"{value:08x}") | st.integers(0, 2**32 - 1).map(
