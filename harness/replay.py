@@ -21,7 +21,7 @@ SMOOTHING = 0.25
 THAW_NS = NS
 """Queries planned in the first second of a segment load the queue, in SUT and twin alike, and are not counted."""
 _SIMULATED_QUERIES = 200_000
-_COPIES = 8
+_COPIES, _DISPATCH_COPIES = 8, 2
 _BLOCKS = 24
 _FARTHEST = 2.0
 _AROUND = np.array([-0.15, -0.07, -0.03, -0.01, 0.0, 0.01, 0.03, 0.07, 0.15])
@@ -82,8 +82,8 @@ class Replay:
     ) -> None:
         self._segments, self._twin, self._limit_ns = segments, twin, limit_ns
         queries = sum(s.planned_ns.size for s in segments)
-        noisy = twin.table.log_sd > 0.0
-        copies = int(np.clip(_SIMULATED_QUERIES // max(queries, 1), 1, copies)) if noisy else 1
+        most = copies if twin.plain else min(copies, _DISPATCH_COPIES)
+        copies = int(np.clip(_SIMULATED_QUERIES // max(queries, 1), 1, most)) if twin.table.log_sd > 0.0 else 1
         self._noise = [twin.table.draw((copies, s.planned_ns.size), seed) for seed, s in enumerate(segments)]
         self._known: dict[float, Array] = {}
         self.quads = np.unique([s.quad for s in segments], return_inverse=True)[1]
@@ -110,7 +110,8 @@ class Replay:
         return known
 
     def root(self) -> float:
-        """The log scale at which twin and SUT have the same lateness in total; -inf or inf beyond a factor of e^2."""
+        """The log scale at which twin and SUT have the same lateness in total; -inf if the SUT has none, inf if it has
+        nothing else or the scale is beyond a factor of e^2."""
         target = float(self.real.sum())
 
         def excess(log_scale: float) -> float:
@@ -118,6 +119,8 @@ class Replay:
 
         if target <= 0.0:
             return -math.inf
+        if target >= sum(int(s.counted.sum()) for s in self._segments):
+            return math.inf
         sign = 1.0 if excess(0.0) < 0.0 else -1.0
         near = far = 0.0
         step = 0.06

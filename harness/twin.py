@@ -94,40 +94,56 @@ def simulate(arrivals_ns: Array, service_ns: Array, workers: int = 1) -> Array:
     return np.ascontiguousarray((done - flat_arrivals).T).reshape(arrivals.shape)
 
 
-def simulate_dispatch(
-    arrivals_ns: Array, sizes: Array, service_of: Array, dispatch: Dispatch, workers: int = 1
-) -> Array:
+def simulate_dispatch(arrivals_ns: Array, sizes: Array, service: DispatchedService, workers: int = 1) -> Array:
     """Latency of every query when large queries are split and waiting ones merged, as the dispatcher does it.
 
-    arrivals_ns, sizes: (n,). service_of: (largest merged size + 1,) service in ns by number of samples. A query above
-    ``dispatch.split`` samples becomes parts of that many and a rest. One worker at a time reads the queue: it takes the
-    oldest part and up to ``dispatch.batch - 1`` more, and waits for these at most ``wait_ms`` after the first. A query
-    is done with its last part.
+    arrivals_ns, sizes: (n,). A query above ``dispatch.split`` samples becomes parts of that many and a rest. One worker
+    at a time reads the queue: it takes the oldest part and up to ``dispatch.batch - 1`` more, and waits for these at
+    most ``wait_ms`` after the first. A query is done with its last part.
     """
     arrivals, samples = np.asarray(arrivals_ns, dtype=np.float64), np.asarray(sizes, dtype=np.int64)
-    largest = dispatch.split or int(samples.max())
+    largest = service.dispatch.split or int(samples.max())
     parts = -(-samples // largest)
     owner, last = np.repeat(np.arange(samples.size), parts), np.cumsum(parts) - 1
     part_size = np.full(owner.size, largest)
     part_size[last] = samples - largest * (parts - 1)
-    done = _serve_parts(arrivals[owner].tolist(), part_size.tolist(), service_of, dispatch, workers)
-    latency: Array = np.maximum.reduceat(done, last - parts + 1) - arrivals
+    queue = _Parts(
+        arrival=arrivals[owner].tolist(), size=part_size.tolist(), factor=np.asarray(service.factor)[owner].tolist()
+    )
+    latency: Array = np.maximum.reduceat(_serve(queue, service, workers), last - parts + 1) - arrivals
     return latency
 
 
-def _serve_parts(arrival: list[float], size: list[int], service_of: Array, dispatch: Dispatch, workers: int) -> Array:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DispatchedService:
+    """by_samples: (largest merged size + 1,) service in ns by number of samples. factor: (n,) service noise of each
+    query; a merged batch has that of its first query."""
+
+    by_samples: Array
+    factor: Array
+    dispatch: Dispatch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    arrival: list[float]
+    size: list[int]
+    factor: list[float]
+
+
+def _serve(parts: _Parts, service: DispatchedService, workers: int) -> Array:
     """Finish time of every part, in order of arrival."""
-    wait_ns, total, head = dispatch.wait_ms * 1e6, len(arrival), 0
+    arrival, batch, wait_ns = parts.arrival, service.dispatch.batch, service.dispatch.wait_ms * 1e6
+    by_samples, total, head = service.by_samples.tolist(), len(arrival), 0
     free, intake, done = [0.0] * workers, 0.0, np.empty(total)
     while head < total:
         taken = max(heapq.heappop(free), intake, arrival[head])
-        full = head + dispatch.batch - 1
-        filled = arrival[full] if full < total else np.inf
+        filled = arrival[head + batch - 1] if head + batch <= total else np.inf
         start = max(taken, min(filled, taken + wait_ns))
         tail, merged = head, 0
-        while tail < min(total, head + dispatch.batch) and arrival[tail] <= start:
-            merged, tail = merged + size[tail], tail + 1
-        finish = start + float(service_of[merged])
+        while tail < min(total, head + batch) and arrival[tail] <= start:
+            merged, tail = merged + parts.size[tail], tail + 1
+        finish = start + by_samples[merged] * parts.factor[head]
         done[head:tail] = finish
         heapq.heappush(free, finish)
         intake, head = start, tail

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.twin import ServiceTable, fit_service_table, simulate, simulate_dispatch, unit_trace
+from harness.twin import (
+    DispatchedService,
+    ServiceTable,
+    fit_service_table,
+    simulate,
+    simulate_dispatch,
+    unit_trace,
+)
 from optimizations.contract import Dispatch
 
 MS = 1e6
@@ -76,19 +83,26 @@ def test_mean_wait_is_pollaczek_khinchine() -> None:
     assert abs(per_trace.mean() - expected) < 5 * per_trace.std(ddof=1) / math.sqrt(40)
 
 
+def _dispatched(
+    arrivals: np.ndarray, sizes: np.ndarray, by_samples: np.ndarray, dispatch: Dispatch, workers: int = 1
+) -> np.ndarray:
+    service = DispatchedService(by_samples=by_samples, factor=np.ones(len(sizes)), dispatch=dispatch)
+    return simulate_dispatch(arrivals, sizes, service, workers)
+
+
 def test_dispatch_without_split_or_merge_is_fifo() -> None:
     rng = np.random.default_rng(5)
     arrivals, sizes = np.cumsum(rng.exponential(3 * MS, 400)), rng.integers(1, 100, 400)
     service_of = 0.5 * MS + np.arange(101) * 0.1 * MS
     for workers in (1, 3):
         expected = simulate(arrivals, service_of[sizes], workers)
-        assert simulate_dispatch(arrivals, sizes, service_of, Dispatch(), workers) == pytest.approx(expected)
+        assert _dispatched(arrivals, sizes, service_of, Dispatch(), workers) == pytest.approx(expected)
 
 
 def test_large_queries_are_split_over_workers() -> None:
     """70 samples in parts of 32, 32 and 6 on two workers at 1 ms a sample: the rest starts when the first part ends."""
     service_of = np.arange(201) * MS
-    latency = simulate_dispatch(np.array([0.0, MS]), np.array([70, 10]), service_of, Dispatch(split=32), 2)
+    latency = _dispatched(np.array([0.0, MS]), np.array([70, 10]), service_of, Dispatch(split=32), 2)
     assert latency.tolist() == [38 * MS, 41 * MS]
 
 
@@ -96,7 +110,7 @@ def test_waiting_queries_are_merged() -> None:
     """The first is served alone; the three that wait then make one batch of 30 samples; the fifth comes too late."""
     service_of = 10 * MS + np.arange(201) * 0.1 * MS
     arrivals = np.array([0.0, 1, 2, 3, 12]) * MS
-    latency = simulate_dispatch(arrivals, np.array([10, 10, 10, 10, 10]), service_of, Dispatch(batch=4))
+    latency = _dispatched(arrivals, np.array([10, 10, 10, 10, 10]), service_of, Dispatch(batch=4))
     assert latency / MS == pytest.approx([11.0, 23.0, 22.0, 21.0, 11 + 13 + 11 - 12])
 
 
@@ -104,8 +118,16 @@ def test_a_worker_waits_for_company_up_to_the_limit() -> None:
     """The fourth arrives at 43 while the third is served (42 to 47), is taken at 47 and waits alone until 49."""
     service_of = np.full(201, 5 * MS)
     arrivals = np.array([0.0, 1, 40, 43, 90]) * MS
-    latency = simulate_dispatch(arrivals, np.full(5, 10), service_of, Dispatch(batch=2, wait_ms=2.0))
+    latency = _dispatched(arrivals, np.full(5, 10), service_of, Dispatch(batch=2, wait_ms=2.0))
     assert latency / MS == pytest.approx([6.0, 5.0, 7.0, 11.0, 7.0])
+
+
+def test_a_batch_has_the_noise_of_its_first_query() -> None:
+    service = DispatchedService(
+        by_samples=np.arange(201) * MS, factor=np.array([2.0, 3.0, 5.0]), dispatch=Dispatch(batch=2)
+    )
+    latency = simulate_dispatch(np.array([0.0, 1, 2]) * MS, np.array([4, 1, 1]), service)
+    assert latency.tolist() == [8 * MS, (8 - 1 + 2 * 3) * MS, (8 - 2 + 2 * 3) * MS]
 
 
 def test_service_table_returns_the_means_and_the_noise_that_it_was_fed() -> None:
