@@ -21,10 +21,13 @@ Product = Callable[[Tensor, Tensor], nn.Module]
 
 
 def with_products(reference: nn.Module, product: Product) -> nn.Module:
-    """A copy of ``reference`` whose fully connected layers multiply by ``product``."""
+    """A copy of ``reference`` whose fully connected layers multiply by ``product``.
+
+    A rating (one output) inside a block stays in fp32: it costs nothing, and sums over a history would add its errors.
+    """
     changed = copy.deepcopy(reference)
     for module in changed.modules():
-        if isinstance(module, FullyConnected):
+        if isinstance(module, FullyConnected) and (module is changed or module.linear.out_features > 1):
             module.linear = product(module.linear.weight.detach(), module.linear.bias.detach())
     return changed
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from ctypes import POINTER, c_float, c_int64
+from collections.abc import Sequence
+from ctypes import c_int64
 
 import numpy as np
 import numpy.typing as npt
@@ -67,7 +68,8 @@ class FusedFeatures(nn.Module):
         ]
         library = load_kernels()
         self._run, self._sizes = library.recarena_features_run, library.recarena_features_sizes
-        self._handle = Handle(library, "features", _description(schema))
+        thresholds: list[npt.NDArray[np.float32]] = []
+        self._handle = Handle(library, "features", _description(schema, thresholds))
         self._local = _Scratch()
 
     def forward(self, raw: RawTensors) -> Features:
@@ -118,10 +120,10 @@ class FusedFeatures(nn.Module):
         return out, (*words, out.bag_rows.data_ptr(), out.bag_offsets.data_ptr())
 
 
-def _description(schema: Schema) -> tuple[object, ...]:
-    """Arguments of ``recarena_features_new``, which copies what they point to."""
-    sides = (Side * 2)(_side(schema, "user"), _side(schema, "item"))
-    history = _columns(schema.history)
+def _description(schema: Schema, keep: list[npt.NDArray[np.float32]]) -> tuple[object, ...]:
+    """Arguments of ``recarena_features_new``, which copies what they point to. ``keep`` gets what ctypes would not."""
+    sides = (Side * 2)(_side(schema, "user", keep), _side(schema, "item", keep))
+    history = _columns(schema.history, keep)
     places = {f.name: (s, k) for s, side in enumerate(("user", "item")) for k, f in enumerate(schema.ids_of(side))}
     crosses = (Cross * len(schema.crosses))(
         *(Cross(*places[field.left], *places[field.right], field.rows) for field in schema.crosses)
@@ -129,19 +131,21 @@ def _description(schema: Schema) -> tuple[object, ...]:
     return sides, history, len(schema.history), crosses, len(schema.crosses)
 
 
-def _side(schema: Schema, side: SideName) -> Side:
+def _side(schema: Schema, side: SideName, keep: list[npt.NDArray[np.float32]]) -> Side:
     dense, ids, bags = schema.dense_of(side), schema.ids_of(side), schema.bags_of(side)
     columns = (Dense * len(dense))(*(Dense(f.mean, f.std, int(f.transform == "log")) for f in dense))
-    return Side(len(dense), len(ids), len(bags), columns, _columns(ids), _columns(bags))
+    return Side(len(dense), len(ids), len(bags), columns, _columns(ids, keep), _columns(bags, keep))
 
 
-def _columns(fields: tuple[IdField, ...] | tuple[BagField, ...] | tuple[HistoryField, ...]) -> ctypes.Array[Column]:
-    return (Column * len(fields))(*(_column(field) for field in fields))
+def _columns(
+    fields: Sequence[IdField | BagField | HistoryField], keep: list[npt.NDArray[np.float32]]
+) -> ctypes.Array[Column]:
+    return (Column * len(fields))(*(_column(field, keep) for field in fields))
 
 
-def _column(field: IdField | BagField | HistoryField) -> Column:
+def _column(field: IdField | BagField | HistoryField, keep: list[npt.NDArray[np.float32]]) -> Column:
     column = getattr(field, "column", 0)
     if isinstance(field, IdField) and field.source == "bucket":
-        thresholds = bucket_thresholds(field.rows)
-        return Column(BUCKET, field.rows, column, len(thresholds), thresholds.ctypes.data_as(POINTER(c_float)))
+        keep.append(bucket_thresholds(field.rows))
+        return Column(BUCKET, field.rows, column, len(keep[-1]), keep[-1].ctypes.data)
     return Column(HASHED if field.hashed else PLAIN, field.rows, column, 0, None)

@@ -22,7 +22,7 @@ class Column(Structure):
         ("rows", c_int64),
         ("column", c_int64),
         ("threshold_count", c_int64),
-        ("thresholds", POINTER(c_float)),
+        ("thresholds", c_void_p),
     ]
 
 

@@ -1,0 +1,64 @@
+"""Without a compiler, or on another device, the framework runs the blocks: same scores, and the record says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from optimizations.kernels.loader import KernelsUnavailable, load_kernels
+
+
+@pytest.fixture
+def unloaded() -> Iterator[None]:
+    """A process that has not loaded the kernels yet."""
+    load_kernels.cache_clear()
+    yield
+    load_kernels.cache_clear()
+
+
+@pytest.fixture
+def no_compiler(unloaded: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine without a C++ compiler."""
+    monkeypatch.setenv("RECARENA_NO_COMPILER", "1")
+
+
+@pytest.mark.usefixtures("no_compiler")
+@pytest.mark.parametrize("model", ["wdl", "din", "dien", "dlrm"])
+def test_the_framework_takes_over(planted: Callable[[str], Any], model: str) -> None:
+    served = planted(model)
+    session = served.session({"fusion": {}})
+    (step,) = session.report
+    blocks = len(served.session({}).report) + len(step["fallbacks"])
+    assert step["matched"] == [] and blocks == len({item["path"] for item in step["fallbacks"]}) > 5
+    assert all("no C++ compiler is used because RECARENA_NO_COMPILER is set" in f["reason"] for f in step["fallbacks"])
+    batch = served.split.batch(np.arange(50, dtype=np.int64))
+    np.testing.assert_array_equal(session.predict(batch), served.session({}).predict(batch))
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_the_precision_survives_the_fallback(planted: Callable[[str], Any]) -> None:
+    served = planted("dien")
+    both = served.session({"fusion": {}, "bf16": {}})
+    fusion, bf16 = both.report
+    assert fusion["matched"] == [] and "gru" in bf16["matched"] and bf16["fallbacks"] == []
+    batch = served.split.batch(np.arange(50, dtype=np.int64))
+    np.testing.assert_array_equal(both.predict(batch), served.session({"bf16": {}}).predict(batch))
+
+
+@pytest.mark.usefixtures("unloaded")
+def test_a_compiler_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(KernelsUnavailable, match=r"no C\+\+ compiler was found \(no-such-compiler\)"):
+        load_kernels()
+
+
+@pytest.mark.usefixtures("unloaded")
+def test_a_compiler_that_fails_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setenv("CXX", "g++ --no-such-option")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(KernelsUnavailable, match=r"g\+\+ failed with code 1: .*error"):
+        load_kernels()
+    assert list(tmp_path.rglob("*.so")) == []

@@ -1,0 +1,117 @@
+"""Every optimization on every model that it claims: scores agree with the reference within its own tolerance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from optimizations.plan import available
+from zoo.schema import Batch, Split
+
+MODELS = ["wdl", "din", "dien", "dlrm"]
+PLANS: dict[str, dict[str, Any]] = {
+    "fusion": {"fusion": {}},
+    "bf16": {"bf16": {}},
+    "tf32": {"tf32": {}},
+    "executor": {"executor": {"workers": 2}},
+    "fusion,bf16": {"fusion": {}, "bf16": {}},
+    "fusion,tf32": {"fusion": {}, "tf32": {}},
+}
+ROLES = {
+    "wdl": ["features", "embedding", "fc"],
+    "dlrm": ["features", "embedding", "fc", "interaction"],
+    "din": ["features", "embedding", "fc", "attention"],
+    "dien": ["features", "embedding", "fc", "attention", "recurrent"],
+}
+
+
+def tolerance(plan: str) -> float:
+    return max(available()[name].score_tolerance for name in plan.split(","))
+
+
+def batches(split: Split) -> Iterator[Batch]:
+    """One user, all users, and one user row per sample, of 1 to 100 samples."""
+    rng = np.random.default_rng(11)
+    for samples in (1, 2, 7, 16, 33, 100):
+        one_user = np.arange(min(samples, int(split.groups[1]))) + split.groups[2]
+        anyone = np.sort(rng.integers(0, len(split), samples))
+        yield split.batch(one_user)
+        yield split.batch(anyone)
+        yield split.training_batch(anyone)
+
+
+@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("data", ["every_column", "planted"])
+def test_scores_agree(request: pytest.FixtureRequest, data: str, model: str, plan: str) -> None:
+    served = request.getfixturevalue(data)(model)
+    reference, first = served.session({}), served.session(PLANS[plan])
+    late = served.session(PLANS[plan], expand="late")
+    assert all(step["matched"] and not step["fallbacks"] for step in first.report)
+    spread = []
+    for batch in batches(served.split):
+        expected = reference.predict(batch)
+        spread.append(expected.std())
+        for session in (first, late):
+            scores = session.predict(batch)
+            assert scores.shape == (len(batch),) and scores.dtype == np.float32
+            np.testing.assert_allclose(scores, expected, rtol=0, atol=tolerance(plan))
+    # Scores that are all alike would agree whatever the blocks compute.
+    assert max(spread) > 0.03
+
+
+@pytest.mark.parametrize(("model", "role"), [(model, role) for model in MODELS for role in ROLES[model]])
+def test_each_role_alone_agrees(every_column: Callable[[str], Any], model: str, role: str) -> None:
+    served = every_column(model)
+    only = {each: each == role for each in ("features", "embedding", "fc", "interaction", "attention", "recurrent")}
+    reference, fused = served.session({}), served.session({"fusion": only})
+    for batch in batches(served.split):
+        np.testing.assert_allclose(fused.predict(batch), reference.predict(batch), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_two_threads_give_the_scores_of_one(planted: Callable[[str], Any], model: str) -> None:
+    one, two = (planted(model).session({"fusion": {}}, threads=threads) for threads in (1, 2))
+    for batch in batches(planted(model).split):
+        np.testing.assert_array_equal(two.predict(batch), one.predict(batch))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_query_gets_the_scores_of_its_parts(planted: Callable[[str], Any], model: str) -> None:
+    """A sample's score depends on itself only, whatever else is in the batch."""
+    served = planted(model)
+    session = served.session({"fusion": {}})
+    index = np.arange(40, dtype=np.int64) * 7
+    whole = session.predict(served.split.batch(index))
+    parts = [session.predict(served.split.batch(index[k : k + 3])) for k in range(0, 40, 3)]
+    np.testing.assert_allclose(np.concatenate(parts), whole, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_an_id_outside_its_table_is_refused_as_by_the_reference(every_column: Callable[[str], Any], model: str) -> None:
+    served = every_column(model)
+    batch = served.split.batch(np.arange(20, dtype=np.int64))
+    batch.item.ids[13, 1] = 9  # category is not hashed and has 9 rows
+    messages = []
+    for opts in ({}, {"fusion": {}}):
+        with pytest.raises(IndexError) as caught:
+            served.session(opts).predict(batch)
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1] == "field 'category' got the raw id 9; ids of its table lie in [0, 9) (or are -1)"
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_cuda_agrees(planted: Callable[[str], Any], model: str) -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    served = planted(model)
+    reference = served.session({})
+    for plan in ({"fusion": {}}, {"bf16": {}}, {"tf32": {}}):
+        session = served.session(plan, device="cuda")
+        for batch in batches(served.split):
+            np.testing.assert_allclose(session.predict(batch), reference.predict(batch), rtol=0, atol=4e-3)
