@@ -133,7 +133,8 @@ class Schema:
     def tables(self) -> dict[str, int]:
         """Rows of every embedding table, in order of first use (ids, bags, history)."""
         found: dict[str, int] = {}
-        for field in (*self.ids, *self.bags, *self.history):
+        fields: tuple[IdField | BagField | HistoryField, ...] = (*self.ids, *self.bags, *self.history)
+        for field in fields:
             if found.setdefault(field.table, field.rows) != field.rows:
                 raise ValueError(f"table {field.table!r} is declared with {found[field.table]} and {field.rows} rows")
         return found

@@ -45,7 +45,7 @@ def load_backend(name: str) -> Backend:
     if name not in BACKENDS:
         raise ConfigurationError(f"backend={name} is not known: use one of {', '.join(sorted(BACKENDS))}")
     try:
-        backend: Backend = importlib.import_module(f"harness.backends.{name}_backend")  # type: ignore[assignment]
+        backend: Backend = importlib.import_module(f"harness.backends.{name}_backend")
     except ImportError as error:
         raise ConfigurationError(
             f"backend={name} cannot be loaded ({error}): install its framework with pip install '{BACKENDS[name]}'"
