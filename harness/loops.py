@@ -107,7 +107,7 @@ def closed_loop(client: RingClient, payloads: Payloads, concurrency: int, limits
         elif _wait(client, waiting, LOOK_NS):
             progress = now_ns()
         elif now_ns() - progress > limits.stall_ns:
-            return "age"
+            return "stall"
     return "sut_exit" if client.dead else "protocol"
 
 

@@ -177,7 +177,7 @@ class Referee:
             raise side.failure("ended in the middle of a segment")
         if reply["duplicates"]:
             raise side.failure(f"broke the protocol: {reply['duplicates']} answers for queries not in flight")
-        if reply["hung"] or (reply["aborted"] == "age" and header["command"] == "closed"):
+        if reply["hung"] or reply["aborted"] == "stall":
             raise side.failure(f"hangs: queries in flight, and no answer for {self.stall_s:.0f} s")
         return reply, columns
 

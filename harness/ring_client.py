@@ -100,8 +100,16 @@ class RingClient:
         log.sent[index] = now_ns()
         try:
             os.write(self.requests, self.numbers[slot])
-        except (BrokenPipeError, BlockingIOError):
+        except BrokenPipeError:
             self.dead = True
+        except BlockingIOError:  # the pipe holds fewer numbers than the ring has slots
+            self._take_back(slot, index)
+
+    def _take_back(self, slot: int, index: int) -> None:
+        self.owner[slot] = FREE
+        self.free.append(slot)
+        self.in_flight -= 1
+        self.log.sent[index], self.log.status[index] = -1, Status.DROPPED
 
     def receive(self) -> int:
         """Take the announced answers, stamping first; returns how many queries left the flight."""

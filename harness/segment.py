@@ -28,7 +28,7 @@ class Status(IntEnum):
     NOT_SENT = 7  # the segment was aborted before its arrival
 
 
-Abort = Literal["", "late", "age", "protocol", "sut_exit"]
+Abort = Literal["", "late", "age", "stall", "protocol", "sut_exit"]
 Mode = Literal["open", "closed"]
 
 

@@ -69,6 +69,19 @@ def test_no_free_slot_drops_the_query(ring: tuple[RingClient, RingServer]) -> No
     assert client.log.sent[4:] == [-1, -1]
 
 
+def test_a_full_pipe_drops_the_query(ring: tuple[RingClient, RingServer]) -> None:
+    client, _ = ring
+    while True:
+        try:
+            os.write(client.requests, bytes(8))
+        except BlockingIOError:
+            break
+    client.begin(QueryLog([1]))
+    client.send(0, memoryview(b"payload."))
+    assert client.log.status == [Status.DROPPED]
+    assert (client.log.sent, client.in_flight, len(client.free), client.dead) == ([-1], 0, 4, False)
+
+
 @pytest.mark.parametrize("count", [0, 1, 3, 99])
 def test_wrong_length(ring: tuple[RingClient, RingServer], count: int) -> None:
     client, server = ring
