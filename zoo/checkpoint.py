@@ -53,6 +53,11 @@ def checkpoint_key(
     return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def weights_file(cache_dir: Path, model: str, key: str) -> Path:
+    """Where the weights of ``checkpoint_key`` ``key`` lie in the cache."""
+    return cache_dir / "weights" / f"{model}-{key[:24]}.npz"
+
+
 def code_version(model: str, root: Path = _ZOO) -> str:
     """Hex SHA-256 of the sources that shape the weights of ``model``; comments and docstrings do not count."""
     digest = hashlib.sha256()

@@ -56,15 +56,18 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }
 """What each model changes of ``TrainingConfig``."""
 
-
-def default_training(model: str) -> TrainingConfig:
-    """The settings with which ``model`` is trained unless told otherwise."""
-    return TrainingConfig(**DEFAULTS[model])
+DATASET_DEFAULTS: dict[tuple[str, str], dict[str, Any]] = {}
+"""What a (data set, model) changes on top of that."""
 
 
-def training_config(model: str, changes: Mapping[str, Any]) -> TrainingConfig:
-    """The defaults of ``model`` with ``changes``. Raises ValueError for an unknown or impossible setting."""
+def default_training(model: str, dataset: str = "") -> TrainingConfig:
+    """The settings with which ``model`` is trained on ``dataset`` unless told otherwise."""
+    return TrainingConfig(**{**DEFAULTS[model], **DATASET_DEFAULTS.get((dataset, model), {})})
+
+
+def training_config(model: str, changes: Mapping[str, Any], dataset: str = "") -> TrainingConfig:
+    """The defaults of ``model`` on ``dataset`` with ``changes``. Raises ValueError for a setting that cannot be."""
     known = [field.name for field in dataclasses.fields(TrainingConfig)]
     if unknown := sorted(set(changes) - set(known)):
         raise ValueError(f"training has no setting {unknown[0]!r}; it has {', '.join(known)}")
-    return dataclasses.replace(default_training(model), **changes)
+    return dataclasses.replace(default_training(model, dataset), **changes)

@@ -1,0 +1,93 @@
+"""Who is compared with whom on what: the rows of the table of accuracies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+BASE_SIZES = {"embedding_dim": 18, "large_fields": (), "deep_units": (200, 80)}
+"""The mean-pooling base: Wide & Deep with the embedding and the top network of DIN."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contender:
+    """One row: a model with changes to its sizes. ``model`` "logistic" is the logistic regression."""
+
+    label: str
+    model: str
+    sizes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contest:
+    """Contenders trained on one data set; the first one is the reference of the paired differences."""
+
+    name: str
+    title: str
+    dataset: str
+    options: Mapping[str, Any]
+    contenders: tuple[Contender, ...]
+
+
+WDL = Contender(label="WDL", model="wdl")
+DLRM = Contender(label="DLRM", model="dlrm")
+DIN = Contender(label="DIN", model="din")
+DIEN = Contender(label="DIEN", model="dien")
+BASE = Contender(label="mean pooling (WDL, 200-80, 18 columns)", model="wdl", sizes=BASE_SIZES)
+LOGISTIC = Contender(label="logistic regression", model="logistic")
+
+
+def planted_contests() -> tuple[Contest, ...]:
+    """Both shapes at the default size, the sequence at the large one."""
+    pointwise = {"shape": "pointwise"}
+    return (
+        Contest(
+            name="planted-pointwise",
+            title="planted, pointwise, default size",
+            dataset="planted",
+            options=pointwise,
+            contenders=(WDL, DLRM),
+        ),
+        Contest(
+            name="planted-sequence",
+            title="planted, sequence, default size",
+            dataset="planted",
+            options={"shape": "sequence"},
+            contenders=(WDL, DLRM, DIN, DIEN),
+        ),
+        Contest(
+            name="planted-large",
+            title="planted, sequence, large size",
+            dataset="planted",
+            options={"shape": "sequence", "size": "large"},
+            contenders=(WDL, DIN, DIEN),
+        ),
+    )
+
+
+def criteo_contest(path: Path) -> Contest:
+    """Against a logistic regression that is fitted on the same training rows."""
+    return Contest(
+        name="criteo",
+        title=f"criteo, {path.name}",
+        dataset="criteo",
+        options={"path": str(path)},
+        contenders=(LOGISTIC, WDL, DLRM),
+    )
+
+
+def amazon_contests(path: Path) -> tuple[Contest, ...]:
+    """The last behaviour of each user, and every one after the second, of one event file."""
+    name = path.name.split(".")[0]
+    return tuple(
+        Contest(
+            name=f"amazon-{name}-{protocol}",
+            title=f"amazon, {name}, {protocol}",
+            dataset="amazon",
+            options={"path": str(path), "protocol": protocol},
+            contenders=(BASE, DIN, DIEN),
+        )
+        for protocol in ("last", "rolling")
+    )
