@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,20 +77,16 @@ def fit(config: ModelConfig, dataset: Dataset, training: TrainingConfig, report:
     model = build_model(config, dataset.schema)
     set_dropout(model, training.dropout)
     loop = _Loop(model, dataset.train, training)
-    judged = _labelled(dataset.valid)
     stopping = EarlyStopping(model)
+    judged = _labelled(dataset.valid)
     valid_auc, epoch = None, 0
-    for epoch in range(1, training.max_epochs + 1):
-        for batch, wanted in loop.epoch():
-            loss = loop.step(batch)
-            if wanted:
-                valid_auc = auc(dataset.valid.labels[judged], predict(model, dataset.valid)[judged])
-                stopping.observe(valid_auc, loop.steps)
-            if wanted or loop.steps % loop.report_every == 0:
-                steps = loop.per_epoch * training.max_epochs
-                report(Progress(epoch=epoch, step=loop.steps, steps=steps, loss=float(loss), valid_auc=valid_auc))
-            if stopping.stale >= training.patience:
-                break
+    for epoch, samples, judge in loop.batches():
+        loss = loop.step(samples)
+        if judge:
+            valid_auc = auc(dataset.valid.labels[judged], predict(model, dataset.valid)[judged])
+            stopping.observe(valid_auc, loop.steps)
+        if judge or loop.steps % loop.report_every == 0:
+            report(Progress(epoch=epoch, step=loop.steps, steps=loop.all_steps, loss=float(loss), valid_auc=valid_auc))
         if stopping.stale >= training.patience:
             break
     stopping.restore()
@@ -119,16 +115,19 @@ class _Loop:
         self._samples = np.flatnonzero(_labelled(split))
         self._rng = np.random.default_rng(training.seed)
         self._optimizers = build_optimizers(model, training)
-        self.per_epoch = -(-len(self._samples) // training.batch_size)
-        self.report_every = max(1, self.per_epoch // REPORTS_PER_EPOCH)
+        self._per_epoch = -(-len(self._samples) // training.batch_size)
+        self.all_steps = self._per_epoch * training.max_epochs
+        self.report_every = max(1, self._per_epoch // REPORTS_PER_EPOCH)
         self.steps = 0
 
-    def epoch(self) -> list[tuple[Int64, bool]]:
-        """Shuffled batches of sample numbers; True marks those after which the validation AUC is due."""
-        order = self._rng.permutation(self._samples)
+    def batches(self) -> Iterator[tuple[int, Int64, bool]]:
+        """(epoch, shuffled sample numbers, whether the validation AUC is due after them)."""
         size, parts = self._training.batch_size, self._training.evaluations
-        due = {round(self.per_epoch * part / parts) for part in range(1, parts + 1)}
-        return [(order[k * size : (k + 1) * size], k + 1 in due) for k in range(self.per_epoch)]
+        due = {round(self._per_epoch * part / parts) for part in range(1, parts + 1)}
+        for epoch in range(1, self._training.max_epochs + 1):
+            order = self._rng.permutation(self._samples)
+            for number in range(self._per_epoch):
+                yield epoch, order[number * size : (number + 1) * size], number + 1 in due
 
     def step(self, samples: Int64) -> Tensor:
         """One update from ``samples``; returns the loss."""
