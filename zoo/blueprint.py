@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from zoo.configs import DienConfig, DinConfig, DlrmConfig, ModelConfig, WdlConfig
-from zoo.schema import Schema, Side
+from zoo.schema import BagField, IdField, Schema, Side
 
 Role = Literal["features", "embedding", "fc", "attention", "recurrent", "interaction"]
 BlockSide = Literal["user", "item", "mixed"]
@@ -43,7 +43,7 @@ def field_dim(config: ModelConfig, field: str) -> int:
 
 def embedding_width(config: ModelConfig, schema: Schema, side: Side) -> int:
     """Columns of the concatenated embeddings of one side (ids, then bags)."""
-    fields = (*schema.ids_of(side), *schema.bags_of(side))
+    fields: tuple[IdField | BagField, ...] = (*schema.ids_of(side), *schema.bags_of(side))
     return sum(field_dim(config, field.name) for field in fields)
 
 

@@ -80,5 +80,7 @@ def model_config(name: str, sizes: Mapping[str, Any]) -> ModelConfig:
     known = {field.name for field in dataclasses.fields(kind)} - {"name"}
     if unknown := sorted(set(sizes) - known - {"name"}):
         raise ValueError(f"model {name!r} has no size {unknown[0]!r}; it has {', '.join(sorted(known))}")
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in sizes.items() if key != "name"}
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in sizes.items() if key != "name"
+    }
     return kind(**values)

@@ -87,7 +87,7 @@ class WideTables(nn.Module):
     def __init__(self, schema: Schema) -> None:
         super().__init__()
         self.schema = schema
-        fields = (*schema.ids, *schema.bags)
+        fields: tuple[IdField | BagField, ...] = (*schema.ids, *schema.bags)
         self.tables = nn.ModuleDict({field.name: _zeros(field.rows) for field in fields})
         self.crosses = nn.ModuleDict({field.name: _zeros(field.rows) for field in schema.crosses})
         self.dense = nn.Parameter(torch.zeros(len(schema.dense)))
