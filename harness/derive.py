@@ -22,6 +22,12 @@ def latencies_ms(queries: Columns) -> npt.NDArray[np.float64]:
     return np.where(queries["status"] == Status.ANSWERED, taken, np.inf)
 
 
+def service_ms(queries: Columns) -> npt.NDArray[np.float64]:
+    """Time [Q] from sending to the whole answer, for closed loops; infinite where there was no good answer."""
+    taken = (queries["done_ns"] - queries["sent_ns"]) / 1e6
+    return np.where(queries["status"] == Status.ANSWERED, taken, np.inf)
+
+
 def counted(queries: Columns, segments: Iterable[SegmentInfo]) -> Mask:
     """[Q] True where a query belongs to one of the segments and was planned inside of its counted stretch."""
     rows = np.zeros(len(queries["segment"]), bool)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness import accuracy
-from harness.derive import counted, late_count, latencies_ms, percentile_ms
+from harness.derive import counted, late_count, latencies_ms, percentile_ms, service_ms
 from harness.record import Record, RecordError, read_record, record_problems
 from harness.result import Result, SideResult
 from leaderboard.result_check import check_result
@@ -117,11 +117,11 @@ def _timed(result: Result, predictions: Columns, *scores: npt.NDArray[Any]) -> I
 
 
 def _percentiles(name: str, side: SideResult, result: Result, queries: Columns) -> Iterator[Finding]:
-    steady = _latencies(name, "latency", result, queries)
+    steady = latencies_ms(queries)[_rows(name, "latency", result, queries)]
     for what, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999)):
         yield _finding(f"{name}.latency_ms.{what}", getattr(side.latency_ms, what), percentile_ms(steady, share))
     if result.trial["scenario"] == "server":
-        single = _latencies(name, "single_stream", result, queries)
+        single = service_ms(queries)[_rows(name, "single_stream", result, queries)]
         for what, share in (("p50", 0.5), ("p99", 0.99)):
             published = getattr(side.single_stream_ms, what)
             yield _finding(f"{name}.single_stream_ms.{what}", published, percentile_ms(single, share))
@@ -142,10 +142,8 @@ def _late(result: Result, queries: Columns) -> Iterator[Finding]:
     yield Finding(what=f"late queries of {len(result.segments)} segments", published=text, recomputed=text, agrees=True)
 
 
-def _latencies(side: str, purpose: str, result: Result, queries: Columns) -> npt.NDArray[np.float64]:
-    chosen = [s for s in result.segments if s.side == side and s.purpose == purpose]
-    found: npt.NDArray[np.float64] = latencies_ms(queries)[counted(queries, chosen)]
-    return found
+def _rows(side: str, purpose: str, result: Result, queries: Columns) -> npt.NDArray[np.bool_]:
+    return counted(queries, [s for s in result.segments if s.side == side and s.purpose == purpose])
 
 
 def _run(predictions: Columns, side: str, run: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from harness import accuracy
-from harness.derive import counted, late_count, latencies_ms, percentile_ms
+from harness.derive import counted, late_count, latencies_ms, percentile_ms, service_ms
 from harness.result import (
     DatasetInfo,
     Floor,
@@ -128,11 +128,10 @@ def _side(side: str, lbt: float, limit_ms: float, columns: Columns, predictions:
     labels, scores = predictions["label"][own], predictions["score"][own]
     table = columns.table()
 
-    def latencies(purpose: str) -> np.ndarray:
-        chosen = [s for s in columns.segments if s.side == side and s.purpose == purpose]
-        return latencies_ms(table)[counted(table, chosen)]
+    def rows(purpose: str) -> np.ndarray:
+        return counted(table, [s for s in columns.segments if s.side == side and s.purpose == purpose])
 
-    steady, single = latencies("latency"), latencies("single_stream")
+    steady, single = latencies_ms(table)[rows("latency")], service_ms(table)[rows("single_stream")]
     service = 1e3 / (lbt + np.log(100) / limit_ms * 1e3)
     return SideResult(
         auc=accuracy.auc(labels, scores),
