@@ -48,14 +48,10 @@ def main() -> int:
     import hydra
 
     from harness.command import Command
+    from harness.config import CONF, PRIMARY
 
     command = Command(sys.argv[1:], run_trial)
-
-    # Hydra finds conf/ beside the file of the function that it decorates.
-    application = hydra.main(version_base="1.3", config_path="conf", config_name="config")(
-        lambda cfg: command.trial(cfg)
-    )
-    return command.run(application)
+    return command.run(hydra.main(version_base="1.3", config_path=str(CONF), config_name=PRIMARY)(command.trial))
 
 
 if __name__ == "__main__":

@@ -9,9 +9,8 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
-from rich.console import Console
-
 from harness.config import plan_runs
+from harness.console import console_for
 from harness.failures import INTERRUPTED, TERMINATED, exit_code, explain
 from harness.sweep import Outcome, Sweep
 from harness.trial_builder import build
@@ -26,7 +25,9 @@ class Command:
         self._arguments = list(arguments)
         self._multirun = any(argument in MULTIRUN_FLAGS for argument in arguments)
         self._run_trial = run_trial
-        self._sweep = Sweep([a for a in arguments if not a.startswith("-")], self._multirun)
+        self._overrides = [a for a in arguments if not a.startswith("-")]
+        self._foreign_flags = [a for a in arguments if a.startswith("-") and a not in MULTIRUN_FLAGS]
+        self._sweep = Sweep(self._overrides, self._multirun)
 
     def trial(self, config: Any) -> None:
         """Hydra's task. An error ends this trial, not the sweep."""
@@ -50,27 +51,27 @@ class Command:
         except Exception as error:
             _tell(explain(error, self._arguments))
             return int(exit_code(error))
-        return int(self._sweep.close(Console()))
+        return int(self._sweep.close(console_for()))
 
     def _check(self) -> None:
         """Build every trial once. Hydra's own flags (--cfg, --info, ...) are left to Hydra."""
-        flags = [a for a in self._arguments if a.startswith("-") and a not in MULTIRUN_FLAGS]
-        if flags:
-            return
-        overrides = [a for a in self._arguments if not a.startswith("-")]
-        for values in plan_runs(overrides, self._multirun):
-            build(values)
+        if not self._foreign_flags:
+            for values in plan_runs(self._overrides, self._multirun):
+                build(values)
 
     def _launch(self, application: Callable[[], Any]) -> None:
-        """Run Hydra's main. What a sweeper writes about itself goes to a folder that is removed."""
+        """Run Hydra's main, flags first. What a sweeper writes about itself goes to a folder that is removed."""
         with tempfile.TemporaryDirectory(prefix="recarena-sweep-") as folder:
-            extra = [f"hydra.sweep.dir={folder}"] if self._multirun else []
-            sys.argv = [sys.argv[0], *self._arguments, *extra]
+            arguments = self._arguments
+            if not self._foreign_flags:
+                sweep = ["-m", f"hydra.sweep.dir={folder}"] if self._multirun else []
+                arguments = [*sweep, *self._overrides]
+            sys.argv = [sys.argv[0], *arguments]
             application()
 
     def _interrupted(self) -> None:
         if self._multirun and self._sweep.outcomes:
-            self._sweep.close(Console())
+            self._sweep.close(console_for())
         ending = "goes on where this one stopped" if self._multirun else "starts it again (trained weights are kept)"
         _tell(f"interrupted: nothing is kept of the trial under way; the same command {ending}")
 

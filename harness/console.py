@@ -12,6 +12,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from harness.report import plan_table, result_table
 from harness.result import PlanLine, Result
 
+PIPE_WIDTH = 150
+
 
 class Observer(Protocol):
     """What the measuring code tells its audience. No method may raise or block for long."""
@@ -94,7 +96,7 @@ class PlainObserver:
     """One line per stage and per tenth of it, without control characters."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._console = Console(file=stream, force_terminal=False, width=120, no_color=True)
+        self._console = console_for(stream)
         self._stream = stream
         self._name, self._unit = "", ""
         self._total: float | None = None
@@ -136,9 +138,18 @@ class PlainObserver:
         print(text, file=self._stream, flush=True)
 
 
-def observer_for(stream: TextIO = sys.stdout) -> TerminalObserver | PlainObserver:
-    """Bars if ``stream`` is a terminal, plain lines otherwise."""
-    return TerminalObserver(Console(file=stream)) if stream.isatty() else PlainObserver(stream)
+def observer_for(stream: TextIO | None = None) -> TerminalObserver | PlainObserver:
+    """Bars if ``stream`` (default: standard output) is a terminal, plain lines otherwise."""
+    target = sys.stdout if stream is None else stream
+    return TerminalObserver(console_for(target)) if target.isatty() else PlainObserver(target)
+
+
+def console_for(stream: TextIO | None = None) -> Console:
+    """A console as wide as the terminal, or ``PIPE_WIDTH`` columns without colours for a pipe."""
+    target = sys.stdout if stream is None else stream
+    if target.isatty():
+        return Console(file=target)
+    return Console(file=target, force_terminal=False, width=PIPE_WIDTH, no_color=True)
 
 
 def _escaped(text: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from harness.console import console_for
 from harness.errors import ConfigurationError, ExitCode
 from harness.failures import INTERRUPTED, explain
 from harness.record import RecordError, find_records, read_record
@@ -20,14 +21,12 @@ from leaderboard.sync import sync
 from leaderboard.verify import verify
 from leaderboard.verify_view import verification_view
 
-PIPE_WIDTH = 150
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand; returns the exit code: 0 fine, 1 a finding (regression, disagreement), 2 bad input."""
     options = _parser().parse_args(arguments)
     try:
-        code: int = options.command(options, Console(width=None if sys.stdout.isatty() else PIPE_WIDTH))
+        code: int = options.command(options, console_for())
     except (ConfigurationError, RecordError) as error:
         print(explain(error), file=sys.stderr)
         return int(ExitCode.BAD_CONFIGURATION)
