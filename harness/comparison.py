@@ -104,12 +104,13 @@ def lbt_ratio(baseline: LbtEstimate, candidate: LbtEstimate) -> LbtRatio:
             return LbtRatio(interval=None, reason=f"the {name} meets the SLA at no rate")
         if side.ci is None or not side.lbt_qps:
             return LbtRatio(interval=None, reason=f"the {name}'s LBT is {side.status}")
-    quads = len(baseline.log_lbt_without)
+    if baseline.quads != candidate.quads:
+        return LbtRatio(interval=None, reason=f"the sides ran unequal quads: {baseline.quads} and {candidate.quads}")
+    quads, values = len(baseline.quads), quad_log_ratios(baseline, candidate)
     degrees = min(effective_degrees(np.asarray(side.quad_information)) for side in (baseline, candidate))
-    if quads < MIN_QUADS or degrees < 1.0:
+    if quads < MIN_QUADS or degrees < 1.0 or not np.isfinite(values).all():
         return LbtRatio(interval=None, reason=f"too few of the {quads} quads hold late queries")
     widening = 2.0 if "few_clumps" in (baseline.status, candidate.status) else 1.0
-    values = quad_log_ratios(baseline, candidate)
     mean, se = math.log(_lbt(candidate) / _lbt(baseline)), float(values.std(ddof=1)) / math.sqrt(quads)
     if "regression" in (baseline.method, candidate.method):
         half = math.hypot(_log_half_width(baseline), _log_half_width(candidate))

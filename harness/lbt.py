@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy import interpolate
 
 from harness.longrun import QueueTwin, ramp_ns
 from harness.mg1 import NS
@@ -43,9 +44,9 @@ class LbtEstimate:
     bound nothing, ci None); "unreachable" (no rate meets the SLA, LBT 0); "above_range" (beyond the measured rates:
     lbt_qps is the highest of them, a lower bound, ci None). method: which estimator gave the number. correlation: of
     SUT and twin. clumps, late, queries: of the counted part. slope: d log(late) / d log(rate) at the LBT by the twin.
-    phi: dispersion of late counts. service_scale: factor on the twin's service. log_lbt_without: log LBT by the twin
-    with each quad left out in turn, and quad_information: how much each knows; for paired comparison (empty when there
-    is no root).
+    phi: dispersion of late counts. service_scale: factor on the twin's service. For paired comparison, all empty when
+    there is no root: quads: their numbers; log_lbt_without: log LBT by the twin with each of them left out in turn;
+    quad_information: how much each knows.
     """
 
     lbt_qps: float | None
@@ -59,6 +60,7 @@ class LbtEstimate:
     slope: float
     phi: float
     service_scale: float
+    quads: tuple[int, ...]
     log_lbt_without: tuple[float, ...]
     quad_information: tuple[float, ...]
 
@@ -98,13 +100,18 @@ def _late_curve(segments: Sequence[SegmentObservation], twin: QueueTwin, sla: Sl
 
 
 def _log_lbt(twin: QueueTwin, sla: Sla, log_scales: Array) -> Array:
-    """Log of the twin's long-run LBT at each service scale, by interpolation between few points; -inf if it is 0."""
-    low, high = float(log_scales.min()), float(log_scales.max())
-    grid = np.linspace(low - 1e-3, high + 1e-3, _CURVE_POINTS)
-    with np.errstate(divide="ignore"):
-        values = np.log(np.array([twin.lbt_qps(sla, math.exp(x)) for x in grid]))
-    interpolated: Array = np.interp(log_scales, grid, values)
-    return interpolated
+    """Log of the twin's long-run LBT at each service scale, a smooth curve through few points; -inf where it is 0."""
+
+    def exact(points: Array) -> Array:
+        with np.errstate(divide="ignore"):
+            return np.log(np.array([twin.lbt_qps(sla, math.exp(x)) for x in points]))
+
+    grid = np.linspace(float(log_scales.min()) - 1e-3, float(log_scales.max()) + 1e-3, _CURVE_POINTS)
+    values = exact(grid)
+    if not np.isfinite(values).all():
+        return exact(log_scales)
+    smooth: Array = interpolate.PchipInterpolator(grid, values)(log_scales)
+    return smooth
 
 
 def estimate_lbt(
@@ -141,7 +148,7 @@ def _rootless(counts: _Counts, status: Status, highest: float) -> LbtEstimate:
     return LbtEstimate(
         lbt_qps={"above_range": highest, "unreachable": 0.0}.get(status), ci=None, status=status, method="twin",
         correlation=0.0, clumps=counts.clumps, late=counts.late, queries=counts.queries, slope=math.nan, phi=1.0,
-        service_scale=math.nan, log_lbt_without=(), quad_information=(),
+        service_scale=math.nan, quads=(), log_lbt_without=(), quad_information=(),
     )  # fmt: skip
 
 
@@ -167,7 +174,8 @@ def _with_root(segments: Sequence[SegmentObservation], twin: QueueTwin, sla: Sla
         lbt_qps={"above_range": evidence.highest, "undetermined": None}.get(status, lbt),
         ci=ci if status in ("ok", "few_clumps") else None, status=status, method=method, correlation=fit.correlation,
         clumps=counts.clumps, late=counts.late, queries=counts.queries, slope=slope, phi=curve.phi if curve else 1.0,
-        service_scale=math.exp(fit.log_scale), log_lbt_without=tuple(float(x) for x in log_lbts[1 + n :]),
+        service_scale=math.exp(fit.log_scale), quads=fit.quads,
+        log_lbt_without=tuple(float(x) for x in log_lbts[1 + n :]),
         quad_information=tuple(float(x) for x in fit.information_quad),
     )  # fmt: skip
 

@@ -55,8 +55,9 @@ class SegmentObservation:
 class TwinFit:
     """Log of the service scale that matches the SUT's lateness, in all and with each unit left out, per unit kind.
 
-    log_scale is -inf where the SUT was never near its limit. information_*: how much each unit's lateness says about
-    the scale, its derivative by the scale. correlation: of SUT and twin, lateness of blocks of time.
+    log_scale is -inf where the SUT was never near its limit. quads: the numbers of the quads, in order. information_*:
+    how much each unit's lateness says about the scale, its derivative by the scale. correlation: of SUT and twin,
+    lateness of blocks of time.
     """
 
     log_scale: float
@@ -64,6 +65,7 @@ class TwinFit:
     without_quad: Array
     information_segment: Array
     information_quad: Array
+    quads: tuple[int, ...]
     correlation: float
 
 
@@ -86,7 +88,8 @@ class Replay:
         copies = int(np.clip(_SIMULATED_QUERIES // max(queries, 1), 1, most)) if twin.table.log_sd > 0.0 else 1
         self._noise = [twin.table.draw((copies, s.planned_ns.size), seed) for seed, s in enumerate(segments)]
         self._known: dict[float, Array] = {}
-        self.quads = np.unique([s.quad for s in segments], return_inverse=True)[1]
+        numbers, self.quads = np.unique([s.quad for s in segments], return_inverse=True)
+        self.quad_numbers = tuple(int(number) for number in numbers)
         self.real = np.array([self.real_query(i).sum() for i in range(len(segments))])
 
     def real_query(self, index: int) -> Array:
@@ -183,7 +186,7 @@ def fit_twin(segments: Sequence[SegmentObservation], twin: QueueTwin, limit_ns: 
         none = np.empty(0)
         return TwinFit(
             log_scale=root, without_segment=none, without_quad=none, information_segment=none, information_quad=none,
-            correlation=0.0,
+            quads=(), correlation=0.0,
         )  # fmt: skip
     information = replay.information(root)
     return TwinFit(
@@ -192,5 +195,6 @@ def fit_twin(segments: Sequence[SegmentObservation], twin: QueueTwin, limit_ns: 
         without_quad=replay.roots_without(root, replay.quads),
         information_segment=information,
         information_quad=np.bincount(replay.quads, information),
+        quads=replay.quad_numbers,
         correlation=replay.correlation(root),
     )

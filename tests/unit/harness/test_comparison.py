@@ -106,6 +106,15 @@ def test_no_ratio_without_two_estimates() -> None:
         assert "baseline" in lbt_ratio(other, side).reason
 
 
+def test_no_ratio_from_unequal_or_too_few_quads() -> None:
+    side = _side(3, 1.0, 3)
+    five = _side(3, 1.0, 3, quads=5)
+    assert "unequal quads" in lbt_ratio(side, five).reason
+    assert lbt_ratio(five, five).interval is None and "too few of the 5 quads" in lbt_ratio(five, five).reason
+    blind = dataclasses.replace(side, quad_information=(1.0, 0.0, 0.0, 0.0, 0.0, 0.0))
+    assert lbt_ratio(side, blind).interval is None
+
+
 def test_few_clumps_double_the_ratios_interval() -> None:
     a, b = _side(4, 1.0, 4), _side(4, 0.97, 5)
     assert a.status == b.status == "ok"
