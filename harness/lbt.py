@@ -104,7 +104,8 @@ def _log_lbt(twin: QueueTwin, sla: Sla, log_scales: Array) -> Array:
 
     def exact(points: Array) -> Array:
         with np.errstate(divide="ignore"):
-            return np.log(np.array([twin.lbt_qps(sla, math.exp(x)) for x in points]))
+            logs: Array = np.log(np.array([twin.lbt_qps(sla, math.exp(x)) for x in points]))
+        return logs
 
     grid = np.linspace(float(log_scales.min()) - 1e-3, float(log_scales.max()) + 1e-3, _CURVE_POINTS)
     values = exact(grid)
