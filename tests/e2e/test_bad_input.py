@@ -83,7 +83,11 @@ def truncated_gz(path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("make", "parts"),
-    [(criteo_39_columns, ["line 8", "expected 40", "got 39"]), (corrupt_gz, ["train.gz"]), (truncated_gz, ["train.gz"])],
+    [
+        (criteo_39_columns, ["line 8", "expected 40", "got 39"]),
+        (corrupt_gz, ["train.gz"]),
+        (truncated_gz, ["train.gz"]),
+    ],
 )
 def test_broken_data(program, tmp_path, make, parts):
     path = make(tmp_path / "train.txt")
