@@ -74,7 +74,7 @@ SIZES: dict[tuple[str, str], PlantedCounts] = {
     ("pointwise", "default"): _size((25_600, 10), (1_024, 20), (512, 100), 10_000),
     ("pointwise", "large"): _size((200_000, 10), (2_048, 20), (1_024, 100), 100_000),
     ("sequence", "tiny"): _size((1_000, 4), (40, 20), (40, 100), 1_000),
-    ("sequence", "default"): _size((16_000, 4), (512, 20), (512, 100), 10_000),
+    ("sequence", "default"): _size((20_000, 4), (512, 20), (512, 100), 10_000),
     ("sequence", "large"): _size((100_000, 4), (1_024, 20), (1_024, 100), 10_000),
 }
 """(users, candidates of each) of the training, validation and test split, and the rows of each hashed table."""

@@ -1,9 +1,11 @@
-"""The sequence-shaped planted data: user histories whose interests evolve, and candidates that meet them.
+"""The sequence-shaped planted data: user histories whose interests and intents evolve, and candidates that meet them.
 
-A user follows two interests (categories) in turn. An interest stays, evolves to the category's successor, or jumps.
-The click logit of a candidate is known and depends on columns that a model sees: on how recently its category, and
-the category that it follows, stand in the history (order matters), on how often its category stands there at all
-(counts matter), on the item's quality, its price and the user's segment.
+A user follows two interests (categories); now and then the newer one is replaced, by its successor or by any other.
+Meanwhile the user's intent turns between own needs and gifts; each turn shows as one behaviour in one of two marker
+categories (think of a wish list that is opened and closed). The click logit of a candidate is known and depends on
+columns that a model sees: with the count of behaviours of the candidate's category under own intent it rises, with
+that under gift intent it falls, and the item's quality, its price and the user's segment add to it. A model that
+forgets the order knows only the sum of both counts; one that averages the history knows not even that.
 """
 
 from __future__ import annotations
@@ -18,22 +20,26 @@ from zoo.datasets.planted_counts import PlantedCounts
 from zoo.datasets.portable_random import Float64, Int64, Stream, log2_floor_linear, noise, pick, raw_id, zipf_cdf
 from zoo.schema import CrossField, DenseField, HistoryField, IdField, Rows, Schema, Side, Split, hash_rows
 
-ITEMS = 3_000
-CATEGORIES = 60
+ITEMS = 2_000
+CATEGORIES = 32
+OWN_MARKER, GIFT_MARKER, FIRST_INTEREST = 0, 1, 2
+"""The first two categories turn the intent; the others are interests."""
 SEGMENTS = 20
-SHORTEST_HISTORY_SHARE = 0.02
+NO_HISTORY_SHARE = 0.02
 """Share of the users without any history."""
 
-STAY, EVOLVE = 0.75, 0.17
-"""Chances per behaviour that an interest stays in its category, or moves on to the successor; else it jumps."""
-SWITCH = 0.25
-"""Chance per behaviour that the user turns to the other interest."""
+REPLACED, BY_SUCCESSOR = 0.1, 0.5
+"""Chance per behaviour that the newer interest replaces the older one, and that its own place goes to its successor."""
+OLDER_INTEREST = 0.4
+"""Chance per behaviour that it follows the older interest."""
 STRAY = 0.1
-"""Chance per behaviour of an item of any category."""
+"""Chance per behaviour of an item of any interest."""
+TURN = 0.1
+"""Chance per behaviour that the intent turns, which puts a marker in its place."""
 
-RECENCY = 0.75
-"""Weight of a behaviour relative to the next newer one."""
-BIAS, RECENT, FOLLOWS, COUNT, QUALITY, PRICE, SEGMENT = -2.75, 3.0, 3.0, 0.375, 0.5, -0.125, 0.25
+FROM_HISTORY = 0.6
+"""Share of the candidates whose category stands in the history."""
+BIAS, OWN, GIFT, QUALITY, PRICE, SEGMENT = -2.25, 1.375, -1.0, 0.3125, -0.125, 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +67,8 @@ def build_world(seed: int, counts: PlantedCounts) -> World:
     category_of = np.sort(np.concatenate([np.arange(CATEGORIES), stream.below(CATEGORIES, items - CATEGORIES)]))
     first_item = np.searchsorted(category_of, np.arange(CATEGORIES + 1)).astype(np.int64)
     rank = np.arange(items) - first_item[category_of]
-    ring = stream.permutation(CATEGORIES)
-    successor = np.empty(CATEGORIES, np.int64)
+    ring = FIRST_INTEREST + stream.permutation(CATEGORIES - FIRST_INTEREST)
+    successor = np.arange(CATEGORIES)
     successor[ring] = np.roll(ring, -1)
     price = np.floor(8.0 / (1.0 - stream.uniform(items)))
     popularity = np.concatenate([[0.0], np.cumsum(1.0 / (rank + 4.0))])
@@ -86,7 +92,7 @@ def generate_split(world: World, part: int, users: int, candidates: int) -> Spli
     items = _draw_histories(world, stream, lengths)
     segment = pick(zipf_cdf(SEGMENTS), stream.uniform(users))
     user_of = np.repeat(np.arange(users, dtype=np.int64), candidates)
-    candidate = _draw_candidates(world, stream, items, user_of)
+    candidate = _draw_candidates(world, stream, items, lengths, user_of)
     probability = click_probability(_logit(world, items, segment, candidate, user_of))
     flat = items[items >= 0]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -147,73 +153,68 @@ def _item_in(world: World, category: Int64, uniform: Float64) -> Int64:
 
 
 def _draw_lengths(stream: Stream, users: int, longest: int) -> Int64:
-    """Lengths [U] in [0, longest]: the smaller of two draws half of the time, so that short ones are more common."""
+    """Lengths [U] in [0, longest]: the smaller of two draws now and then, so that short ones are more common."""
     first, second = stream.below(longest, users), stream.below(longest, users)
-    length = 1 + np.where(stream.happens(0.5, users), np.minimum(first, second), first)
-    return np.where(stream.happens(SHORTEST_HISTORY_SHARE, users), 0, length)
+    length = 1 + np.where(stream.happens(0.375, users), np.minimum(first, second), first)
+    return np.where(stream.happens(NO_HISTORY_SHARE, users), 0, length)
+
+
+def _any_interest(stream: Stream, count: int) -> Int64:
+    return FIRST_INTEREST + stream.below(CATEGORIES - FIRST_INTEREST, count)
 
 
 def _draw_histories(world: World, stream: Stream, lengths: Int64) -> Int64:
     """Items [U, max_history], aligned to the right (newest last), -1 before the first behaviour."""
     users, longest = len(lengths), world.max_history
-    interests = np.column_stack([stream.below(CATEGORIES, users), stream.below(CATEGORIES, users)])
-    active = np.zeros(users, np.int64)
-    everyone = np.arange(users)
+    newer, older = _any_interest(stream, users), _any_interest(stream, users)
+    marker = np.where(stream.happens(0.5, users), OWN_MARKER, GIFT_MARKER)
     items = np.full((users, longest), -1, np.int64)
     for step in range(longest):
-        active = np.where(stream.happens(SWITCH, users), 1 - active, active)
-        category = interests[everyone, active]
-        chance = stream.uniform(users)
-        jump = stream.below(CATEGORIES, users)
-        moved = np.where(chance < STAY, category, np.where(chance < STAY + EVOLVE, world.successor[category], jump))
-        interests[everyone, active] = moved
-        shown = np.where(stream.happens(STRAY, users), stream.below(CATEGORIES, users), moved)
-        items[:, step] = _item_in(world, shown, stream.uniform(users))
+        replaced = stream.happens(REPLACED, users)
+        next_one = np.where(stream.happens(BY_SUCCESSOR, users), world.successor[newer], _any_interest(stream, users))
+        older, newer = np.where(replaced, newer, older), np.where(replaced, next_one, newer)
+        category = np.where(stream.happens(OLDER_INTEREST, users), older, newer)
+        category = np.where(stream.happens(STRAY, users), _any_interest(stream, users), category)
+        turned = stream.happens(TURN, users)
+        marker = np.where(turned, OWN_MARKER + GIFT_MARKER - marker, marker)
+        items[:, step] = _item_in(world, np.where(turned, marker, category), stream.uniform(users))
     items[np.arange(longest) < (longest - lengths)[:, None]] = -1
     return items
 
 
-def _draw_candidates(world: World, stream: Stream, items: Int64, user_of: Int64) -> Int64:
-    """Candidates [N]: of a recent category, of a successor of one, of an older category, or of any."""
+def _draw_candidates(world: World, stream: Stream, items: Int64, lengths: Int64, user_of: Int64) -> Int64:
+    """Candidates [N]: of the category of a behaviour, or of any interest."""
     count, longest = len(user_of), items.shape[1]
-    kind = stream.uniform(count)
-    back = stream.below(np.where(kind < 0.5, 3, longest), count)
+    back = stream.below(np.maximum(lengths, 1)[user_of], count)
     behaviour = items[user_of, longest - 1 - back]
-    anything = stream.below(CATEGORIES, count)
-    category = np.where(behaviour < 0, anything, world.category_of[behaviour])
-    category = np.where((kind >= 0.25) & (kind < 0.5), world.successor[category], category)
-    category = np.where(kind >= 0.75, anything, category)
-    return _item_in(world, category, stream.uniform(count))
+    category = np.where(behaviour < 0, OWN_MARKER, world.category_of[behaviour])
+    usable = (category >= FIRST_INTEREST) & stream.happens(FROM_HISTORY, count)
+    return _item_in(world, np.where(usable, category, _any_interest(stream, count)), stream.uniform(count))
 
 
 def _logit(world: World, items: Int64, segment: Int64, candidate: Int64, user_of: Int64) -> Float64:
-    """The planted logit [N]. Every term is a small multiple of 2**-20, so that the sum is exact in float64."""
-    recent, follows, seen = _affinities(world, items, world.category_of[candidate], user_of)
-    own = (
+    """The planted logit [N]. Every term is a small multiple of 2**-14, so that the sum is exact in float64."""
+    own, gift = (counts[user_of, world.category_of[candidate]] for counts in count_by_intent(world, items))
+    features = (
         noise(candidate, 3 * world.seed) * QUALITY
         + (log2_floor_linear(world.price[candidate]) - 4.0) * PRICE
         + noise(segment, 5 * world.seed + 1)[user_of] * SEGMENT
     )
-    return BIAS + recent * RECENT + follows * FOLLOWS + log2_floor_linear(seen) * COUNT + own
+    return BIAS + log2_floor_linear(own) * OWN + log2_floor_linear(gift) * GIFT + features
 
 
-def _affinities(world: World, items: Int64, category: Int64, user_of: Int64) -> tuple[Float64, Float64, Float64]:
-    """Three sums [N] over a user's behaviours.
+def count_by_intent(world: World, items: Int64) -> tuple[Float64, Float64]:
+    """How often each category stands in each history, done with own intent and with gift intent: two [U, categories].
 
-    Recency weights of those in the candidate's category, of those in its predecessor, and the count of the former.
+    The intent of a behaviour is told by the last marker before it; before any marker it is the user's own.
     """
-    longest = items.shape[1]
-    weight = np.ones(longest)
-    for step in range(longest - 2, -1, -1):
-        weight[step] = weight[step + 1] * RECENCY
-    weight = np.rint(weight * (1.0 - RECENCY) * 4096.0) / 4096.0
-    predecessor = np.argsort(world.successor)
+    users, longest = items.shape
     history = np.where(items < 0, -1, world.category_of[items])
-    recent, follows, seen = (np.zeros(len(user_of)) for _ in range(3))
+    counts = np.zeros((2, users, CATEGORIES))
+    intent = np.full(users, OWN_MARKER)
     for step in range(longest):
-        shown = history[user_of, step]
-        same = shown == category
-        recent += same * weight[step]
-        follows += (shown == predecessor[category]) * weight[step]
-        seen += same
-    return recent, follows, seen
+        shown = history[:, step]
+        intent = np.where((shown == OWN_MARKER) | (shown == GIFT_MARKER), shown, intent)
+        present = np.flatnonzero(shown >= 0)
+        counts[intent[present], present, shown[present]] += 1.0
+    return counts[OWN_MARKER], counts[GIFT_MARKER]
