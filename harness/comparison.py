@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy import stats as sps
 
 from harness.lbt import LbtEstimate
-from harness.stats import effective_degrees, holm, pseudo_values
+from harness.stats import effective_degrees, pseudo_values
 
 Array = npt.NDArray[Any]
 Call = Literal["gain", "loss", "no difference"]
@@ -148,9 +148,3 @@ def void_quads(evidence: Mapping[int, Sequence[str]]) -> VoidVerdict:
     noisy = len(voided) > MAX_VOID_SHARE * len(evidence)
     kept = tuple(sorted(evidence)) if noisy else tuple(sorted(set(evidence) - set(voided)))
     return VoidVerdict(kept=kept, voided=voided, noisy_host=noisy)
-
-
-def sweep_calls(intervals: Sequence[RatioInterval], level: float = 0.05) -> list[Call]:
-    """What may be said of each ratio of a sweep: a gain or loss only where Holm's adjusted p value is <= level."""
-    adjusted = holm([interval.p_value for interval in intervals])
-    return [i.call if p <= level else "no difference" for i, p in zip(intervals, adjusted, strict=True)]

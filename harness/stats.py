@@ -55,15 +55,6 @@ def log_t_interval(log_values: Sequence[float] | Array, confidence: float = 0.95
     return math.exp(float(np.mean(log_values))), (math.exp(low), math.exp(high))
 
 
-def t_p_value(values: Sequence[float] | Array) -> float:
-    """Two-sided p value of mean 0 by Student's t; 1 when all values are 0, 0 when they are one other value."""
-    flat = np.asarray(values, dtype=np.float64)
-    se = float(flat.std(ddof=1)) / math.sqrt(flat.size)
-    if se == 0.0:
-        return 1.0 if float(flat.mean()) == 0.0 else 0.0
-    return float(2.0 * sps.t.sf(abs(float(flat.mean())) / se, flat.size - 1))
-
-
 def clopper_pearson(late: int, queries: int, confidence: float = 0.95) -> Interval:
     """Exact two-sided binomial interval (Clopper & Pearson 1934). Assumes independent queries: diagnostics only."""
     if not 0 <= late <= queries or queries == 0:

@@ -1,4 +1,4 @@
-"""Ratios from quads: Student's t on logs, A/A and known speed-ups by simulation, voids, Holm."""
+"""Ratios from quads: Student's t on logs, A/A and known speed-ups by simulation, voids."""
 
 import dataclasses
 import math
@@ -8,12 +8,10 @@ import pytest
 from scipy import stats as sps
 
 from harness.comparison import (
-    RatioInterval,
     lbt_ratio,
     paired_service_ratio,
     quad_log_ratios,
     ratio_interval,
-    sweep_calls,
     void_quads,
 )
 from harness.lbt import LbtEstimate, estimate_lbt
@@ -150,12 +148,3 @@ def test_void_quads_up_to_a_quarter() -> None:
     assert (two.kept, two.voided, two.noisy_host) == ((0, 1, 2, 4, 5, 7), (3, 6), False)
     three = void_quads({**clean, 3: ["steal"], 6: ["steal"], 7: ["steal"]})
     assert (three.kept, three.voided, three.noisy_host) == (tuple(range(8)), (3, 6, 7), True)
-
-
-def test_a_sweep_calls_fewer_gains_than_its_members_alone() -> None:
-    def one(p: float) -> RatioInterval:
-        return RatioInterval(ratio=1.1, ci=(1.01, 1.2), p_value=p, quads=6, call="gain")
-
-    assert sweep_calls([one(0.03)]) == ["gain"]
-    assert sweep_calls([one(0.03), one(0.004), one(0.02)]) == ["gain", "gain", "gain"]
-    assert sweep_calls([one(0.03), one(0.004), one(0.04)]) == ["no difference", "gain", "no difference"]
