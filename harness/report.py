@@ -9,7 +9,9 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from harness.jsonable import to_plain
 from harness.result import Interval, PlanLine, Result, SideResult
+from optimizations.plan import available
 
 DASH = "-"
 
@@ -28,6 +30,11 @@ def number(value: float | None, digits: int = 3, unit: str = "") -> str:
 def interval(value: Interval | None, digits: int = 3) -> str:
     """``[lo, hi]`` or a dash."""
     return DASH if value is None else f"[{number(value[0], digits)}, {number(value[1], digits)}]"
+
+
+def with_interval(value: float | None, bounds: Interval | None, digits: int = 3) -> str:
+    """``value [lo, hi]``, the value alone where it has no interval, or a dash."""
+    return number(value, digits) if bounds is None else f"{number(value, digits)} {interval(bounds, digits)}"
 
 
 def marks(line: PlanLine) -> str:
@@ -86,8 +93,11 @@ def result_table(result: Result) -> RenderableType:
 
 
 def _options(line: PlanLine) -> str:
-    inner = ", ".join(f"{key}={value}" for key, value in line.options.items())
-    return f" ({inner})" if inner else ""
+    """The options that differ from the plug-in's defaults; all of them for a plug-in that is not installed here."""
+    spec = available().get(line.name)
+    defaults = {} if spec is None else to_plain(spec.options())
+    changed = {key: value for key, value in line.options.items() if key not in defaults or defaults[key] != value}
+    return f" ({', '.join(f'{key}={value}' for key, value in changed.items())})" if changed else ""
 
 
 def _shortened(claims: Sequence[str], shown: int = 6) -> str:
@@ -103,13 +113,13 @@ def _rows(result: Result) -> list[tuple[str, str, str, str]]:
             "latency-bound throughput, qps",
             _lbt(base),
             _lbt(other),
-            DASH if ratio is None else f"{number(ratio.lbt)} {interval(ratio.lbt_ci)}",
+            DASH if ratio is None else with_interval(ratio.lbt, ratio.lbt_ci),
         ),
         (
             "service time of 100 samples, ms",
             number(base.service_ms.n100),
             number(other.service_ms.n100),
-            DASH if ratio is None else f"{number(ratio.service)} {interval(ratio.service_ci)}",
+            DASH if ratio is None else with_interval(ratio.service, ratio.service_ci),
         ),
         ("slack", number(base.slack), number(other.slack), ""),
         ("p50 / p99 at 70 % of its LBT, ms", _latency(base), _latency(other), ""),
@@ -124,7 +134,7 @@ def _rows(result: Result) -> list[tuple[str, str, str, str]]:
         ("logloss", number(base.logloss, 5), number(other.logloss, 5), ""),
     ]
     if base.train is not None and other.train is not None:
-        speed = DASH if ratio is None else f"{number(ratio.train)} {interval(ratio.train_ci)}"
+        speed = DASH if ratio is None else with_interval(ratio.train, ratio.train_ci)
         rows.append(("training, samples/s", number(base.train.samples_per_s), number(other.train.samples_per_s), speed))
     return rows
 
@@ -132,7 +142,7 @@ def _rows(result: Result) -> list[tuple[str, str, str, str]]:
 def _lbt(side: SideResult) -> str:
     if side.lbt_status == "unreachable":
         return "0 (late at every rate)"
-    text = f"{number(side.lbt_qps)} {interval(side.lbt_ci)}"
+    text = with_interval(side.lbt_qps, side.lbt_ci)
     if side.lbt_status in ("undetermined", "few_clumps"):
         return f"{text} {side.lbt_status.replace('_', ' ')}"
     return f">= {text}" if side.lbt_status == "beyond_range" else text

@@ -18,7 +18,7 @@ from harness.environment import hardware_class, source_sha256
 from harness.errors import ExitCode, worst
 from harness.options import RunOptions
 from harness.record import find_resumable
-from harness.report import DASH, interval, number, ratio_verdict
+from harness.report import DASH, number, ratio_verdict, with_interval
 from harness.result import Result
 from harness.stats import holm
 from harness.tracking import SweepTag
@@ -120,7 +120,7 @@ def _row(outcome: Outcome, call: str) -> list[str]:
         return ["failed", escape(outcome.error[:60]), "", "", "", "", "", str(int(outcome.code)), ""]
     ratio, gate = result.ratio, result.gate
     candidate = DASH if result.candidate is None else number(result.candidate.lbt_qps)
-    shown = DASH if ratio is None else f"{number(ratio.lbt)} {interval(ratio.lbt_ci)}"
+    shown = DASH if ratio is None else with_interval(ratio.lbt, ratio.lbt_ci)
     name = "" if outcome.record is None else outcome.record.name
     return [
         f"{result.trial['model']}/{result.dataset.name}",

@@ -20,6 +20,7 @@ from leaderboard.store import load_board
 from leaderboard.sync import sync
 from leaderboard.verify import verify
 from leaderboard.verify_view import verification_view
+from optimizations.contract import PlanError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         code: int = options.command(options, console_for())
-    except (ConfigurationError, RecordError) as error:
+    except (ConfigurationError, PlanError, RecordError) as error:
         print(explain(error), file=sys.stderr)
         return int(ExitCode.BAD_CONFIGURATION)
     except KeyboardInterrupt:

@@ -15,7 +15,7 @@ from rich.table import Table
 from harness import accuracy
 from harness.errors import ConfigurationError
 from harness.record import Record
-from harness.report import DASH, interval, number
+from harness.report import number, with_interval
 from harness.result import Interval, Result
 from leaderboard.store import Workload
 
@@ -75,7 +75,7 @@ def comparison_view(before: Record, after: Record, lines: list[Line]) -> Rendera
     for heading in ("", "A", "B", "B against A", "verdict"):
         table.add_column(heading, justify="left" if heading in ("", "verdict") else "right")
     for line in lines:
-        change = DASH if line.change is None else f"{number(line.change, line.digits)} {interval(line.ci, line.digits)}"
+        change = with_interval(line.change, line.ci, line.digits)
         table.add_row(
             line.metric, number(line.before, line.digits), number(line.after, line.digits), change, line.verdict
         )

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.record import Record
-from harness.report import DASH, interval, number, plan_table, ratio_verdict, result_table
+from harness.report import DASH, number, plan_table, ratio_verdict, result_table, with_interval
 from harness.result import Result
 from leaderboard.store import Board, Entry, Workload
 
@@ -88,8 +88,8 @@ def _row(rank: str, entry: Entry) -> list[str]:
     return [
         rank,
         escape(opt_text(result)),
-        f"{number(side.lbt_qps)} {interval(side.lbt_ci)}",
-        DASH if ratio is None else f"{number(ratio.lbt)} {interval(ratio.lbt_ci)}",
+        with_interval(side.lbt_qps, side.lbt_ci),
+        DASH if ratio is None else with_interval(ratio.lbt, ratio.lbt_ci),
         DASH if ratio is None else ratio_verdict(ratio.lbt, ratio.lbt_ci),
         number(side.latency_ms.p99),
         number(side.auc, 5),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from harness.console import PlainObserver, TerminalObserver, observer_for
-from harness.report import interval, number, ratio_verdict, result_table
+from harness.report import interval, number, plan_table, ratio_verdict, result_table
 
 
 @pytest.mark.parametrize(
@@ -111,3 +111,19 @@ def test_what_could_not_be_measured_is_said(fabricate):
     text = table_text(dataclasses.replace(result, baseline=zero, candidate=beyond, ratio=ratio))
     assert "0 (late at every rate)" in text and ">= 240" in text
     assert "verdict: - (the baseline meets the SLA at no rate)" in text
+
+
+def test_the_plan_names_options_that_were_changed_and_marks(fabricate):
+    line = fabricate()[1].result.plan[0]
+    lines = [
+        dataclasses.replace(line, options={"fc": True, "recurrent": False}),
+        dataclasses.replace(line, name="theirs", options={"depth": 3}, emulated=True, fallbacks=(), division="open"),
+        dataclasses.replace(line, name="bf16", claims=tuple(f"top.{i}.dtype" for i in range(9)), options={}),
+    ]
+    console = Console(width=150, no_color=True)
+    with console.capture() as capture:
+        console.print(plan_table(lines, 3.21, 1.5))
+    text = capture.get()
+    assert "fusion (recurrent=False)" in text and "fallback: top.1.impl" in text
+    assert "theirs (depth=3)" in text and "emulated; open" in text
+    assert "top.5.dtype and 3 more" in text and "slack: baseline 1.50, candidate 3.21" in text
