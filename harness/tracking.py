@@ -73,9 +73,7 @@ class TrackingNote:
         )
 
 
-def track(
-    record: Path, uri: str | None, sweep: SweepTag | None = None, weights: Path | None = None
-) -> TrackingNote:
+def track(record: Path, uri: str | None, sweep: SweepTag | None = None, weights: Path | None = None) -> TrackingNote:
     """Upload a record, in a child process; nothing without a URI. A failure is told by the note, never raised."""
     if uri is None:
         return TrackingNote(uri="", status="off")

@@ -71,7 +71,10 @@ def test_numpy_scalars_become_numbers():
     [
         (lambda d: d["baseline"].pop("auc"), "baseline.auc is missing"),
         (lambda d: d["floor"].update(lbt_qps="fast"), "floor.lbt_qps is 'fast', expected a number"),
-        (lambda d: d["validity"].update(verdict="fine"), "validity.verdict is 'fine', expected one of valid, noisy_host, void"),
+        (
+            lambda d: d["validity"].update(verdict="fine"),
+            "validity.verdict is 'fine', expected one of valid, noisy_host, void",
+        ),
         (lambda d: d["ratio"].update(lbt_ci=[1.0]), "ratio.lbt_ci has 1 items, expected 2"),
         (lambda d: d["plan"][0].update(emulated=1), "plan[0].emulated is 1, expected true or false"),
         (lambda d: d["dataset"].update(rows=True), "dataset.rows is True, expected a whole number"),
