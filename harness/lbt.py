@@ -17,9 +17,10 @@ import numpy.typing as npt
 from scipy import interpolate
 
 from harness.longrun import QueueTwin, ramp_ns
+from harness.matching import TwinFit, fit_twin
 from harness.mg1 import NS
 from harness.regression import LateCurve, SlopePrior, crossing, fit_late_curve
-from harness.replay import SegmentObservation, TwinFit, fit_twin
+from harness.replay import SegmentObservation
 from harness.stats import effective_degrees, jackknife_half_width, late_clumps
 from harness.trial import Sla
 
@@ -131,7 +132,7 @@ def estimate_lbt(
         raise ValueError(f"an LBT needs at least 2 whole segments, got {len(used)} of {len(segments)}")
     rates = [s.offered_qps for s in used]
     lowest, highest = measured_qps or (min(rates), max(rates))
-    counts, fit = _count(used, sla.limit_ms * 1e6), fit_twin(used, twin, sla.limit_ms * 1e6)
+    counts, fit = _count(used, sla.limit_ms * 1e6), fit_twin(used, twin, sla)
     if not math.isfinite(fit.log_scale):
         return _rootless(counts, "above_range" if fit.log_scale < 0 else "undetermined", highest)
     return _with_root(used, twin, sla, _Evidence(counts=counts, fit=fit, lowest=lowest, highest=highest))

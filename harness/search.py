@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.longrun import QueueTwin
-from harness.replay import SegmentObservation, match_scale
+from harness.matching import match_scale
+from harness.replay import SegmentObservation
 from harness.trial import Sla
 
 PROBE_STEP = 1.15
 MAX_PROBES = 6
 CLOSE = 1.05
+RATE_FACTORS = (1.0 / 0.6, 1.5)
+"""How much rarer and more frequent than allowed late queries are at the two refined rates."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,15 +87,16 @@ def quad_rates(done: Sequence[SegmentObservation], twin: QueueTwin, sla: Sla, ce
     """Rates of one side's two segments in the next quad: one on either side of the crossing.
 
     done: whole segments of this side so far, probes included. The crossing is the twin's, rescaled to all of them
-    (``centre_qps`` as long as there are none); the two rates stand where the late fraction is half and three times
-    the allowed one, and 2 % to 20 % away from the crossing. Above it a second tells most, below it the range is kept.
-    Every other quad starts with the upper rate.
+    (``centre_qps`` as long as there are none); the two rates stand where the late fraction is 0.6 and 1.5 times the
+    allowed one, and 2 % to 20 % away from the crossing. Higher rates would make more late queries in the same time,
+    but farther from the crossing, where a twin that is wrong in shape misleads. Every other quad starts with the upper
+    rate.
     """
     log_scale = match_scale(done, twin, sla.limit_ms * 1e6) if done else math.inf
     scale = math.exp(log_scale) if math.isfinite(log_scale) else None
     centre = (twin.lbt_qps(sla, scale) if scale else 0.0) or centre_qps
     slope = twin.log_slope(centre, sla, scale or 1.0)
-    below, above = (min(max(math.log(f) / slope, 0.02), 0.20) for f in (2.0, 3.0))
+    below, above = (min(max(math.log(f) / slope, 0.02), 0.20) for f in RATE_FACTORS)
     low, high = centre * math.exp(-below), centre * math.exp(above)
     quads = len({s.quad for s in done if s.quad >= 0})
     return (low, high) if quads % 2 == 0 else (high, low)

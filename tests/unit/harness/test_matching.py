@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 from harness.longrun import QueueTwin
-from harness.replay import Replay, SegmentObservation, fit_twin, lateness, match_scale
+from harness.matching import fit_twin, match_scale
+from harness.replay import Replay, SegmentObservation, lateness
+from harness.trial import Sla
 from harness.twin import ServiceTable, simulate, unit_trace
 
 MS = 1e6
 LIMIT_NS = 25 * MS
+SLA = Sla(limit_ms=25.0)
 ONE = np.array([1])
 
 
@@ -45,7 +48,7 @@ def test_lateness_is_a_ramp_in_log_latency_around_the_limit() -> None:
 @pytest.mark.parametrize("scale", [0.8, 1.0, 1.07, 1.4])
 def test_a_sut_that_is_a_scaled_twin_is_found_exactly(scale: float) -> None:
     segments = _segments(6, scale, 1)
-    fit = fit_twin(segments, _twin(), LIMIT_NS)
+    fit = fit_twin(segments, _twin(), SLA)
     assert math.exp(fit.log_scale) == pytest.approx(scale, abs=2e-4)
     assert np.exp(fit.without_segment) == pytest.approx(np.full(6, scale), abs=2e-3)
     assert np.exp(fit.without_quad) == pytest.approx(np.full(3, scale), abs=2e-3)
@@ -57,10 +60,10 @@ def test_a_sut_that_is_a_scaled_twin_is_found_exactly(scale: float) -> None:
 def test_roots_without_a_unit_are_the_roots_of_the_rest() -> None:
     """Against fitting five of six segments afresh, with noise that the twin does not know."""
     segments, twin = _segments(6, 1.05, 2, noise=0.15), _twin()
-    fit = fit_twin(segments, twin, LIMIT_NS)
+    fit = fit_twin(segments, twin, SLA)
     for left_out in range(6):
         rest = [s for i, s in enumerate(segments) if i != left_out]
-        assert fit.without_segment[left_out] == pytest.approx(Replay(rest, twin, LIMIT_NS).root(), abs=2e-3)
+        assert fit.without_segment[left_out] == pytest.approx(fit_twin(rest, twin, SLA).log_scale, abs=2e-3)
 
 
 def test_the_first_second_loads_the_queue_but_does_not_count() -> None:
@@ -80,8 +83,25 @@ def test_a_twin_that_knows_the_noise_is_not_biased_by_it() -> None:
     assert scales.std(ddof=1) < 0.05
 
 
+def test_a_drift_of_the_scale_with_the_rate_cancels_at_the_crossing() -> None:
+    """A SUT that is 10 % slower per 10 % more rate, as no twin is: the scale found is the one at the crossing."""
+    segments = []
+    for i in range(12):
+        rate = 112.157 * (1.08 if i % 2 else 0.94)
+        arrivals = unit_trace(int(12 * rate), ONE, np.ones(1), 7000 + i)[0] / rate
+        latency = simulate(arrivals, np.full(arrivals.size, 5 * MS * rate / 112.157))
+        segments.append(
+            SegmentObservation(
+                offered_qps=rate, trace_id=str(i), quad=i // 2, planned_ns=arrivals, sizes=np.ones(arrivals.size),
+                latency_ns=latency, duration_s=12.0,
+            )
+        )  # fmt: skip
+    assert math.exp(fit_twin(segments, _twin(), SLA).log_scale) == pytest.approx(1.0, abs=0.01)
+    assert math.exp(match_scale(segments, _twin(), LIMIT_NS)) > 1.02
+
+
 def test_correlation_falls_with_unknown_noise() -> None:
-    low, high = (fit_twin(_segments(12, 1.0, 5, noise), _twin(), LIMIT_NS).correlation for noise in (0.05, 0.5))
+    low, high = (fit_twin(_segments(12, 1.0, 5, noise), _twin(), SLA).correlation for noise in (0.05, 0.5))
     assert low > 0.95 > 0.8 > high
 
 
