@@ -46,6 +46,10 @@ def sides_of(trial: Trial) -> tuple[str, ...]:
 
 def prepare(trial: Trial, options: RunOptions, observer: Observer) -> Prepared:
     """Load the data, resolve the plans (bad plans end here, before anything is trained), then find the weights."""
+    if trial.scope != "serve":
+        raise ConfigurationError(
+            f"scope={trial.scope}: this version measures serving only; leave it out, or say scope=serve"
+        )
     observer.stage(f"data set {trial.dataset}", total=1.0, unit="")
     config = _checked(lambda: model_config(trial.model, trial.sizes))
     dataset = _checked(lambda: load_dataset(trial.dataset, trial.dataset_options, options.cache_dir, _share(observer)))

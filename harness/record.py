@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.result import PREDICTION_COLUMNS, QUERY_COLUMNS, Result
-from harness.trial import canonical_json
+from harness.trial import trial_id_of
 
 MANIFEST = "manifest.json"
 TRACKING = "tracking.json"
@@ -82,7 +82,7 @@ def record_problems(path: Path) -> list[str]:
         record = read_record(path)
     except (RecordError, KeyError, TypeError, AttributeError) as error:
         return [f"{path}: {error!r}" if not isinstance(error, RecordError) else str(error)]
-    trial_id = hashlib.sha256(canonical_json(record.trial).encode()).hexdigest()[:12]
+    trial_id = trial_id_of(record.trial)
     if trial_id != record.result.trial_id:
         problems.append(f"trial.json has the trial_id {trial_id}, result.json says {record.result.trial_id}")
     return problems

@@ -214,7 +214,7 @@ def single_stream(bench: Bench, side: Side, quad: int = -1) -> SingleStream:
     count = _enough(seconds, side.twin(bench).service.mean_ns / 1.5)
     queries = bench.trace("single_stream", quad + 1, count).queries(bench.split.groups)
     segment = bench.closed_loop(side.name, queries, _stretch("single_stream", seconds, quad))
-    times = _service_ns(segment)
+    times = np.where(segment.answered, segment.done_ns - segment.sent_ns, np.inf)
     p50, p99 = percentile(times, 0.50), percentile(times, 0.99)
     return SingleStream(p50=_ms(p50), p99=_ms(p99), queries=len(times))
 

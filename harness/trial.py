@@ -56,12 +56,19 @@ class Trial:
 
     @property
     def trial_id(self) -> str:
-        """First 12 hex digits of the SHA-256 of the canonical JSON."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
+        """See ``trial_id_of``."""
+        return trial_id_of(dataclasses.asdict(self))
 
     def baseline(self) -> Trial:
         """The same trial with ``opt=[]``."""
         return dataclasses.replace(self, opts={})
+
+
+def trial_id_of(values: Mapping[str, Any]) -> str:
+    """First 12 hex digits of the SHA-256 of a trial's canonical JSON, without the path of its data: the fingerprint
+    says which rows were measured, wherever they lay."""
+    options = {name: value for name, value in values["dataset_options"].items() if name != "path"}
+    return hashlib.sha256(canonical_json({**values, "dataset_options": options}).encode()).hexdigest()[:12]
 
 
 def canonical_json(value: Any) -> str:
