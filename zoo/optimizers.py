@@ -96,7 +96,8 @@ def build_optimizers(model: nn.Module, training: TrainingConfig) -> list[torch.o
         initial = training.embedding_accumulator
         optimizers.append(Adagrad(tables, training.embedding_lr, l2=training.embedding_l2, initial=initial))
     if wide:
-        optimizers.append(FtrlProximal(wide, alpha=training.wide_lr, l1=training.wide_l1, l2=training.wide_l2))
+        l1, l2 = training.wide_l1, training.wide_l2
+        optimizers.append(FtrlProximal(wide, training.wide_lr, beta=training.wide_beta, l1=l1, l2=l2))
     return optimizers
 
 

@@ -12,11 +12,12 @@ from typing import Any
 class TrainingConfig:
     """Batch size, rates, regularisation and early stopping.
 
-    Embeddings learn by Adagrad (``embedding_lr``; ``embedding_l2`` on the rows that a batch touches,
-    ``embedding_accumulator`` the first value of its sum of squares), dense layers by
-    Adam (``dense_lr``), the wide part by FTRL-Proximal (``wide_lr`` is its alpha). ``dropout`` acts between fully
-    connected layers. The AUC of the validation split is taken ``evaluations`` times per epoch; ``patience`` of them
-    without a new best end the training. ``threads`` 0 leaves PyTorch's own number.
+    Embeddings learn by Adagrad (``embedding_lr``; ``embedding_l2`` acts on the rows that a batch touches,
+    ``embedding_accumulator`` is the first value of the sum of squares), dense layers by Adam (``dense_lr``), the wide
+    part by FTRL-Proximal (``wide_lr`` is its alpha, ``wide_beta`` its beta; as gradients are means over a batch, a
+    beta of 1 / batch_size is the paper's 1). ``dropout`` acts between fully connected layers.
+    The AUC of the validation split is taken ``evaluations`` times per epoch; ``patience`` of them without a new best
+    end the training. ``threads`` 0 leaves PyTorch's own number.
     """
 
     batch_size: int = 512
@@ -25,9 +26,10 @@ class TrainingConfig:
     patience: int = 2
     dense_lr: float = 1e-3
     embedding_lr: float = 0.02
-    wide_lr: float = 0.05
+    wide_lr: float = 0.1
+    wide_beta: float = 0.002
     wide_l1: float = 0.0
-    wide_l2: float = 1.0
+    wide_l2: float = 0.02
     dropout: float = 0.0
     embedding_l2: float = 0.0
     embedding_accumulator: float = 0.0
@@ -38,7 +40,7 @@ class TrainingConfig:
         for name in ("batch_size", "max_epochs", "evaluations", "patience"):
             if getattr(self, name) < 1:
                 raise ValueError(f"training.{name}={getattr(self, name)} has to be at least 1")
-        for name in ("dense_lr", "embedding_lr", "wide_lr"):
+        for name in ("dense_lr", "embedding_lr", "wide_lr", "wide_beta"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"training.{name}={getattr(self, name)} has to be above 0")
         for name in ("wide_l1", "wide_l2", "embedding_l2", "embedding_accumulator", "seed", "threads"):
