@@ -31,6 +31,8 @@ Method = Literal["twin", "regression"]
 MIN_CORRELATION = 0.8
 MIN_CLUMPS = 10
 RANGE_TOLERANCE = 0.03
+HOPELESS = 2.0
+"""A twin for which no rate meets the SLA is believed when this many times the allowed share was late in fact."""
 SLOPE_PRIOR_SD = 0.3
 MAX_LOG_HALF = math.log(2.0)
 """An interval wider than a factor of 2 either way says nothing: the status is "undetermined"."""
@@ -133,6 +135,9 @@ def estimate_lbt(
     rates = [s.offered_qps for s in used]
     lowest, highest = measured_qps or (min(rates), max(rates))
     counts, fit = _count(used, sla.limit_ms * 1e6), fit_twin(used, twin, sla)
+    if math.isfinite(fit.log_scale) and counts.late <= HOPELESS * sla.late_fraction * counts.queries:
+        believed = twin.believable(sla, math.exp(fit.log_scale))
+        fit, twin = (fit, twin) if believed is twin else (fit_twin(used, believed, sla), believed)
     if not math.isfinite(fit.log_scale):
         return _rootless(counts, "above_range" if fit.log_scale < 0 else "undetermined", highest)
     return _with_root(used, twin, sla, _Evidence(counts=counts, fit=fit, lowest=lowest, highest=highest))

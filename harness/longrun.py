@@ -6,7 +6,7 @@ One worker without splitting or merging is solved by number (``mg1``); all else 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -43,6 +43,16 @@ class QueueTwin:
     def service(self) -> ServiceAtoms:
         """Service time of a random query."""
         return atoms_of(self.table, self.sizes, self.probability)
+
+    def believable(self, sla: Sla, scale: float = 1.0) -> QueueTwin:
+        """This twin, or the one without service noise where the noise alone makes the SLA unreachable.
+
+        A few stalled answers of the closed loop must not condemn a system: whether it is late too often at low rates
+        is for the open loop to show.
+        """
+        if self.lbt_qps(sla, scale) > 0.0:
+            return self
+        return replace(self, table=replace(self.table, spread=np.ones(1)))
 
     @property
     def capacity_qps(self) -> float:

@@ -57,7 +57,7 @@ def next_rate(probes: Sequence[SegmentObservation], twin: QueueTwin, sla: Sla) -
     passed does not count: in a few seconds one long queue decides that.
     """
     if not probes:
-        first = twin.lbt_qps(sla)
+        first = twin.believable(sla).lbt_qps(sla)
         if first <= 0.0:
             return RateDecision(action="stop", rate_qps=0.0, reason="an idle server is late more often than allowed")
         return RateDecision(action="probe", rate_qps=first, reason="LBT of the twin with the closed-loop service")
@@ -79,7 +79,10 @@ def _guess(probes: Sequence[SegmentObservation], twin: QueueTwin, sla: Sla) -> f
     log_scale = match_scale(whole, twin, sla.limit_ms * 1e6) if whole else math.inf
     if log_scale == -math.inf:
         return highest
-    wanted = twin.lbt_qps(sla, math.exp(log_scale)) if log_scale < math.inf else 0.0
+    if log_scale == math.inf:
+        return lowest
+    scale = math.exp(log_scale)
+    wanted = twin.believable(sla, scale).lbt_qps(sla, scale)
     return min(max(wanted, lowest), highest)
 
 
@@ -94,7 +97,7 @@ def quad_rates(done: Sequence[SegmentObservation], twin: QueueTwin, sla: Sla, ce
     """
     log_scale = match_scale(done, twin, sla.limit_ms * 1e6) if done else math.inf
     scale = math.exp(log_scale) if math.isfinite(log_scale) else None
-    centre = (twin.lbt_qps(sla, scale) if scale else 0.0) or centre_qps
+    centre = (twin.believable(sla, scale).lbt_qps(sla, scale) if scale else 0.0) or centre_qps
     slope = twin.log_slope(centre, sla, scale or 1.0)
     below, above = (min(max(math.log(f) / slope, 0.02), 0.20) for f in RATE_FACTORS)
     low, high = centre * math.exp(-below), centre * math.exp(above)

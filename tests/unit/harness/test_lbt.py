@@ -130,6 +130,15 @@ def test_a_limit_below_the_service_time_is_unreachable() -> None:
     assert (got.status, got.lbt_qps, got.ci) == ("unreachable", 0.0, None)
 
 
+def test_a_stall_in_the_closed_loop_does_not_make_a_sound_system_unreachable() -> None:
+    twin = _twin(0.01, 1)
+    spread = np.append(np.full(49, 1.0), 12.0)
+    stalled = dataclasses.replace(twin, table=dataclasses.replace(twin.table, spread=spread / spread.mean()))
+    assert stalled.lbt_qps(SLACK5) == 0.0
+    got = estimate_lbt(_segments(_around(MD1_TRUTH, 12), 10.0, 0.0, 11), stalled, SLACK5)
+    assert got.status == "ok" and got.lbt_qps == pytest.approx(MD1_TRUTH, rel=0.01)
+
+
 def test_unanswered_queries_lower_the_estimate() -> None:
     """An error never improves a number: dropping 2 % of the answers must cost throughput."""
     segments, rng = _segments(_around(MD1_TRUTH, 12), 10.0, 0.0, 8), np.random.default_rng(9)

@@ -42,6 +42,17 @@ def test_no_rate_is_offered_where_an_idle_server_is_late() -> None:
     assert next_rate([], _twin(26.0), SLA).action == "stop"
 
 
+def test_a_stall_in_the_closed_loop_does_not_condemn_a_system() -> None:
+    """One closed-loop answer in fifty took 60 ms: the noise alone would break the SLA, the open loop must decide."""
+    twin = _twin(5.0)
+    stalled = np.append(np.full(49, 5.0), 60.0)
+    table = ServiceTable(sizes=np.array([1.0]), mean_ns=np.array([6.1 * MS]), spread=stalled / stalled.mean())
+    twin = dataclasses.replace(twin, table=table)
+    assert twin.lbt_qps(SLA) == 0.0
+    first = next_rate([], twin, SLA)
+    assert first.action == "probe" and first.rate_qps == pytest.approx(_twin(6.1).lbt_qps(SLA), rel=1e-6)
+
+
 @pytest.mark.parametrize("error", [0.6, 0.85, 1.0, 1.3])
 def test_probes_reach_the_crossing_whatever_the_first_guess(error: float) -> None:
     """The closed-loop table is off by up to 40 %: within 6 probes the refined rate is within 6 % of the truth."""
