@@ -23,33 +23,41 @@ struct Activation {
     fill(slope, a), fill(scale, b), fill(shift, c);
   }
 
-  vec at(vec x, long column) const {
-    const vec zero{};
+  // Columns [first, last) of the outputs, a multiple of LANES but for a row's end; writes no further.
+  void apply(float* c, long stride, long rows, long first, long last) const {
     switch (kind) {
       case RELU:
-        return max(zero, x);
+        return run<RELU>(c, stride, rows, first, last);
       case SIGMOID:
-        return sigmoid(x);
+        return run<SIGMOID>(c, stride, rows, first, last);
       case PRELU:
-        return select(x > zero, x, x * load(&slope[column]));
-      case DICE: {
-        const vec gate = sigmoid(x * load(&scale[column]) + load(&shift[column]));
-        const vec alpha = load(&slope[column]);
-        return x * (gate + alpha * (1.0f - gate));
-      }
+        return run<PRELU>(c, stride, rows, first, last);
+      case DICE:
+        return run<DICE>(c, stride, rows, first, last);
       default:
-        return x;
+        return;
     }
   }
 
-  // Columns [first, last) of the outputs, a multiple of LANES but for a row's end; writes no further.
-  void apply(float* c, long stride, long rows, long first, long last) const {
-    if (kind == NONE) return;
+ private:
+  template <Kind K>
+  vec at(vec x, long column) const {
+    const vec zero{};
+    if (K == RELU) return max(zero, x);
+    if (K == SIGMOID) return sigmoid(x);
+    if (K == PRELU) return select(x > zero, x, x * load(&slope[column]));
+    const vec gate = sigmoid(x * load(&scale[column]) + load(&shift[column]));
+    const vec alpha = load(&slope[column]);
+    return x * (gate + alpha * (1.0f - gate));
+  }
+
+  template <Kind K>
+  void run(float* c, long stride, long rows, long first, long last) const {
     for (long r = 0; r < rows; ++r) {
       float* row = c + r * stride;
       long j = first;
-      for (; j + LANES <= last; j += LANES) store(row + j, at(load(row + j), j));
-      if (j < last) store_first(row + j, at(load_first(row + j, last - j), j), last - j);
+      for (; j + LANES <= last; j += LANES) store(row + j, at<K>(load(row + j), j));
+      if (j < last) store_first(row + j, at<K>(load_first(row + j, last - j), j), last - j);
     }
   }
 };

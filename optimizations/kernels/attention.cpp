@@ -104,23 +104,29 @@ void rate(const Attention& net, const Packed& own, const float* base, const floa
 }
 
 void softmax(float* x, long n) {
-  float top = x[0], total = 0;
+  float top = x[0];
   for (long i = 1; i < n; ++i) top = std::max(top, x[i]);
+  vec total{};
   for (long i = 0; i < n; i += LANES) {
     const long lanes = std::min(LANES, n - i);
-    const vec e = exp(load_first(x + i, lanes) - top);
-    store_first(x + i, e, lanes);
-    for (long j = 0; j < lanes; ++j) total += e[j];
+    store_first(x + i, exp(load_first(x + i, lanes) - top), lanes);
+    total = total + load_first(x + i, lanes);
   }
-  for (long i = 0; i < n; ++i) x[i] /= total;
+  const float scale = 1.0f / sum(total);
+  for (long i = 0; i < n; ++i) x[i] *= scale;
 }
 
 void weighted_sum(const float* weights, const float* keys, long steps, long width, float* out) {
   for (long j = 0; j < width; j += LANES) {
     const long lanes = std::min(LANES, width - j);
-    vec total{};
-    for (long t = 0; t < steps; ++t) total = total + weights[t] * load_first(keys + t * width + j, lanes);
-    store_first(out + j, total, lanes);
+    vec even{}, odd{};
+    long t = 0;
+    for (; t + 2 <= steps; t += 2) {
+      even = even + weights[t] * load_first(keys + t * width + j, lanes);
+      odd = odd + weights[t + 1] * load_first(keys + (t + 1) * width + j, lanes);
+    }
+    if (t < steps) even = even + weights[t] * load_first(keys + t * width + j, lanes);
+    store_first(out + j, even + odd, lanes);
   }
 }
 

@@ -181,17 +181,17 @@ void multiply_strip(Precision precision, const float* b, long b_stride, long vec
   }
 }
 
-void multiply_panel(const Packed& w, long panel, long step, long steps, const Product& x) {
+void multiply_panel(const Packed& w, long panel, const Product& x) {
   const long width = w.width(panel), column = w.first(panel) * LANES;
   const long real = w.outputs - column - (width - 1) * LANES;
   Product part = x;
-  part.a += step, part.start += column, part.c += column;
-  multiply_strip(w.precision, w.panel(panel) + step * width * LANES, width * LANES, width,
-                 x.exact && real < LANES ? real : LANES, steps, part);
+  part.start += column, part.c += column;
+  multiply_strip(w.precision, w.panel(panel), width * LANES, width, x.exact && real < LANES ? real : LANES, w.steps,
+                 part);
 }
 
 void multiply(const Packed& w, const Product& product) {
-  for (long panel = 0; panel < w.panels; ++panel) multiply_panel(w, panel, 0, w.steps, product);
+  for (long panel = 0; panel < w.panels; ++panel) multiply_panel(w, panel, product);
 }
 
 }  // namespace recarena

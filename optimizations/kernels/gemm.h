@@ -40,9 +40,8 @@ void release(Packed& packed);
 // One row of `inputs` floats as operands of `precision`; FP32 rows need no preparation.
 void prepare(Precision precision, const float* row, long inputs, float* operands);
 
-// rows x panel: c[r][...] = start[r][...] + a[r] . panel over `steps` steps from `step`.
-// Strides count floats (pairs for bf16). start_stride 0: one bias row. Writes exactly the panel's real columns of
-// c when `exact`, whole vectors otherwise.
+// c[r] = start[r] + a[r] W^T. Strides count floats (pairs for bf16); start_stride 0: one bias row for all. `exact`:
+// nothing past the real columns of c is written, else whole vectors are.
 struct Product {
   const float* a;
   long a_stride;
@@ -56,8 +55,7 @@ struct Product {
 // `vectors` (at most TILE_VECTORS) columns of operands b; `last`: real lanes of the last vector.
 void multiply_strip(Precision precision, const float* b, long b_stride, long vectors, long last, long steps,
                     const Product& product);
-void multiply_panel(const Packed& w, long panel, long step, long steps, const Product& product);
-// All panels, all steps.
+void multiply_panel(const Packed& w, long panel, const Product& product);
 void multiply(const Packed& w, const Product& product);
 
 }  // namespace recarena

@@ -14,7 +14,7 @@ using namespace recarena;
 namespace {
 
 constexpr long BLOCK = 12;  // sequences of a tile
-constexpr long CHUNK = 8;   // steps whose input gates are computed together, to stay in the first cache levels
+constexpr long CHUNK = 6;   // steps whose input gates are computed together, to stay in the first cache levels
 
 struct Recurrent {
   long inputs, hidden, gates;  // gates: 3 h in whole vectors, plus one vector that unaligned loads may touch
@@ -45,16 +45,19 @@ void input_gates(const Recurrent& net, const float* x, long rows, float* out) {
   multiply(net.input, product);
 }
 
-// One row's new state from its input gates gx and state gates gh. Reads up to one vector past the hidden units.
+// One row's new state from its input gates gx and state gates gh; the GRU's is copied to `out`. Reads up to one vector
+// past the hidden units.
 template <bool Attention>
-inline void update_state(long hidden, const float* gx, const float* gh, float score, float* state) {
+inline void update_state(long hidden, const float* gx, const float* gh, float score, float* state, float* out) {
   for (long j = 0; j < hidden; j += LANES) {
     const vec reset = sigmoid(load(gx + j) + load(gh + j));
     vec update = sigmoid(load(gx + hidden + j) + load(gh + hidden + j));
     const vec candidate = tanh(load(gx + 2 * hidden + j) + reset * load(gh + 2 * hidden + j));
     const vec old = load(state + j);
     // nn.GRU: (1 - z) c + z h. AUGRU: h + a z (c - h).
-    store(state + j, Attention ? old + score * update * (candidate - old) : candidate + update * (old - candidate));
+    const vec fresh = Attention ? old + score * update * (candidate - old) : candidate + update * (old - candidate);
+    store(state + j, fresh);
+    if (!Attention) store_first(out + j, fresh, std::min(LANES, hidden - j));
   }
 }
 
@@ -102,11 +105,9 @@ void run_block(const Recurrent& net, const Sequences& all, const Block& block, c
     for (long r = 0; r < running; ++r) {
       const long n = block.sequence[r];
       const float* gx = shared ? shared + (all.user(n) * all.steps + t) * gates : chunk + (r * CHUNK + t % CHUNK) * gates;
-      float* state = block.state + r * block.width;
-      update_state<Attention>(net.hidden, gx, block.state_gates + r * gates, Attention ? scores[n * all.steps + t] : 0,
-                              state);
-      if (!Attention)
-        std::memcpy(states + (n * all.steps + t) * net.hidden, state, net.hidden * sizeof(float));
+      const long row = n * all.steps + t;
+      update_state<Attention>(net.hidden, gx, block.state_gates + r * gates, Attention ? scores[row] : 0.0f,
+                              block.state + r * block.width, Attention ? nullptr : states + row * net.hidden);
     }
   }
 }
