@@ -128,7 +128,7 @@ def trained_scale(config: ModelConfig, schema: Schema, seed: int) -> dict[str, A
     model = build_model(config, schema)
     for name, value in model.state_dict().items():
         if "tables" in name or "crosses" in name:
-            value.normal_(std=0.15)
+            value.normal_(std=0.1)
         elif name.endswith("running_var"):
             value.uniform_(0.2, 1.2)
         elif name.endswith(("running_mean", "alpha")):
