@@ -36,7 +36,7 @@ class Bf16Embedding(nn.Module):
 
     def forward(self, features: Features) -> Embedded:
         """Vectors of both sides, of the targets and of the behaviours."""
-        return Embedded(*(part.float() for part in self.embedding(features)))
+        return Embedded(*(None if part is None else part.float() for part in self.embedding(features)))
 
 
 def _embedding(reference: nn.Module, block: Block, context: LoweringContext) -> nn.Module:

@@ -10,22 +10,22 @@ from ctypes import c_int64
 import torch
 from torch import Tensor, nn
 
-from optimizations.kernels.interface import EmbeddedSide, Handle, Lookup, Table
+from optimizations.kernels.interface import EmbeddedSide, Handle, History, Lookup, Table
 from optimizations.kernels.loader import load_kernels
 from zoo.layers.embedding import EmbeddingTables, WideTables
 from zoo.layers.tensors import Embedded, Features, SideFeatures
 from zoo.schema import BagField, HistoryField, IdField, Schema
 from zoo.schema import Side as SideName
 
-WORDS = ctypes.sizeof(Lookup) // 8
+LOOKUP_WORDS, HISTORY_WORDS = ctypes.sizeof(Lookup) // 8, ctypes.sizeof(History) // 8
 Field = IdField | BagField | HistoryField
 
 
 class _Scratch(threading.local):
-    """Per thread: the lookups of the call, written anew each time."""
+    """Per thread: the structures of the call, lookups first, written anew each time."""
 
-    def __init__(self, lookups: int) -> None:
-        self.words = (c_int64 * (lookups * WORDS))()
+    def __init__(self, words: int) -> None:
+        self.words = (c_int64 * words)()
         self.pointer = ctypes.addressof(self.words)
 
 
@@ -50,7 +50,7 @@ class FusedEmbedding(nn.Module):
         library = load_kernels()
         self._run = library.recarena_embedding_run
         self._handle = Handle(library, "embedding", (sides, int(bf16)), keep=tables)
-        self._local = _Scratch(3)
+        self._local = _Scratch(3 * LOOKUP_WORDS + HISTORY_WORDS)
 
     def forward(self, features: Features) -> Embedded:
         """Vectors of both sides, of the targets and of the behaviours."""
@@ -59,16 +59,18 @@ class FusedEmbedding(nn.Module):
         user = torch.empty((features.user.rows.shape[0], self.widths[0]))
         item = torch.empty((features.item.rows.shape[0], self.widths[1]))
         history = torch.empty((users, steps, self.behaviour_width))
+        summed = torch.empty((users, self.behaviour_width))
         local = self._local
         local.words[:] = (
             *_lookup(features.user, user),
             *_lookup(features.item, item),
             *(rows.data_ptr(), 0, 0, users * steps, history.data_ptr()),
+            *(features.lengths.data_ptr(), steps, summed.data_ptr()),
         )
-        self._run(self._handle.pointer, local.pointer, self.threads)
+        self._run(self._handle.pointer, local.pointer, local.pointer + 3 * LOOKUP_WORDS * 8, self.threads)
         parts = [item[:, first:last] for first, last in self.spans]
         target = parts[0] if len(parts) == 1 else torch.cat(parts, 1) if parts else item[:, :0]
-        return Embedded(user, item, target, history)
+        return Embedded(user, item, target, history, summed)
 
 
 class FusedWide(nn.Module):
@@ -89,7 +91,7 @@ class FusedWide(nn.Module):
         library = load_kernels()
         self._run = library.recarena_wide_run
         self._handle = Handle(library, "wide", (*arguments, reference.bias.item()), keep=(weights, crosses))
-        self._local = _Scratch(2)
+        self._local = _Scratch(2 * LOOKUP_WORDS)
 
     def forward(self, features: Features) -> Tensor:
         """Logit [N]."""

@@ -28,6 +28,13 @@ struct RecarenaLookup {
   int64_t count;
   float* out;
 };
+
+// Real steps of every user, out of `steps`; summed [users, width of a behaviour]: the sum over them.
+struct RecarenaHistory {
+  const int64_t* lengths;
+  int64_t steps;
+  float* summed;
+};
 }
 
 namespace {
@@ -105,16 +112,31 @@ struct Embedding {
   bool bf16;
 };
 
+// Sum of the first `length` rows [width] of a user's behaviours.
+void sum_behaviours(const float* rows, int64_t length, long width, float* to) {
+  for (long j = 0; j < width; j += LANES) {
+    const long lanes = std::min(LANES, width - j);
+    vec total{};
+    for (int64_t t = 0; t < length; ++t) total = total + load_first(rows + t * width + j, lanes);
+    store_first(to + j, total, lanes);
+  }
+}
+
 template <class Type>
-void run(const Embedding& embedding, const RecarenaLookup* lookups, int threads) {
+void run(const Embedding& embedding, const RecarenaLookup* lookups, const RecarenaHistory& history, int threads) {
   double floats = 0;
   for (int s = 0; s < 3; ++s) floats += (double)lookups[s].count * embedding.sides[s].width;
   threads = worthwhile(threads, floats);
-  const long shares = threads > 1 ? 4 * threads : 1;
+  const int64_t shares = threads > 1 ? 4 * threads : 1, steps = history.steps;
   parallel(3 * shares, threads, [&](long tile) {
-    const RecarenaLookup& call = lookups[tile / shares];
-    const int64_t first = tile % shares * call.count / shares, end = (tile % shares + 1) * call.count / shares;
-    look_up<Type>(embedding.sides[tile / shares], call, first, end);
+    const long side = tile / shares, share = tile % shares;
+    const int64_t unit = side == 2 ? steps : 1, units = lookups[side].count / unit;  // a user's steps stay together
+    const int64_t first = share * units / shares, end = (share + 1) * units / shares;
+    look_up<Type>(embedding.sides[side], lookups[side], first * unit, end * unit);
+    if (side < 2) return;
+    const long width = embedding.sides[side].width;
+    for (int64_t u = first; u < end; ++u)
+      sum_behaviours(lookups[side].out + u * steps * width, history.lengths[u], width, history.summed + u * width);
   });
 }
 
@@ -153,9 +175,10 @@ void* recarena_embedding_new(const RecarenaEmbeddedSide* sides, int bf16) {
 
 void recarena_embedding_free(void* handle) { delete static_cast<Embedding*>(handle); }
 
-void recarena_embedding_run(const void* handle, const RecarenaLookup* lookups, int threads) {
+void recarena_embedding_run(const void* handle, const RecarenaLookup* lookups, const RecarenaHistory* history,
+                            int threads) {
   const auto& embedding = *static_cast<const Embedding*>(handle);
-  embedding.bf16 ? run<Half>(embedding, lookups, threads) : run<Float>(embedding, lookups, threads);
+  (embedding.bf16 ? run<Half> : run<Float>)(embedding, lookups, *history, threads);
 }
 
 // Tables of width 1 in fp32; dense: weights of the user's, then of the item's dense columns.

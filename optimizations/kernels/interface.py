@@ -101,6 +101,12 @@ class Lookup(Structure):
     ]
 
 
+class History(Structure):
+    """Real steps and where their sum goes (embedding.cpp)."""
+
+    _fields_ = [("lengths", c_void_p), ("steps", c_int64), ("summed", c_void_p)]
+
+
 class Layer(Structure):
     """One fully connected layer (attention.cpp)."""
 
@@ -130,7 +136,7 @@ _SIGNATURES: dict[str, tuple[Any, Sequence[Any]]] = {
     "recarena_features_sizes": (None, (_P, _Q, _P, _P, _Q, _P)),
     "recarena_features_free": (None, (_P,)),
     "recarena_embedding_new": (_P, (POINTER(EmbeddedSide), _I)),
-    "recarena_embedding_run": (None, (_P, _P, _I)),
+    "recarena_embedding_run": (None, (_P, _P, _P, _I)),
     "recarena_embedding_free": (None, (_P,)),
     "recarena_wide_new": (_P, (POINTER(EmbeddedSide), _P, _Q, _Q, POINTER(Table), _Q, c_float)),
     "recarena_wide_run": (None, (_P, _P, _P, _P, _P, _P, _P)),

@@ -70,3 +70,4 @@ class Embedded(NamedTuple):
     item: Tensor  # [N, Ei]
     target: Tensor  # [N, W]: embeddings of the item-side targets of the history fields, in history field order
     history: Tensor  # [U, T, W]
+    summed: Tensor | None = None  # [U, W]: sum over the real steps, from a block that has it on the way

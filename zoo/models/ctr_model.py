@@ -58,6 +58,8 @@ def dense_samples(features: Features) -> Tensor:
 
 def pooled_history(features: Features, embedded: Embedded, mean: bool) -> Tensor:
     """Sum, or mean, of each user's behaviours [U, W]; zeros for an empty history."""
-    mask = step_mask(features.lengths, embedded.history.shape[1]).unsqueeze(-1)
-    total = (embedded.history * mask).sum(1)
+    total = embedded.summed
+    if total is None:
+        mask = step_mask(features.lengths, embedded.history.shape[1]).unsqueeze(-1)
+        total = (embedded.history * mask).sum(1)
     return total / features.lengths.clamp(min=1).unsqueeze(-1) if mean else total
