@@ -65,7 +65,10 @@ class QueueTwin:
         return self.dispatch.split == 0 and self.dispatch.batch == 1
 
     def latency(self, arrivals_ns: Array, sizes: Array, factor: Array) -> Array:
-        """Latency on one trace that starts empty. arrivals_ns, sizes: (n,); factor: (..., n) on each service time."""
+        """Latency on traces that start empty. factor: (copies, ..., n), on each service time.
+
+        arrivals_ns, sizes: (..., n), independent traces; only one, (n,), where queries are split or merged.
+        """
         if self.plain:
             return simulate(arrivals_ns, self.table.mean(sizes) * factor, self.workers)
         largest = int(np.max(sizes)) * self.dispatch.batch

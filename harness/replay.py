@@ -56,40 +56,49 @@ def lateness(latency_ns: Array, limit_ns: float) -> Array:
 
 
 class Replay:
-    """Smoothed lateness of twin and SUT on the same segments, for any scale of the twin's service."""
+    """Smoothed lateness of twin and SUT on the same segments, for any scale of the twin's service.
+
+    Segments lie side by side in arrays (segments, longest); what fills a shorter one up comes after its last query and
+    is not counted.
+    """
 
     def __init__(
         self, segments: Sequence[SegmentObservation], twin: QueueTwin, limit_ns: float, copies: int = _COPIES
     ) -> None:
-        self._segments, self._twin, self._limit_ns = segments, twin, limit_ns
-        queries = sum(s.planned_ns.size for s in segments)
+        self._segments, self._queue, self._limit_ns = segments, twin, limit_ns
+        self._arrivals = _side_by_side([s.planned_ns for s in segments])
+        self._sizes = _side_by_side([s.sizes for s in segments])
+        latency = _side_by_side([s.latency_ns for s in segments])
+        self._counts = np.zeros(self._arrivals.shape, dtype=bool)
+        for row, segment in zip(self._counts, segments, strict=True):
+            row[: segment.planned_ns.size] = segment.counted
         most = copies if twin.plain else min(copies, _DISPATCH_COPIES)
-        copies = int(np.clip(_SIMULATED_QUERIES // max(queries, 1), 1, most)) if twin.table.log_sd > 0.0 else 1
-        self._noise = [twin.table.draw((copies, s.planned_ns.size), seed) for seed, s in enumerate(segments)]
+        copies = int(np.clip(_SIMULATED_QUERIES // self._sizes.size, 1, most)) if twin.table.log_sd > 0.0 else 1
+        self._noise = twin.table.draw((copies, *self._sizes.shape), seed=0)
         self._known: dict[float, Array] = {}
         numbers, self.quads = np.unique([s.quad for s in segments], return_inverse=True)
         self.quad_numbers = tuple(int(number) for number in numbers)
         self.rates = np.array([s.offered_qps for s in segments])
-        self.counted = np.array([int(s.counted.sum()) for s in segments])
-        self.real = np.array([self.real_query(i).sum() for i in range(len(segments))])
+        self.counted = self._counts.sum(axis=1)
+        self._observed = np.where(self._counts, lateness(latency, limit_ns), 0.0)
+        self.real = self._observed.sum(axis=1)
 
-    def real_query(self, index: int) -> Array:
-        """Smoothed lateness of each counted query of a segment, as observed."""
-        s = self._segments[index]
-        return lateness(s.latency_ns[s.counted], self._limit_ns)
-
-    def twin_query(self, index: int, log_scale: float) -> Array:
-        """The same, expected by the twin over its service noise."""
-        s = self._segments[index]
-        latency = self._twin.latency(s.planned_ns, s.sizes, self._noise[index] * math.exp(log_scale))
-        mean: Array = lateness(latency[:, s.counted], self._limit_ns).mean(axis=0)
-        return mean
+    def _expected(self, log_scale: float) -> Array:
+        """Smoothed lateness of each counted query, expected by the twin over its noise; (segments, longest)."""
+        factor = self._noise * math.exp(log_scale)
+        if self._queue.plain:
+            latency = self._queue.latency(self._arrivals, self._sizes, factor)
+        else:
+            latency = np.ones(factor.shape)
+            for i, s in enumerate(self._segments):
+                n = s.planned_ns.size
+                latency[:, i, :n] = self._queue.latency(s.planned_ns, s.sizes, factor[:, i, :n])
+        return np.where(self._counts, lateness(latency, self._limit_ns).mean(axis=0), 0.0)
 
     def twin(self, log_scale: float) -> Array:
         """Twin's lateness summed by segment; (segments,)."""
         if log_scale not in self._known:
-            totals = [self.twin_query(i, log_scale).sum() for i in range(len(self._segments))]
-            self._known[log_scale] = np.array(totals)
+            self._known[log_scale] = self._expected(log_scale).sum(axis=1)
         known: Array = self._known[log_scale]
         return known
 
@@ -100,13 +109,17 @@ class Replay:
 
     def correlation(self, log_scale: float) -> float:
         """Pearson correlation of SUT and twin over the lateness of at least 24 blocks of time; 0 if one is constant."""
-        per_segment = -(-_BLOCKS // len(self._segments))
-        real, twin = [], []
-        for index, s in enumerate(self._segments):
-            planned = s.planned_ns[s.counted]
-            span = max(s.duration_s * NS - THAW_NS, 1.0)
-            block = np.clip((planned - THAW_NS) / span * per_segment, 0, per_segment - 1).astype(np.int64)
-            real.append(np.bincount(block, self.real_query(index), per_segment))
-            twin.append(np.bincount(block, self.twin_query(index, log_scale), per_segment))
-        x, y = np.concatenate(real), np.concatenate(twin)
+        segments, per_segment = len(self._segments), -(-_BLOCKS // len(self._segments))
+        span = np.array([[max(s.duration_s * NS - THAW_NS, 1.0)] for s in self._segments])
+        part = np.clip((self._arrivals - THAW_NS) / span * per_segment, 0, per_segment - 1).astype(np.int64)
+        block = (part + per_segment * np.arange(segments)[:, None]).ravel()
+        blocks = segments * per_segment
+        x = np.bincount(block, self._observed.ravel(), blocks)
+        y = np.bincount(block, self._expected(log_scale).ravel(), blocks)
         return float(np.corrcoef(x, y)[0, 1]) if x.std() > 0.0 and y.std() > 0.0 else 0.0
+
+
+def _side_by_side(columns: Sequence[Array]) -> Array:
+    """Columns of unequal length as rows of one array, the short ones filled up with their last value."""
+    longest = max(column.size for column in columns)
+    return np.stack([np.pad(np.asarray(c, dtype=np.float64), (0, longest - c.size), mode="edge") for c in columns])
