@@ -25,13 +25,13 @@ class TrainingConfig:
     evaluations: int = 2
     patience: int = 2
     dense_lr: float = 1e-3
-    embedding_lr: float = 0.02
+    embedding_lr: float = 0.05
     wide_lr: float = 0.1
     wide_beta: float = 0.002
     wide_l1: float = 0.0
     wide_l2: float = 0.02
     dropout: float = 0.0
-    embedding_l2: float = 0.0
+    embedding_l2: float = 1e-4
     embedding_accumulator: float = 0.0
     seed: int = 1
     threads: int = 0
@@ -51,14 +51,17 @@ class TrainingConfig:
 
 
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "wdl": {},
-    "din": {},
-    "dien": {},
-    "dlrm": {},
+    "wdl": {"max_epochs": 1},
+    "din": {"max_epochs": 3},
+    "dien": {"batch_size": 256, "max_epochs": 3, "patience": 3},
+    "dlrm": {"embedding_lr": 0.1, "embedding_accumulator": 1e-6},
 }
 """What each model changes of ``TrainingConfig``."""
 
-DATASET_DEFAULTS: dict[tuple[str, str], dict[str, Any]] = {}
+DATASET_DEFAULTS: dict[tuple[str, str], dict[str, Any]] = {
+    ("criteo", "wdl"): {"embedding_lr": 0.02, "evaluations": 4, "dropout": 0.3},
+    ("criteo", "dlrm"): {"embedding_lr": 0.02, "embedding_accumulator": 0.0, "evaluations": 4},
+}
 """What a (data set, model) changes on top of that."""
 
 
