@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,6 +48,8 @@ def lower(plan: Plan, context: LoweringContext) -> TorchSession:
     weights do not fit the model, or when a step matches no block.
     """
     runtime = plan.pipeline.runtime
+    # Queries lie in shared memory that is read-only here, and no block writes to its input.
+    warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
     os.environ.update(runtime.environment)
     context = dataclasses.replace(context, threads=runtime.threads or context.threads)
     torch.set_num_threads(context.threads)
@@ -75,9 +78,10 @@ def put(model: nn.Module, path: str, module: nn.Module) -> None:
 
 def set_expansion(model: CtrModel, first: bool) -> None:
     """Where the user side is copied per sample: by a features block that can do it in its own pass, or before it."""
-    takes_over = hasattr(model.features, "expand_first")
+    features: Any = model.features
+    takes_over = hasattr(features, "expand_first")
     if takes_over:
-        model.features.expand_first = first
+        features.expand_first = first
     model.expand_first = first and not takes_over
 
 
