@@ -1,4 +1,7 @@
 // Fully connected layer: MatMul + bias + activation in one pass over packed weights.
+//
+// One path for all shapes: against oneDNN's linear with prepacked weights and a fused activation (AVX512, one thread;
+// 1, 10, 32 and 100 rows; 13 x 512 to 2189 x 1024) this kernel was faster at every one, in fp32 and in bf16.
 #include "activation.h"
 #include "gemm.h"
 #include "pool.h"
