@@ -38,7 +38,7 @@ def build(config: Mapping[str, Any]) -> tuple[Trial, RunOptions]:
         dataset=dataset,
         dataset_options=dataset_options,
         dataset_fingerprint=_fingerprint(dataset, dataset_options, options.cache_dir),
-        training=_training(settings.training, model),
+        training=_training(settings.training, model, dataset),
         weights=_weights_sha256(options.weights_file),
         backend=_known("backend", settings.backend, known_backends()),
         device=_device(settings.device),
@@ -113,10 +113,10 @@ def _fingerprint(dataset: str, options: Mapping[str, Any], cache_dir: Path) -> s
         raise ConfigurationError(str(error)) from error
 
 
-def _training(section: Mapping[str, Any], model: str) -> dict[str, Any]:
+def _training(section: Mapping[str, Any], model: str, dataset: str) -> dict[str, Any]:
     changes = {key: value for key, value in section.items() if value is not None}
     strict(TrainingConfig, changes, "training")
-    return dataclasses.asdict(training_config(model, changes))
+    return dataclasses.asdict(training_config(model, changes, dataset))
 
 
 def _opts(section: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
