@@ -72,15 +72,15 @@ BUDGETS: Mapping[str, Budget] = {
         Budget(
             name="standard",
             service_repeats=200,
-            search_probes=6,
+            search_probes=5,
             search_s=2.5,
-            quads=10,
-            segment_s=9.0,
+            quads=8,
+            segment_s=6.0,
             settle_s=1.0,
-            latency_s=20.0,
-            single_stream_s=5.0,
-            offline_s=5.0,
-            floor_s=10.0,
+            latency_s=15.0,
+            single_stream_s=4.0,
+            offline_s=4.0,
+            floor_s=5.0,
         ),
     )
 }
