@@ -13,8 +13,8 @@ from harness.mg1 import NS, ServiceAtoms, service_atoms
 from optimizations.contract import Dispatch
 
 Array = npt.NDArray[Any]
-SPREAD_POINTS = 256
-"""Fewer would lump one stalled closed-loop answer in a hundred into a point that weighs more than p99 allows."""
+SPREAD_POINTS = 4096
+"""So many closed-loop samples keep their own value; lumped, a rare stall would weigh more than it should."""
 _ATOM_WIDTH = 1e-3
 _KNOTS = 24
 
@@ -24,7 +24,7 @@ class ServiceTable:
     """Service time by query size, as measured in a closed loop.
 
     sizes, mean_ns: (knots,) ascending sizes and the mean service there, linear in between and beyond. spread:
-    (SPREAD_POINTS,) equally likely values of service over its mean, ascending, with mean exactly 1.
+    (points,) equally likely values of service over its mean, ascending, with mean exactly 1.
     """
 
     sizes: Array
