@@ -27,18 +27,18 @@ from zoo.datasets.portable_random import (
 )
 from zoo.schema import MISSING_ID, BagField, CrossField, DenseField, IdField, Rows, Schema, Side, Split
 
-FACTORS = 4
+FACTORS = 2
 MISSING_SHARE = 0.05
 LARGE = -1
 """Vocabulary that grows with the table: half of its rows."""
 
 USER_IDS: dict[str, int] = {
-    "C1": 24, "C2": 60, "C3": LARGE, "C4": LARGE, "C5": 12, "C6": 200, "C8": 100, "C9": 4, "C10": 80, "C11": 300,
+    "C1": 24, "C2": 30, "C3": LARGE, "C4": LARGE, "C5": 12, "C6": 200, "C8": 100, "C9": 4, "C10": 40, "C11": 300,
     "C12": LARGE,
 }  # fmt: skip
 ITEM_IDS: dict[str, int] = {
-    "C13": 20, "C14": 15, "C15": 400, "C16": LARGE, "C17": 10, "C19": 150, "C20": 60, "C21": LARGE, "C22": 30,
-    "C23": 80, "C24": LARGE, "C26": LARGE,
+    "C13": 20, "C14": 15, "C15": 400, "C16": LARGE, "C17": 10, "C19": 150, "C20": 30, "C21": LARGE, "C22": 30,
+    "C23": 40, "C24": LARGE, "C26": LARGE,
 }  # fmt: skip
 USER_BAGS: dict[str, int] = {"C7": 300}
 ITEM_BAGS: dict[str, int] = {"C18": 120, "C25": 500}
@@ -48,13 +48,13 @@ LONGEST_BAG = 8
 USER_DENSE = ("I1", "I2", "I3", "I4", "I5", "I6")
 ITEM_DENSE = ("I7", "I8", "I9", "I10", "I11", "I12", "I13")
 
-MAIN_EFFECTS = {"C1": 0.25, "C8": 0.25, "C3": 0.25, "C14": 0.375, "C16": 0.375, "C19": 0.375, "C24": 0.25}
+MAIN_EFFECTS = {"C1": 0.375, "C8": 0.375, "C3": 0.125, "C14": 0.5, "C16": 0.25, "C19": 0.5, "C24": 0.125}
 FACTOR_IDS = (("C2", "C10"), ("C20", "C23"))
 """User-side and item-side columns that meet, pair by pair, in a dot product of ``FACTORS`` latent factors."""
 FACTOR_SCALE = 0.25
-CROSS_EFFECTS = {("C5", "C13"): 0.5, ("C1", "C22"): 0.375}
+CROSS_EFFECTS = {("C5", "C13"): 0.375, ("C1", "C22"): 0.25}
 BAG_EFFECTS = {"C7": 0.125, "C18": 0.1875}
-SLOPES = {"I2": -0.0625, "I5": 0.0625, "I8": 0.125, "I11": -0.125}
+SLOPES = {"I2": -0.125, "I5": 0.125, "I8": 0.1875, "I11": -0.1875}
 BIAS = -1.75
 
 

@@ -3,9 +3,10 @@
 A user follows two interests (categories); now and then the newer one is replaced, by its successor or by any other.
 Meanwhile the user's intent turns between own needs and gifts; each turn shows as one behaviour in one of two marker
 categories (think of a wish list that is opened and closed). The click logit of a candidate is known and depends on
-columns that a model sees: with the count of behaviours of the candidate's category under own intent it rises, with
-that under gift intent it falls, and the item's quality, its price and the user's segment add to it. A model that
-forgets the order knows only the sum of both counts; one that averages the history knows not even that.
+columns that a model sees: it rises with the count of behaviours in the candidate's category; those done with own
+intent speak for it and those done with gift intent against it; the item's quality, its price and the user's segment
+add to it. A model that forgets the order knows the count and not the intent; one that averages the history knows not
+even the count.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from zoo.datasets.planted_counts import PlantedCounts
 from zoo.datasets.portable_random import Float64, Int64, Stream, log2_floor_linear, noise, pick, raw_id, zipf_cdf
 from zoo.schema import CrossField, DenseField, HistoryField, IdField, Rows, Schema, Side, Split, hash_rows
 
-ITEMS = 2_000
-CATEGORIES = 32
+ITEMS = 1_000
+CATEGORIES = 22
 OWN_MARKER, GIFT_MARKER, FIRST_INTEREST = 0, 1, 2
 """The first two categories turn the intent; the others are interests."""
 SEGMENTS = 20
@@ -32,14 +33,14 @@ REPLACED, BY_SUCCESSOR = 0.1, 0.5
 """Chance per behaviour that the newer interest replaces the older one, and that its own place goes to its successor."""
 OLDER_INTEREST = 0.4
 """Chance per behaviour that it follows the older interest."""
-STRAY = 0.1
+STRAY = 0.05
 """Chance per behaviour of an item of any interest."""
-TURN = 0.1
+TURN = 0.06
 """Chance per behaviour that the intent turns, which puts a marker in its place."""
 
 FROM_HISTORY = 0.6
 """Share of the candidates whose category stands in the history."""
-BIAS, OWN, GIFT, QUALITY, PRICE, SEGMENT = -2.25, 1.375, -1.0, 0.3125, -0.125, 0.25
+BIAS, COUNT, INTENT, QUALITY, PRICE, SEGMENT = -2.25, 0.5, 2.0, 0.3125, -0.125, 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,12 +196,13 @@ def _draw_candidates(world: World, stream: Stream, items: Int64, lengths: Int64,
 def _logit(world: World, items: Int64, segment: Int64, candidate: Int64, user_of: Int64) -> Float64:
     """The planted logit [N]. Every term is a small multiple of 2**-14, so that the sum is exact in float64."""
     own, gift = (counts[user_of, world.category_of[candidate]] for counts in count_by_intent(world, items))
+    balance = np.rint((own - gift) / np.maximum(own + gift, 1.0) * 256.0) / 256.0
     features = (
         noise(candidate, 3 * world.seed) * QUALITY
         + (log2_floor_linear(world.price[candidate]) - 4.0) * PRICE
         + noise(segment, 5 * world.seed + 1)[user_of] * SEGMENT
     )
-    return BIAS + log2_floor_linear(own) * OWN + log2_floor_linear(gift) * GIFT + features
+    return BIAS + log2_floor_linear(own + gift) * COUNT + balance * INTENT + features
 
 
 def count_by_intent(world: World, items: Int64) -> tuple[Float64, Float64]:

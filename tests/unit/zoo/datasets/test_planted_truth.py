@@ -49,10 +49,11 @@ def test_sequence_probability_needs_only_visible_columns() -> None:
         for _, shown in split.history[split.history_offsets[user] : split.history_offsets[user + 1]].tolist():
             intent = {1: "own", 2: "gift"}.get(shown, intent)
             counts[intent] += shown == category
+        total = counts["own"] + counts["gift"]
         logit = (
             planted_sequence.BIAS
-            + planted_sequence.OWN * straight_log2(counts["own"])
-            + planted_sequence.GIFT * straight_log2(counts["gift"])
+            + planted_sequence.COUNT * straight_log2(total)
+            + planted_sequence.INTENT * round((counts["own"] - counts["gift"]) / max(total, 1) * 256) / 256
             + planted_sequence.QUALITY * weight(item, 3 * SEED)
             + planted_sequence.PRICE * (straight_log2(float(split.item.dense[sample, 0])) - 4.0)
             + planted_sequence.SEGMENT * weight(int(split.user.ids[user, 0]) - 1, 5 * SEED + 1)
