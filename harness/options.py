@@ -59,10 +59,10 @@ BUDGETS: Mapping[str, Budget] = {
         Budget(
             name="quick",
             service_repeats=50,
-            search_probes=4,
+            search_probes=3,
             search_s=1.0,
             quads=6,
-            segment_s=1.6,
+            segment_s=2.2,
             settle_s=1.0,
             latency_s=3.0,
             single_stream_s=1.5,

@@ -46,15 +46,22 @@ class Side:
     probes: list[SegmentObservation] = field(default_factory=list)
     refined: list[SegmentObservation] = field(default_factory=list)
     paired_service_ns: dict[int, Float64] = field(default_factory=dict)
+    _twin: QueueTwin | None = None
 
     def twin(self, bench: Bench) -> QueueTwin:
-        """The queueing twin of this side under the trial's mix of sizes."""
-        assert self.table is not None
-        table = pmf(bench.trial.query_sizes)
-        sizes = np.flatnonzero(table)
-        return QueueTwin(
-            table=self.table, sizes=sizes, probability=table[sizes], workers=self.workers, dispatch=self.dispatch
-        )
+        """The queueing twin of this side under the trial's mix of sizes; one object, since it keeps its long run."""
+        if self._twin is None:
+            assert self.table is not None
+            table = pmf(bench.trial.query_sizes)
+            sizes = np.flatnonzero(table)
+            self._twin = QueueTwin(
+                table=self.table,
+                sizes=sizes,
+                probability=table[sizes],
+                workers=self.workers,
+                dispatch=self.dispatch,
+            )
+        return self._twin
 
     def estimate(self, bench: Bench, quads: set[int] | None = None) -> LbtEstimate | None:
         """LBT from the refined segments of ``quads`` (None: all); None when no rate meets the SLA or too few ran."""
