@@ -106,9 +106,10 @@ def _built(compiler: tuple[str, ...], flags: tuple[str, ...], folder: Path | Non
 def _compile(compiler: tuple[str, ...], flags: tuple[str, ...], work: Path) -> Path:
     sources = sorted(SOURCES.glob("*.cpp"))
     objects = [work / f"{source.stem}.o" for source in sources]
-    _run_all([[*compiler, *flags, "-c", str(s), "-o", str(o)] for s, o in zip(sources, objects, strict=True)])
+    program, *own = compiler  # flags in CXX come last: they win
+    _run_all([[program, *flags, *own, "-c", str(s), "-o", str(o)] for s, o in zip(sources, objects, strict=True)])
     library = work / "kernels.so"
-    _run_all([[*compiler, "-shared", "-pthread", *map(str, objects), "-o", str(library)]])
+    _run_all([[program, *own, "-shared", "-pthread", *map(str, objects), "-o", str(library)]])
     return library
 
 

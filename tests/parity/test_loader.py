@@ -11,7 +11,7 @@ PROGRAM = "from optimizations.kernels.loader import load_kernels; print(load_ker
 
 
 def test_two_processes_build_at_one_time(tmp_path: Path) -> None:
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "CXX": "c++ -O0"}
     command = [sys.executable, "-c", PROGRAM]
     both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     paths = {process.communicate(timeout=280)[0].strip() for process in both}
@@ -25,7 +25,7 @@ def test_two_processes_build_at_one_time(tmp_path: Path) -> None:
 
 def test_an_unwritable_cache_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "recarena").write_text("a file where the folder should be")
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "CXX": "c++ -O0"}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True, timeout=280
     )
