@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from harness.backends.protocol import LoweringContext, Session, load_backend
+from optimizations.kernels.loader import KernelsUnavailable, find_compiler
 from optimizations.plan import first_pipeline, resolve
 from zoo.configs import DienConfig, DinConfig, DlrmConfig, ModelConfig, WdlConfig
 from zoo.datasets import load_dataset
@@ -155,6 +156,17 @@ def served(config: ModelConfig, schema: Schema, split: Split, seed: int = 1) -> 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _compiler(request: pytest.FixtureRequest) -> None:
+    """Without a compiler there are no kernels to compare; the fallback has its own tests."""
+    if "unloaded" in request.fixturenames:
+        return
+    try:
+        find_compiler()
+    except KernelsUnavailable as missing:
+        pytest.skip(str(missing))
 
 
 @pytest.fixture(scope="session")
