@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ from optimizations.kernels.loader import KernelsUnavailable, load_kernels
 
 
 @pytest.fixture
-def unloaded() -> Iterator[None]:
+def unloaded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A process that has not loaded the kernels yet."""
+    monkeypatch.delenv("RECARENA_NO_COMPILER", raising=False)
     load_kernels.cache_clear()
     yield
     load_kernels.cache_clear()
@@ -56,9 +58,12 @@ def test_a_compiler_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.usefixtures("unloaded")
-def test_a_compiler_that_fails_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    monkeypatch.setenv("CXX", "g++ --no-such-option")
+def test_a_compiler_that_fails_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    compiler = tmp_path / "broken-c++"
+    compiler.write_text("#!/bin/sh\necho 'x.cpp:1: error: no space left on the moon' >&2\nexit 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(KernelsUnavailable, match=r"g\+\+ failed with code 1: .*error"):
+    with pytest.raises(KernelsUnavailable, match=r"failed with code 1: x.cpp:1: error: no space left on the moon"):
         load_kernels()
     assert list(tmp_path.rglob("*.so")) == []
