@@ -29,7 +29,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _command(folder: Path, cache: Path, *overrides: str) -> list[str]:
-    common = ["dataset.size=tiny", "budget=smoke", "tracking=none", f"records_dir={folder}", f"cache_dir={cache}"]
+    # The limit is far away: these runs are about what is written down, on machines that may be busy.
+    common = ["dataset.size=tiny", "budget=smoke", "scenario.sla_ms=2000", "tracking=none"]
+    common += [f"records_dir={folder}", f"cache_dir={cache}"]
     return [sys.executable, str(ROOT / "run.py"), *common, *overrides]
 
 
@@ -64,7 +66,9 @@ def test_each_model_is_measured_and_its_numbers_follow_from_the_raw_columns(
         assert reported.logloss == pytest.approx(log_loss(own.label, own.score.astype(np.float64)), rel=1e-6)
     queries = pq.read_table(record / "queries.parquet").to_pandas()
     assert (queries.status == 0).mean() > 0.9
-    assert (queries.sent_ns >= queries.planned_ns).all()
+    sent = queries[queries.sent_ns >= 0]
+    assert len(sent) > 1000
+    assert (sent.sent_ns >= sent.planned_ns).all()
 
 
 def test_no_optimization_measures_the_baseline_alone(tmp_path: Path, cache: Path) -> None:
