@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from harness.longrun import QueueTwin
 from harness.matching import match_scale
 from harness.replay import SegmentObservation
@@ -15,6 +17,8 @@ from harness.trial import Sla
 PROBE_STEP = 1.15
 MAX_PROBES = 6
 CLOSE = 1.05
+FAR_TOO_LATE = 5.0
+BACK_OFF, AHEAD = 0.92, 1.05
 RATE_FACTORS = (1.0 / 0.6, 1.5)
 """How much rarer and more frequent than allowed late queries are at the two refined rates."""
 
@@ -98,11 +102,31 @@ def quad_rates(done: Sequence[SegmentObservation], twin: QueueTwin, sla: Sla, ce
     log_scale = match_scale(done, twin, sla.limit_ms * 1e6) if done else math.inf
     scale = math.exp(log_scale) if math.isfinite(log_scale) else None
     centre = (twin.believable(sla, scale).lbt_qps(sla, scale) if scale else 0.0) or centre_qps
-    slope = twin.log_slope(centre, sla, scale or 1.0)
+    # A system that was never late has no scale yet: the twin's slope is taken where its own crossing is the centre.
+    slope = twin.log_slope(centre, sla, scale or twin.lbt_qps(sla) / centre)
     below, above = (min(max(math.log(f) / slope, 0.02), 0.20) for f in RATE_FACTORS)
     low, high = centre * math.exp(-below), centre * math.exp(above)
     quads = len({s.quad for s in done if s.quad >= 0})
     return (low, high) if quads % 2 == 0 else (high, low)
+
+
+def steadied(middle_qps: float, last_quad: Sequence[SegmentObservation], sla: Sla) -> float:
+    """``middle_qps`` as the twin wants it, held by what the system really did in its last quad.
+
+    A capacity that wavers from segment to segment makes many more late queries than the twin expects, and the mean
+    scale then lies above the rate that the SLA allows. The next middle is at most 0.92 of the lowest rate at which
+    more than five times the allowed share was late, and at most 1.05 of the highest rate when nothing was late.
+    """
+    limit_ns = sla.limit_ms * 1e6
+    shares = [float(np.mean(s.latency_ns[s.counted] > limit_ns)) if s.counted.any() else 0.0 for s in last_quad]
+    failed = [
+        s.offered_qps for s, share in zip(last_quad, shares, strict=True) if share > FAR_TOO_LATE * sla.late_fraction
+    ]
+    if failed:
+        return min(middle_qps, BACK_OFF * min(failed))
+    if last_quad and not any(shares):
+        return min(middle_qps, AHEAD * max(s.offered_qps for s in last_quad))
+    return middle_qps
 
 
 def time_shares(spread_baseline: float, spread_candidate: float) -> tuple[float, float]:

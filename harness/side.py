@@ -16,7 +16,7 @@ from harness.longrun import QueueTwin
 from harness.query_sizes import pmf
 from harness.replay import SegmentObservation
 from harness.result import ServiceTimes, SingleStream
-from harness.search import futility_limits, next_rate, quad_rates
+from harness.search import futility_limits, next_rate, quad_rates, steadied
 from harness.segment import Segment
 from harness.stats import percentile
 from harness.sut_process import SideInfo
@@ -158,7 +158,9 @@ def aim(bench: Bench, side: Side) -> None:
     done = [segment for segment in (*side.probes, *side.refined) if not segment.aborted]
     rates = quad_rates(done, side.twin(bench), bench.trial.sla, side.centre_qps)
     middle = math.sqrt(rates[0] * rates[1])
-    moved = min(max(middle, side.centre_qps / LARGEST_STEP), side.centre_qps * LARGEST_STEP)
+    last = max((segment.quad for segment in side.refined), default=-1)
+    wanted = steadied(middle, [segment for segment in side.refined if segment.quad == last], bench.trial.sla)
+    moved = min(max(wanted, side.centre_qps / LARGEST_STEP), side.centre_qps * LARGEST_STEP)
     side.rates_qps = (rates[0] * moved / middle, rates[1] * moved / middle)
     side.centre_qps = moved
 

@@ -9,7 +9,7 @@ import pytest
 from harness import mg1
 from harness.longrun import QueueTwin
 from harness.replay import SegmentObservation
-from harness.search import PROBE_STEP, futility_limits, next_rate, quad_rates, time_shares
+from harness.search import PROBE_STEP, futility_limits, next_rate, quad_rates, steadied, time_shares
 from harness.trial import Sla
 from harness.twin import ServiceTable, simulate, unit_trace
 
@@ -110,3 +110,42 @@ def test_the_side_with_more_spread_gets_more_time() -> None:
     # Shares in proportion to the spread minimise a^2 / x + b^2 / (1 - x).
     shares = np.linspace(0.31, 0.69, 381)
     assert shares[np.argmin(3.0**2 / shares + 2.0**2 / (1 - shares))] == pytest.approx(0.6, abs=1e-3)
+
+
+LIMIT_NS = 10 * MS
+
+
+def _segment(rate: float, late: int, quad: int = 0) -> SegmentObservation:
+    planned = 1e9 + np.arange(1000) * 1e6
+    latency = np.where(np.arange(1000) < late, 2.0 * LIMIT_NS, 0.5 * LIMIT_NS)
+    return SegmentObservation(
+        offered_qps=rate,
+        trace_id="t",
+        quad=quad,
+        planned_ns=planned,
+        sizes=np.ones(1000, np.int64),
+        latency_ns=latency,
+        duration_s=2.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("late", "wanted", "middle"),
+    [
+        ((0, 0), 130.0, 115.5),  # nothing late at 90 and 110: at most 5 % above the higher one
+        ((0, 0), 100.0, 100.0),
+        ((3, 12), 130.0, 130.0),  # near the allowed share: the twin decides
+        ((0, 200), 130.0, 101.2),  # 20 % late at 110 only
+        ((400, 900), 130.0, 82.8),  # both failed: below the lower one
+        ((400, 900), 70.0, 70.0),
+    ],
+)
+def test_what_the_system_did_holds_the_rate_that_the_twin_wants(
+    late: tuple[int, int], wanted: float, middle: float
+) -> None:
+    done = [_segment(90.0, late[0]), _segment(110.0, late[1])]
+    assert steadied(wanted, done, Sla(limit_ms=LIMIT_NS / 1e6)) == pytest.approx(middle)
+
+
+def test_without_a_quad_the_twin_decides() -> None:
+    assert steadied(42.0, [], Sla(limit_ms=10.0)) == 42.0
