@@ -11,6 +11,7 @@ from harness.stats import percentile
 NULL = "floor"
 FLOOR_QPS = 1000.0
 PROBE_S = 1.25
+TRIES = 3
 HEADROOM = 5.0
 """A result is bound by the referee when the null system's LBT is under this many times the reported one (R10)."""
 
@@ -36,13 +37,20 @@ def floor_lbt(bench: Bench, floor: Floor, reported_qps: float) -> Floor:
     rate, passed = FLOOR_QPS, 0.0
     enough = HEADROOM * reported_qps
     index = 1
-    while passed < enough:
-        seen = bench.open_loop(NULL, Stretch(purpose="floor", index=index, rate_qps=rate, seconds=PROBE_S))
-        if np.mean(seen.latency_ns > bench.limit_ns) > bench.trial.sla.late_fraction:
-            break
-        passed, index = rate, index + 1
+    while passed < enough and _holds(bench, rate, index):
+        passed, index = rate, index + TRIES
         rate = min(2.0 * rate, max(1.02 * enough, 1.25 * rate))
     return Floor(p50_ms=floor.p50_ms, p99_ms=floor.p99_ms, lbt_qps=passed, referee_bound=passed < enough)
+
+
+def _holds(bench: Bench, rate_qps: float, index: int) -> bool:
+    """Whether one of ``TRIES`` probes meets the SLA: one stall of the host is not the referee's limit."""
+    for attempt in range(TRIES):
+        stretch = Stretch(purpose="floor", index=index + attempt, rate_qps=rate_qps, seconds=PROBE_S)
+        seen = bench.open_loop(NULL, stretch)
+        if np.mean(seen.latency_ns > bench.limit_ns) <= bench.trial.sla.late_fraction:
+            return True
+    return False
 
 
 def _ms(value_ns: float | None) -> float | None:
