@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet
 
 from zoo.datasets.cache import cached_folder, content_sha256, digest
@@ -114,9 +115,11 @@ def merge_rare(ids: npt.NDArray[np.int64], training_end: int, min_count: int) ->
     if min_count <= 1:
         return
     for column in range(ids.shape[1]):
-        values, counts = np.unique(ids[:training_end, column], return_counts=True)
-        frequent = np.append(values[counts >= min_count], MISSING_ID)
-        ids[~np.isin(ids[:, column], frequent), column] = RARE_ID
+        values = pa.array(np.ascontiguousarray(ids[:, column]))
+        counted = pa.compute.value_counts(values.slice(0, training_end))
+        often = pa.compute.greater_equal(counted.field("counts"), min_count)
+        kept = pa.concat_arrays([counted.field("values").filter(often), pa.array([MISSING_ID], pa.int64())])
+        ids[~pa.compute.is_in(values, value_set=kept).to_numpy(zero_copy_only=False), column] = RARE_ID
 
 
 def _sources(options: CriteoOptions) -> list[Path]:
