@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from zoo.datasets.portable_random import Int64, Stream
 from zoo.schema import HistoryField, IdField, Rows, Schema, Split, take_ragged
@@ -129,10 +130,11 @@ class NegativeSampler:
             again = again[self._in_history(users[again], drawn[again])]
         return drawn
 
-    def _in_history(self, users: Int64, items: Int64) -> np.ndarray:
+    def _in_history(self, users: Int64, items: Int64) -> npt.NDArray[np.bool_]:
         keys = users * (self._items + 1) + items
         place = np.minimum(np.searchsorted(self._known, keys), len(self._known) - 1)
-        return self._known[place] == keys
+        found: npt.NDArray[np.bool_] = self._known[place] == keys
+        return found
 
 
 def _build_split(

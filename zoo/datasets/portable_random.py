@@ -71,7 +71,8 @@ def noise(index: Int64, salt: int) -> Float64:
 def zipf_cdf(count: int, offset: float = 3.0) -> Float64:
     """Cumulative popularity of ``count`` ranks, share of rank k proportional to 1 / (k + offset) (Zipf-Mandelbrot)."""
     total = np.cumsum(1.0 / (np.arange(1, count + 1) + offset))
-    return total / total[-1]
+    share: Float64 = total / total[-1]
+    return share
 
 
 def pick(cdf: Float64, uniform: Float64) -> Int64:

@@ -38,7 +38,7 @@ def open_source(path: Path) -> Iterator[BinaryIO]:
         raise ValueError(f"{path} is named .gz but does not hold gzip data (it starts with {magic.hex()}, not 1f8b)")
     try:
         if magic == GZIP_MAGIC:
-            with gzip.open(path, "rb") as unpacked, io.BufferedReader(unpacked, BUFFER_BYTES) as stream:  # type: ignore[type-var]
+            with gzip.open(path, "rb") as unpacked, io.BufferedReader(unpacked, BUFFER_BYTES) as stream:
                 yield stream
         else:
             with path.open("rb") as stream:
