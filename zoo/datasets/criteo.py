@@ -36,6 +36,9 @@ HOW_TO_GET = (
 RARE_ID = -2
 """Raw id of every value that training shows fewer than ``min_count`` times."""
 
+LINE_BYTES, PACKED_LINE_BYTES = 240, 70
+"""Typical size of a line, plain and gzip-compressed."""
+
 BUCKET_ROWS = 320
 """Rows of a bucket table: log(1 + x)**2 of the largest count in the logs lies below 300."""
 
@@ -80,7 +83,7 @@ def load(options: CriteoOptions, cache_dir: Path, progress: Callable[[str, float
     """Parse (or take from the cache) and split. Raises ValueError naming file and line for broken input."""
     sources = _sources(options)
     identity = {"content": _contents(sources, cache_dir), "max_rows": options.max_rows, "reader": READER_VERSION}
-    expected_rows = options.max_rows or sum(source.stat().st_size for source in sources) // 100
+    expected_rows = _expected_rows(options, sources)
 
     def parse(folder: Path) -> None:
         write_parquet(
@@ -108,6 +111,14 @@ def load(options: CriteoOptions, cache_dir: Path, progress: Callable[[str, float
         test=parts[2],
         fingerprint=fingerprint(options, cache_dir),
     )
+
+
+def _expected_rows(options: CriteoOptions, sources: list[Path]) -> int:
+    """A guess from the sizes of the files, for the progress bar alone."""
+    guess = sum(
+        source.stat().st_size // (PACKED_LINE_BYTES if source.suffix == ".gz" else LINE_BYTES) for source in sources
+    )
+    return max(1, min(guess, options.max_rows or guess))
 
 
 def merge_rare(ids: npt.NDArray[np.int64], training_end: int, min_count: int) -> None:
