@@ -50,7 +50,7 @@ class TrainingConfig:
             raise ValueError(f"training.dropout={self.dropout} has to lie in [0, 1)")
 
 
-_SEQUENCE = {
+_SEQUENCE: dict[str, Any] = {
     "batch_size": 256,
     "max_epochs": 3,
     "patience": 3,
@@ -67,16 +67,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }
 """What each model changes of ``TrainingConfig``."""
 
-DATASET__SEQUENCE = {
-    "batch_size": 256,
-    "max_epochs": 3,
-    "patience": 3,
-    "dense_lr": 3e-3,
-    "embedding_lr": 0.1,
-    "embedding_l2": 3e-4,
-}
-
-DEFAULTS: dict[tuple[str, str], dict[str, Any]] = {
+DATASET_DEFAULTS: dict[tuple[str, str], dict[str, Any]] = {
     ("criteo", "wdl"): {"embedding_lr": 0.02, "evaluations": 4, "dropout": 0.3},
     ("criteo", "dlrm"): {"embedding_lr": 0.02, "embedding_accumulator": 0.0, "evaluations": 4},
 }
