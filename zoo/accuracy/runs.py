@@ -17,7 +17,7 @@ from zoo.datasets import load_dataset
 from zoo.fitting import Progress, fit
 from zoo.models import build_model
 from zoo.prediction import predict
-from zoo.schema import Dataset, Float32
+from zoo.schema import Dataset, Float32, Int64, Split
 from zoo.training import load_into, weights_of
 from zoo.training_config import training_config
 
@@ -44,11 +44,17 @@ class Outcome:
     rows: tuple[Row, ...]
 
 
+def clusters_of(split: Split) -> Int64:
+    """The user of each sample; every sample stands for itself where the data does not name its users."""
+    users = split.user_of
+    return users if len(np.unique(users)) > 1 else np.arange(len(users), dtype=np.int64)
+
+
 def hold(contest: Contest, seeds: range, cache_dir: Path, say: Say) -> Outcome:
     """Train every contender with every seed and compare them on the test split."""
     dataset = load_dataset(contest.dataset, contest.options, cache_dir)
     known = ~np.isnan(dataset.test.labels)
-    labels, users = dataset.test.labels[known], dataset.test.user_of[known]
+    labels, users = dataset.test.labels[known], clusters_of(dataset.test)[known]
     runs = {}
     for contender in contest.contenders:
         scored = _all_scores(contender, contest, dataset, seeds, cache_dir, say)
