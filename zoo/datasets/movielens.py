@@ -1,9 +1,8 @@
 """``movielens``: MovieLens 100K and 1M as behaviours: a rating of 4 or more is one, in the order of their times.
 
-Official names: "MovieLens 100K" (ml-100k: u.data, u.item; ml-100k.zip has MD5 0e33842e24a9c977be4e0107933c0723) and
-"MovieLens 1M" (ml-1m: ratings.dat, movies.dat; ml-1m.zip has MD5 c4d9eecfca2ab87c1945afe126590906), published by
-GroupLens, University of Minnesota (grouplens.org/datasets/movielens). Also read: the atomic files of RecBole
-(ml-100k.inter, ml-100k.item). Licence: research use, no redistribution; nothing of it is copied here.
+Official names: "MovieLens 100K" (ml-100k: u.data, u.item) and "MovieLens 1M" (ml-1m: ratings.dat, movies.dat),
+published by GroupLens, University of Minnesota (grouplens.org/datasets/movielens). Also read: the atomic files of
+RecBole (ml-100k.inter, ml-100k.item). Licence: research use, no redistribution; nothing of it is copied here.
 
 The samples are those of ``zoo.datasets.behaviours``: targets are behaviours, negatives are movies that the user did
 not rate 4 or more. A movie's category is the first of its genres.
