@@ -16,7 +16,7 @@ from zoo.losses import sample_negatives, training_loss
 from zoo.metrics import auc
 from zoo.models import build_model
 from zoo.models.ctr_model import CtrModel
-from zoo.optimizers import build_optimizers
+from zoo.optimizers import build_optimizers, rate_schedules
 from zoo.prediction import predict
 from zoo.schema import Dataset, Int64, Split
 from zoo.training_config import TrainingConfig
@@ -118,6 +118,7 @@ class _Loop:
         self._per_epoch = -(-len(self._samples) // training.batch_size)
         self.all_steps = self._per_epoch * training.max_epochs
         self.report_every = max(1, self._per_epoch // REPORTS_PER_EPOCH)
+        self._schedules = rate_schedules(self._optimizers, self.all_steps, training.final_lr_share)
         self.steps = 0
 
     def batches(self) -> Iterator[tuple[int, Int64, bool]]:
@@ -143,6 +144,8 @@ class _Loop:
         loss.backward()
         for optimizer in self._optimizers:
             optimizer.step()
+        for schedule in self._schedules:
+            schedule.step()
         self.steps += 1
         return loss.detach()
 

@@ -101,5 +101,19 @@ def build_optimizers(model: nn.Module, training: TrainingConfig) -> list[torch.o
     return optimizers
 
 
+def rate_schedules(
+    optimizers: Iterable[torch.optim.Optimizer], steps: int, final_share: float
+) -> list[torch.optim.lr_scheduler.LRScheduler]:
+    """Linear schedules from the full rate before the first of ``steps`` to ``final_share`` of it at the last one.
+
+    FTRL-Proximal has no rate of its own: its steps shrink with the gradients that a coordinate has seen.
+    """
+    return [
+        torch.optim.lr_scheduler.LambdaLR(each, lambda step: 1.0 - (1.0 - final_share) * step / max(1, steps - 1))
+        for each in optimizers
+        if "lr" in each.defaults
+    ]
+
+
 def _parameters_of(model: nn.Module, kind: type[nn.Module]) -> list[nn.Parameter]:
     return [p for module in model.modules() if isinstance(module, kind) for p in module.parameters()]

@@ -15,7 +15,8 @@ class TrainingConfig:
     Embeddings learn by Adagrad (``embedding_lr``; ``embedding_l2`` acts on the rows that a batch touches,
     ``embedding_accumulator`` is the first value of the sum of squares), dense layers by Adam (``dense_lr``), the wide
     part by FTRL-Proximal (``wide_lr`` is its alpha, ``wide_beta`` its beta; as gradients are means over a batch, a
-    beta of 1 / batch_size is the paper's 1). ``dropout`` acts between fully connected layers.
+    beta of 1 / batch_size is the paper's 1). The rates of Adam and Adagrad fall in a line to ``final_lr_share`` of
+    themselves at the last step of the last epoch. ``dropout`` acts between fully connected layers.
     The AUC of the validation split is taken ``evaluations`` times per epoch; ``patience`` of them without a new best
     end the training. ``threads`` 0 leaves PyTorch's own number.
     """
@@ -30,6 +31,7 @@ class TrainingConfig:
     wide_beta: float = 0.002
     wide_l1: float = 0.0
     wide_l2: float = 0.02
+    final_lr_share: float = 1.0
     dropout: float = 0.0
     embedding_l2: float = 1e-4
     embedding_accumulator: float = 0.0
@@ -46,6 +48,8 @@ class TrainingConfig:
         for name in ("wide_l1", "wide_l2", "embedding_l2", "embedding_accumulator", "seed", "threads"):
             if getattr(self, name) < 0:
                 raise ValueError(f"training.{name}={getattr(self, name)} must not be negative")
+        if not 0 <= self.final_lr_share <= 1:
+            raise ValueError(f"training.final_lr_share={self.final_lr_share} has to lie in [0, 1]")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"training.dropout={self.dropout} has to lie in [0, 1)")
 

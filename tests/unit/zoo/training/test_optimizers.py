@@ -9,7 +9,7 @@ from torch import nn
 
 from zoo.configs import WdlConfig
 from zoo.models import build_model
-from zoo.optimizers import Adagrad, FtrlProximal, build_optimizers
+from zoo.optimizers import Adagrad, FtrlProximal, build_optimizers, rate_schedules
 from zoo.schema import Schema
 from zoo.training_config import TrainingConfig
 
@@ -110,3 +110,17 @@ def test_every_parameter_has_one_optimizer_of_its_kind(mixed: Schema) -> None:
     assert all(name.startswith("embedding.") for name in owned["Adagrad"])
     assert all(name.startswith("wide.") for name in owned["FtrlProximal"])
     assert owned["Adam"] == ["deep.0.linear.bias", "deep.0.linear.weight", "out.linear.bias", "out.linear.weight"]
+
+
+def test_rates_fall_in_a_line() -> None:
+    weights = [nn.Parameter(torch.ones(1)) for _ in range(2)]
+    adagrad, ftrl = Adagrad([weights[0]], lr=0.4), FtrlProximal([weights[1]], alpha=0.1)
+    schedules = rate_schedules([adagrad, ftrl], 5, 0.25)
+    rates = []
+    for _ in range(5):
+        rates.append(adagrad.param_groups[0]["lr"])
+        adagrad.step()
+        for schedule in schedules:
+            schedule.step()
+    np.testing.assert_allclose(rates, [0.4, 0.325, 0.25, 0.175, 0.1])
+    assert ftrl.param_groups[0]["alpha"] == 0.1
