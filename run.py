@@ -9,22 +9,22 @@ import sys
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from harness.help import help_page, wants_help
+from harness.edge.help import help_page, wants_help
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from harness.sweep import Outcome, Sweep
+    from harness.edge.sweep import Outcome, Sweep
 
 
 def run_trial(config: DictConfig, sweep: Sweep) -> Outcome:
-    """The hops of one trial; ``harness.failures`` explains what it raises."""
-    from harness.config import build_trial
-    from harness.console import observer_for
+    """The hops of one trial; ``harness.edge.failures`` explains what it raises."""
+    from harness.console.observer import observer_for
+    from harness.edge.config import build_trial
+    from harness.edge.sweep import finished
     from harness.measure import measure
-    from harness.record_writer import RecordWriter
-    from harness.sweep import finished
-    from harness.tracking import track
+    from harness.record.tracking import track
+    from harness.record.writer import RecordWriter
 
     trial, options = build_trial(config)
     with closing(observer_for()) as observer:
@@ -47,8 +47,8 @@ def main() -> int:
         return 0
     import hydra
 
-    from harness.command import Command
-    from harness.config import CONF, PRIMARY
+    from harness.edge.command import Command
+    from harness.edge.config import CONF, PRIMARY
 
     command = Command(sys.argv[1:], run_trial)
     return command.run(hydra.main(version_base="1.3", config_path=str(CONF), config_name=PRIMARY)(command.trial))

@@ -11,30 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from harness.bench import Bench, Stretch
 from harness.clock import unix_s
-from harness.console import Observer
-from harness.derive import percentile_ms
-from harness.environment import describe_environment
-from harness.evidence import Evidence
-from harness.floor import NULL, floor_latency, floor_lbt
-from harness.options import RunOptions
-from harness.outcome import Estimates, gate_result, ratio_result, validity_of, with_accuracy, with_lbt
-from harness.preparation import CANDIDATE, Prepared, prepare
-from harness.quads import QuadLog, quad_seconds, run_quads
-from harness.referee import Referee, ring_shape
-from harness.result import (
-    DatasetInfo,
-    Floor,
-    GitState,
-    Latency,
-    Measurement,
-    PlanLine,
-    Result,
-    SideResult,
-    SingleStream,
-)
-from harness.side import (
+from harness.console.observer import Observer
+from harness.host.environment import describe_environment
+from harness.host.validity import sample_host
+from harness.measurement.bench import Bench, Stretch
+from harness.measurement.evidence import Evidence
+from harness.measurement.floor import NULL, floor_latency, floor_lbt
+from harness.measurement.outcome import Estimates, gate_result, ratio_result, validity_of, with_accuracy, with_lbt
+from harness.measurement.preparation import CANDIDATE, Prepared, prepare
+from harness.measurement.quads import QuadLog, quad_seconds, run_quads
+from harness.measurement.referee import Referee, ring_shape
+from harness.measurement.side import (
     SERVICE_SIZES,
     Side,
     accuracy_run,
@@ -45,10 +33,22 @@ from harness.side import (
     single_stream,
     slack,
 )
-from harness.sut_spec import model_spec, plan_lines
+from harness.measurement.sut_spec import model_spec, plan_lines
+from harness.measurement.weights import file_sha256
+from harness.options import RunOptions
+from harness.record.derive import percentile_ms
+from harness.record.result import (
+    DatasetInfo,
+    Floor,
+    GitState,
+    Latency,
+    Measurement,
+    PlanLine,
+    Result,
+    SideResult,
+    SingleStream,
+)
 from harness.trial import Trial
-from harness.validity import sample_host
-from harness.weights import file_sha256
 from zoo.schema import Dataset
 
 LATENCY_LOAD = 0.7

@@ -28,8 +28,8 @@ class Trial:
     """Everything that decides what is measured (and nothing about where the answer goes).
 
     opts maps the name of each optimization to its options. ``query_sizes`` names a distribution of
-    ``harness.arrivals`` ("heavy", "mlperf_dlrm", "fixed:32"). ``weights`` is "" (train or take from the cache) or the
-    SHA-256 of the user's own file; ``dataset_fingerprint`` identifies the rows.
+    ``harness.traffic.arrivals`` ("heavy", "mlperf_dlrm", "fixed:32"). ``weights`` is "" (train or take from the cache)
+    or the SHA-256 of the user's own file; ``dataset_fingerprint`` identifies the rows.
     """
 
     model: str

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness.console import console_for
+from harness.console.observer import console_for
+from harness.edge.failures import INTERRUPTED, explain
 from harness.errors import ConfigurationError, ExitCode
-from harness.failures import INTERRUPTED, explain
-from harness.record import RecordError, find_records, read_record
+from harness.record.reader import RecordError, find_records, read_record
 from leaderboard.compare import compare, comparison_view, regressed
 from leaderboard.show import board_view, record_view
 from leaderboard.site import write_site

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from harness.report import number
-from harness.result import Result, SegmentInfo
+from harness.console.report import number
+from harness.record.result import Result, SegmentInfo
 from leaderboard.show import opt_text
 from leaderboard.store import Entry
 

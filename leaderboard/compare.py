@@ -12,11 +12,11 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from harness import accuracy
+from harness.console.report import number, with_interval
 from harness.errors import ConfigurationError
-from harness.record import Record
-from harness.report import number, with_interval
-from harness.result import Interval, Result
+from harness.estimate import accuracy
+from harness.record.reader import Record
+from harness.record.result import Interval, Result
 from leaderboard.store import Workload
 
 Verdict = Literal["better", "worse", "no difference", "not tested"]

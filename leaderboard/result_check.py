@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from harness.jsonable import mismatches
-from harness.result import RESULT_SCHEMA_VERSION, Result
+from harness.record.jsonable import mismatches
+from harness.record.result import RESULT_SCHEMA_VERSION, Result
 
 HEX = {"trial_id": 12, "source_sha256": 64, "weights_sha256": 64}
 

@@ -10,9 +10,9 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from harness.record import Record
-from harness.report import DASH, number, plan_table, ratio_verdict, result_table, with_interval
-from harness.result import Result
+from harness.console.report import DASH, number, plan_table, ratio_verdict, result_table, with_interval
+from harness.record.reader import Record
+from harness.record.result import Result
 from leaderboard.store import Board, Entry, Workload
 
 _COLUMNS: dict[str, Literal["left", "right"]] = {

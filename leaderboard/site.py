@@ -10,8 +10,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from harness.report import DASH, interval, marks, number, ratio_verdict
-from harness.result import Result
+from harness.console.report import DASH, interval, marks, number, ratio_verdict
+from harness.record.result import Result
 from leaderboard.chart import late_curve, lbt_bars
 from leaderboard.show import git_text, opt_text, ranks
 from leaderboard.store import Board, Entry, Workload

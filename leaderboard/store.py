@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.options import BUDGETS
-from harness.record import RecordError, find_records, read_record, record_problems
-from harness.result import Result
+from harness.record.reader import RecordError, find_records, read_record, record_problems
+from harness.record.result import Result
 
 RANKED_BUDGETS = frozenset(BUDGETS) - {"smoke"} | {"official"}
 MINIMUM_SLACK = 2.0

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.tracking import pending, retry
+from harness.record.tracking import pending, retry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness import accuracy
-from harness.derive import counted, late_count, latencies_ms, percentile_ms, service_ms
-from harness.record import Record, RecordError, read_record, record_problems
-from harness.result import Result, SideResult
+from harness.estimate import accuracy
+from harness.record.derive import counted, late_count, latencies_ms, percentile_ms, service_ms
+from harness.record.reader import Record, RecordError, read_record, record_problems
+from harness.record.result import Result, SideResult
 from leaderboard.result_check import check_result
 
 TOLERANCE = 1e-9

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness import accuracy
-from harness.derive import counted, late_count, latencies_ms, percentile_ms, service_ms
-from harness.result import (
+from harness.estimate import accuracy
+from harness.record.derive import counted, late_count, latencies_ms, percentile_ms, service_ms
+from harness.record.result import (
     DatasetInfo,
     Floor,
     GateResult,

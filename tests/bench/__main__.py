@@ -18,9 +18,9 @@ import torch
 from harness.backends.protocol import Session
 from harness.backends.torch_backend import lower
 from harness.clock import now_ns
-from harness.environment import capabilities, hardware_class
-from harness.stats import log_t_interval
-from harness.trial_builder import default_cache_dir
+from harness.edge.trial_builder import default_cache_dir
+from harness.estimate.stats import log_t_interval
+from harness.host.environment import capabilities, hardware_class
 from optimizations.lowering import LoweringContext
 from optimizations.plan import first_pipeline, resolve
 from zoo.configs import MODELS, NEEDS_HISTORY, model_config

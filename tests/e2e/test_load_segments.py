@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from harness.arrivals import make_trace, sweep
 from harness.clock import now_ns, sleep_s
-from harness.referee import OpenLimits, Referee, ring_shape
-from harness.segment import Segment, Status
+from harness.measurement.referee import OpenLimits, Referee, ring_shape
+from harness.traffic.arrivals import make_trace, sweep
+from harness.traffic.segment import Segment, Status
 from zoo.schema import Split
 
 pytestmark = pytest.mark.e2e

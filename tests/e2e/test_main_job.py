@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
-from harness.result import Result
+from harness.record.result import Result
 from leaderboard.result_check import check_result
 
 pytestmark = pytest.mark.e2e
@@ -130,7 +130,7 @@ def test_a_system_under_test_that_is_killed_ends_the_run_with_a_message(
     started: subprocess.Popen[str], tmp_path: Path
 ) -> None:
     children = _children_of(started.pid)
-    victim = next(pid for pid in reversed(children) if "harness.sut" in _command_line(pid))
+    victim = next(pid for pid in reversed(children) if "harness.sut.server" in _command_line(pid))
     os.kill(victim, signal.SIGKILL)
     output, _ = started.communicate(timeout=60)
     assert started.returncode == 1

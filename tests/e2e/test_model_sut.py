@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.arrivals import make_trace, sweep
 from harness.errors import SutFailure
-from harness.referee import OpenLimits, Referee, ring_shape
-from harness.segment import Status
-from harness.wire import encode
+from harness.measurement.referee import OpenLimits, Referee, ring_shape
+from harness.traffic.arrivals import make_trace, sweep
+from harness.traffic.segment import Status
+from harness.transport.wire import encode
 from optimizations.contract import Dispatch, Plan, Runtime
 from optimizations.plan import first_pipeline, plan_to_json
 from zoo.checkpoint import save_weights

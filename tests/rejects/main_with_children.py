@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.arrivals import make_trace
-from harness.referee import OpenLimits, Referee, ring_shape
+from harness.measurement.referee import OpenLimits, Referee, ring_shape
+from harness.traffic.arrivals import make_trace
 from zoo.schema import Rows, Split
 
 

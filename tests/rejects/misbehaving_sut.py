@@ -11,11 +11,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from harness.channel import Channel
 from harness.clock import sleep_s
-from harness.ring_server import Request, RingServer
-from harness.slots import GOOD, RingShape
-from harness.wire import SAMPLES, SAMPLES_OFFSET
+from harness.sut.ring_server import Request, RingServer
+from harness.transport.channel import Channel
+from harness.transport.slots import GOOD, RingShape
+from harness.transport.wire import SAMPLES, SAMPLES_OFFSET
 
 Fault = Callable[[RingServer, Request, np.ndarray], None]
 

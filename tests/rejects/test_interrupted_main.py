@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.clock import sleep_s
-from harness.processes import read_stat
+from harness.host.processes import read_stat
 
 PROGRAM = str(Path(__file__).with_name("main_with_children.py"))
 

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.arrivals import make_trace, sweep
 from harness.clock import now_ns, sleep_s
 from harness.errors import SutFailure
-from harness.processes import read_stat
-from harness.referee import OpenLimits, Referee, ring_shape
-from harness.segment import Segment, Status
+from harness.host.processes import read_stat
+from harness.measurement.referee import OpenLimits, Referee, ring_shape
+from harness.traffic.arrivals import make_trace, sweep
+from harness.traffic.segment import Segment, Status
 from zoo.schema import Split
 
 COMMAND = (sys.executable, str(Path(__file__).with_name("misbehaving_sut.py")))

@@ -8,7 +8,9 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("module", ["run", "harness.measure", "harness.load", "leaderboard.show", "optimizations.plan"])
+@pytest.mark.parametrize(
+    "module", ["run", "harness.measure", "harness.traffic.sender", "leaderboard.show", "optimizations.plan"]
+)
 def test_the_main_process_loads_no_framework(module: str) -> None:
     heavy = ("torch", "tensorflow", "mlflow", "onnxruntime", "openvino")
     code = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"

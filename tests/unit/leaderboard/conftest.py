@@ -7,4 +7,4 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def without_pictures(monkeypatch):
-    monkeypatch.setattr("harness.record_writer.write_plots", lambda folder, result, queries: [])
+    monkeypatch.setattr("harness.record.writer.write_plots", lambda folder, result, queries: [])

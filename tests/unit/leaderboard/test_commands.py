@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.record_writer import RecordWriter
+from harness.record.writer import RecordWriter
 from leaderboard.__main__ import main
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from harness.errors import ConfigurationError
-from harness.record import read_record
-from harness.record_writer import RecordWriter
+from harness.record.reader import read_record
+from harness.record.writer import RecordWriter
 from harness.trial import Sla
 from leaderboard.compare import compare, incomparable, regressed
 

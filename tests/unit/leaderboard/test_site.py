@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from harness.record_writer import RecordWriter
+from harness.record.writer import RecordWriter
 from leaderboard.chart import late_curve
 from leaderboard.site import render, write_site
 from leaderboard.store import load_board

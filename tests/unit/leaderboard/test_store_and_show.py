@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 from rich.console import Console
 
-from harness.record import read_record
-from harness.record_writer import RecordWriter
+from harness.record.reader import read_record
+from harness.record.writer import RecordWriter
 from harness.trial import Sla
 from leaderboard.show import board_view, opt_text, ranks, record_view
 from leaderboard.store import load_board, reasons_against

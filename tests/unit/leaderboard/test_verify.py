@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
-from harness.record import read_record
-from harness.record_writer import RecordWriter
+from harness.record.reader import read_record
+from harness.record.writer import RecordWriter
 from leaderboard.result_check import check_result
 from leaderboard.verify import verify
 

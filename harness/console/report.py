@@ -1,0 +1,188 @@
+"""The plan table and the one final table, as rich renderables made from a ``Result`` only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from harness.record.jsonable import to_plain
+from harness.record.result import Interval, PlanLine, Result, SideResult
+from optimizations.plan import available
+
+DASH = "-"
+
+
+def number(value: float | None, digits: int = 3, unit: str = "") -> str:
+    """``digits`` significant digits without exponent, thousands separated; a dash for None."""
+    if value is None:
+        return DASH
+    if value == 0:
+        return f"0{unit}"
+    whole = len(str(int(abs(value)))) if abs(value) >= 1 else 0
+    decimals = max(0, digits - whole) if whole else digits
+    return f"{value:,.{decimals}f}{unit}"
+
+
+def interval(value: Interval | None, digits: int = 3) -> str:
+    """``[lo, hi]`` or a dash."""
+    return DASH if value is None else f"[{number(value[0], digits)}, {number(value[1], digits)}]"
+
+
+def with_interval(value: float | None, bounds: Interval | None, digits: int = 3) -> str:
+    """``value [lo, hi]``, the value alone where it has no interval, or a dash."""
+    return number(value, digits) if bounds is None else f"{number(value, digits)} {interval(bounds, digits)}"
+
+
+def marks(line: PlanLine) -> str:
+    """What a reader must know of a plan line: emulated hardware, blocks that fell back, open division."""
+    found = ["emulated"] if line.emulated else []
+    if line.fallbacks:
+        found.append(f"fallback: {', '.join(line.fallbacks)}")
+    if line.division == "open":
+        found.append("open")
+    return "; ".join(found)
+
+
+def ratio_verdict(value: float | None, bounds: Interval | None) -> str:
+    """ "faster", "slower", "no difference" (the interval holds 1), "indicative" (no interval) or a dash."""
+    if value is None:
+        return DASH
+    if bounds is None:
+        return "indicative"
+    if bounds[0] > 1:
+        return "faster"
+    return "slower" if bounds[1] < 1 else "no difference"
+
+
+def plan_table(lines: Sequence[PlanLine], slack: float | None, baseline_slack: float | None) -> RenderableType:
+    """What will run, before it runs."""
+    table = Table(title="plan", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ("optimization", "phase", "claims", "marks"):
+        table.add_column(heading, overflow="fold")
+    for line in lines:
+        name = line.name + _options(line)
+        table.add_row(escape(name), line.phase.lower(), escape(_shortened(line.claims)), escape(marks(line)))
+    if not lines:
+        table.add_row("(none: the baseline alone)", "", "", "")
+    slacks = f"slack: baseline {number(baseline_slack)}, candidate {number(slack)} (SLA limit / p99 service time)"
+    return Group(table, slacks)
+
+
+def result_table(result: Result) -> RenderableType:
+    """Baseline, candidate, ratio, gate, floor and validity."""
+    trial = result.trial
+    sla = trial["sla"]
+    opts = ",".join(trial["opts"])
+    title = (
+        f"{trial['model']} on {result.dataset.name} ({trial['backend']}, {trial['device']}), opt=[{opts}], "
+        f"{trial['scenario']}, p{sla['percentile']:g} <= {sla['limit_ms']:g} ms, budget {trial['budget']}"
+    )
+    table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("")
+    table.add_column("baseline", justify="right")
+    if result.candidate is not None:
+        table.add_column("candidate", justify="right")
+        table.add_column("ratio", justify="right")
+    for row in _rows(result):
+        table.add_row(*row[: len(table.columns)])
+    return Group(table, *_footer(result))
+
+
+def _options(line: PlanLine) -> str:
+    """The options that differ from the plug-in's defaults; all of them for a plug-in that is not installed here."""
+    spec = available().get(line.name)
+    defaults = {} if spec is None else to_plain(spec.options())
+    changed = {key: value for key, value in line.options.items() if key not in defaults or defaults[key] != value}
+    return f" ({', '.join(f'{key}={value}' for key, value in changed.items())})" if changed else ""
+
+
+def _shortened(claims: Sequence[str], shown: int = 6) -> str:
+    rest = len(claims) - shown
+    return ", ".join(claims[:shown]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _rows(result: Result) -> list[tuple[str, str, str, str]]:
+    base, cand, ratio = result.baseline, result.candidate, result.ratio
+    other = base if cand is None else cand
+    rows = [
+        (
+            "latency-bound throughput, qps",
+            _lbt(base),
+            _lbt(other),
+            DASH if ratio is None else with_interval(ratio.lbt, ratio.lbt_ci),
+        ),
+        (
+            "service time of 100 samples, ms",
+            number(base.service_ms.n100),
+            number(other.service_ms.n100),
+            DASH if ratio is None else with_interval(ratio.service, ratio.service_ci),
+        ),
+        ("slack", number(base.slack), number(other.slack), ""),
+        ("p50 / p99 at 70 % of its LBT, ms", _latency(base), _latency(other), ""),
+        ("single stream p50 / p99, ms", _single(base), _single(other), ""),
+        (
+            "offline, samples/s",
+            number(base.offline_samples_per_s),
+            number(other.offline_samples_per_s),
+            DASH if ratio is None else number(ratio.offline),
+        ),
+        ("AUC", number(base.auc, 5), number(other.auc, 5), _auc_delta(result)),
+        ("logloss", number(base.logloss, 5), number(other.logloss, 5), ""),
+    ]
+    if base.train is not None and other.train is not None:
+        speed = DASH if ratio is None else with_interval(ratio.train, ratio.train_ci)
+        rows.append(("training, samples/s", number(base.train.samples_per_s), number(other.train.samples_per_s), speed))
+    return rows
+
+
+def _lbt(side: SideResult) -> str:
+    if side.lbt_status == "unreachable":
+        return "0 (late at every rate)"
+    text = with_interval(side.lbt_qps, side.lbt_ci)
+    if side.lbt_status in ("undetermined", "few_clumps"):
+        return f"{text} {side.lbt_status.replace('_', ' ')}"
+    return f">= {text}" if side.lbt_status == "beyond_range" else text
+
+
+def _latency(side: SideResult) -> str:
+    return f"{number(side.latency_ms.p50)} / {number(side.latency_ms.p99)}"
+
+
+def _single(side: SideResult) -> str:
+    return f"{number(side.single_stream_ms.p50)} / {number(side.single_stream_ms.p99)}"
+
+
+def _auc_delta(result: Result) -> str:
+    if result.gate is None or result.gate.auc_delta is None:
+        return ""
+    bounds = result.gate.auc_delta_ci
+    shown = "" if bounds is None else f" [{bounds[0]:+.5f}, {bounds[1]:+.5f}]"
+    return f"{result.gate.auc_delta:+.5f}{shown}"
+
+
+def _footer(result: Result) -> list[str]:
+    lines = []
+    if result.ratio is not None:
+        said = ratio_verdict(result.ratio.lbt, result.ratio.lbt_ci)
+        lines.append(f"verdict: {said}" + (f" ({escape(result.ratio.reason)})" if result.ratio.reason else ""))
+    if result.gate is not None:
+        reasons = f": {escape('; '.join(result.gate.reasons))}" if result.gate.reasons else ""
+        lines.append(f"gate: {result.gate.verdict}, timed answers {result.gate.timed_answers}{reasons}")
+    floor = result.floor
+    bound = ", the result is bound by the referee" if floor.referee_bound else ""
+    lines.append(
+        f"floor: p50 {number(floor.p50_ms)} ms, p99 {number(floor.p99_ms)} ms, {number(floor.lbt_qps)} qps{bound}"
+    )
+    validity = result.validity
+    why = f": {escape('; '.join(validity.reasons))}" if validity.reasons else ""
+    lines.append(f"validity: {validity.verdict}, {validity.voided_quads} quads voided{why}")
+    if result.dataset.bayes_auc is not None:
+        lines.append(f"Bayes AUC of the data set: {number(result.dataset.bayes_auc, 5)}")
+    emulated = [line.name for line in result.plan if line.emulated]
+    if emulated:
+        lines.append(f"emulated on this hardware: {', '.join(emulated)}")
+    return lines

@@ -1,0 +1,83 @@
+"""The page of ``python run.py --help``: what can be chosen, from the plug-ins and tables themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from harness.edge.settings import SLA_LEVELS
+from harness.options import BUDGETS
+from optimizations.plan import available
+from zoo.configs import MODELS
+from zoo.datasets import DATASETS
+
+USAGE = """\
+RecArena measures which optimizations make a click-through-rate model serve faster on this machine, at a latency limit,
+without losing AUC, and by how much. It trains the model once, then measures opt=[] and your combination side by side.
+
+  python run.py [KEY=VALUE ...]         measure one combination against its baseline
+  python run.py -m [KEY=V1,V2 ...]      a sweep: all combinations; started again, it goes on where it stopped
+"""
+
+SCENARIOS = {
+    "server": "open loop, Poisson arrivals (default)",
+    "single_stream": "the next query when the answer to the last one is there",
+    "offline": "all queries at once",
+}
+
+OVERRIDES = {
+    "model=NAME  model.<size>=N": "the model and its sizes; model.weights=FILE serves your own checkpoint",
+    "dataset=NAME  dataset.path=DIR": "the data; dataset.size=tiny|default|large for planted data",
+    "opt=[a,b]  opt.<name>.<option>=V": "the optimizations, in any order, and their options",
+    "scenario.sla_ms=MS": "latency limit (default: the model's own); scenario.sla_level=" + "|".join(SLA_LEVELS),
+    "scenario.percentile=P": "share of queries within the limit, default 99",
+    "scenario.query_sizes=D": "heavy | mlperf_dlrm | fixed:N | uniform:LO-HI samples per query",
+    "budget=NAME": "how long is measured; budget.<number>=N changes one number",
+    "training.<setting>=V": "how the weights are trained",
+    "backend= device= scope=": "torch, cpu | cuda, serve | train",
+    "seed=N": "of the query traces",
+    "records_dir=DIR": "where records go, default records",
+    "tracking=sqlite|none": "MLflow; tracking.uri=URI for a store or server of your own",
+    "experiment=NAME": "a named set of overrides from conf/experiment",
+}
+
+EXAMPLES = """\
+examples
+  python run.py model=dien 'opt=[fusion,bf16]'
+  python run.py model=wdl 'opt=[fusion]' scenario.sla_ms=10 budget=standard
+  python run.py -m model=wdl,din,dien,dlrm 'opt=[],[fusion],[fusion,bf16]'
+  python run.py dataset=criteo dataset.path=train.txt model=dlrm 'opt=[fusion]'
+  python -m leaderboard show
+  mlflow ui --backend-store-uri sqlite:///mlflow.db
+
+exit codes: 0 measured and valid, 2 bad configuration, 3 accuracy gate failed, 4 the candidate meets the SLA at no rate,
+5 measurement refused, 130 interrupted, 1 anything else. RECARENA_TRACEBACK=1 shows the traceback of an error.
+"""
+
+
+def wants_help(arguments: Sequence[str]) -> bool:
+    """Whether the command line asks for this page and not for a run."""
+    return any(argument in ("-h", "--help") for argument in arguments)
+
+
+def help_page() -> str:
+    """The whole page as text."""
+    models = {name: str(kind.__doc__).partition(")")[0] + ")" for name, kind in MODELS.items()}
+    budgets = {name: f"about {budget.seconds:.0f} s of load, both sides together" for name, budget in BUDGETS.items()}
+    optimizations = {name: spec.summary for name, spec in available().items()}
+    return "\n".join(
+        [
+            USAGE,
+            _section("models", models),
+            _section("optimizations", optimizations),
+            _section("data sets", {name: entry.summary for name, entry in DATASETS.items()}),
+            _section("scenarios", SCENARIOS),
+            _section("budgets", budgets),
+            _section("overrides", OVERRIDES),
+            EXAMPLES,
+        ]
+    )
+
+
+def _section(title: str, lines: Mapping[str, str]) -> str:
+    width = max(len(name) for name in lines)
+    return "\n".join([title, *(f"  {name:<{width}}  {text}" for name, text in lines.items()), ""])

@@ -1,0 +1,135 @@
+"""What happened to the trials of one command line: outcomes, resumption, the summary and the worst exit code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from harness.console.report import DASH, number, ratio_verdict, with_interval
+from harness.errors import ExitCode, worst
+from harness.estimate.stats import holm
+from harness.host.environment import hardware_class, source_sha256
+from harness.options import RunOptions
+from harness.record.reader import find_resumable
+from harness.record.result import Result
+from harness.record.tracking import SweepTag
+from harness.trial import Trial
+
+LEVEL = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How one trial ended: with a result and its record, or with an error."""
+
+    code: ExitCode
+    result: Result | None = None
+    record: Path | None = None
+    error: str = ""
+    resumed: bool = False
+
+
+def finished(result: Result, record: Path) -> Outcome:
+    """The outcome of a trial that was measured and recorded."""
+    return Outcome(code=result.exit_code, result=result, record=record)
+
+
+class Sweep:
+    """The outcomes of one command line; a single run is a sweep of one that is never resumed."""
+
+    def __init__(self, arguments: Sequence[str], multirun: bool) -> None:
+        self._arguments = tuple(arguments)
+        self._multirun = multirun
+        self.outcomes: list[Outcome] = []
+
+    @property
+    def tag(self) -> SweepTag | None:
+        """Identity of the sweep for tracking: the same command line has the same one. None for a single run."""
+        if not self._multirun:
+            return None
+        digest = hashlib.sha256(json.dumps(sorted(self._arguments)).encode()).hexdigest()
+        return SweepTag(sweep_id=digest[:12], overrides=self._arguments)
+
+    def resume(self, trial: Trial, options: RunOptions) -> Outcome | None:
+        """The outcome of a valid record of this trial, measured with this source on this kind of machine.
+
+        None for a single run, which always measures.
+        """
+        if not self._multirun:
+            return None
+        source, hardware = self._identity
+        record = find_resumable(options.records_dir, trial.trial_id, source, hardware)
+        if record is None:
+            return None
+        return Outcome(code=record.result.exit_code, result=record.result, record=record.path, resumed=True)
+
+    def add(self, outcome: Outcome) -> None:
+        """Keep the outcome of one trial."""
+        self.outcomes.append(outcome)
+
+    def close(self, console: Console) -> ExitCode:
+        """Print the summary of a sweep and return the worst code."""
+        if self._multirun:
+            console.print(summary_table(self.outcomes))
+        return worst([outcome.code for outcome in self.outcomes])
+
+    @cached_property
+    def _identity(self) -> tuple[str, str]:
+        return source_sha256(), hardware_class()
+
+
+def summary_table(outcomes: Sequence[Outcome]) -> Table:
+    """One row per trial. A ratio counts as a difference only where Holm's adjusted p value is at most 0.05."""
+    table = Table(title="sweep", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for heading, justify in (("trial", "left"), ("opt", "left"), ("baseline qps", "right"), ("candidate qps", "right")):
+        table.add_column(heading, justify="right" if justify == "right" else "left")
+    table.add_column("ratio", justify="right")
+    for heading in ("verdict", "gate", "exit", "record"):
+        table.add_column(heading, overflow="fold")
+    calls = holm_calls([outcome.result for outcome in outcomes])
+    for outcome, call in zip(outcomes, calls, strict=True):
+        table.add_row(*_row(outcome, call))
+    return table
+
+
+def holm_calls(results: Sequence[Result | None]) -> list[str]:
+    """Verdict on each ratio of a sweep: faster or slower only where it holds for the whole family (Holm 1979)."""
+    tested = [i for i, r in enumerate(results) if r is not None and r.ratio is not None and r.ratio.lbt_p is not None]
+    p_values = [ratio.lbt_p for i in tested if (result := results[i]) and (ratio := result.ratio)]
+    adjusted = dict(zip(tested, holm([p for p in p_values if p is not None]), strict=True))
+    calls = []
+    for index, result in enumerate(results):
+        ratio = result.ratio if result is not None else None
+        call = DASH if ratio is None else ratio_verdict(ratio.lbt, ratio.lbt_ci)
+        calls.append("no difference" if adjusted.get(index, 0.0) > LEVEL else call)
+    return calls
+
+
+def _row(outcome: Outcome, call: str) -> list[str]:
+    result = outcome.result
+    if result is None:
+        return ["failed", escape(outcome.error[:60]), "", "", "", "", "", str(int(outcome.code)), ""]
+    ratio, gate = result.ratio, result.gate
+    candidate = DASH if result.candidate is None else number(result.candidate.lbt_qps)
+    shown = DASH if ratio is None else with_interval(ratio.lbt, ratio.lbt_ci)
+    name = "" if outcome.record is None else outcome.record.name
+    return [
+        f"{result.trial['model']}/{result.dataset.name}",
+        escape(f"[{','.join(result.trial['opts'])}]"),
+        number(result.baseline.lbt_qps),
+        candidate,
+        shown,
+        call,
+        DASH if gate is None else gate.verdict,
+        str(int(outcome.code)),
+        f"{name} (kept)" if outcome.resumed else name,
+    ]

@@ -1,0 +1,169 @@
+"""From a composed configuration (plain values, no Hydra) to a frozen ``Trial`` and its ``RunOptions``."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.edge.settings import Settings, nearest, read_settings, refuse_unknown, strict
+from harness.errors import ConfigurationError
+from harness.host.environment import capabilities
+from harness.options import Budget, RunOptions, budget_named
+from harness.record.reader import file_sha256
+from harness.traffic import query_sizes
+from harness.trial import Sla, Trial
+from optimizations.contract import Optimization, PlanError
+from optimizations.plan import available
+from zoo.configs import MODELS, NEEDS_HISTORY
+from zoo.datasets import DATASETS, fingerprint
+from zoo.training_config import TrainingConfig, training_config
+
+MODEL_EXTRAS = ("name", "weights", "default_sla_ms")
+DEVICES = ("cpu", "cuda")
+
+
+def build(config: Mapping[str, Any]) -> tuple[Trial, RunOptions]:
+    """Check everything that can be checked before any work. Raises ConfigurationError, one paragraph each."""
+    settings = read_settings(config)
+    options = _run_options(settings)
+    model = _known("model", settings.model.get("name"), MODELS)
+    dataset = _known("dataset", settings.dataset.get("name"), DATASETS)
+    dataset_options = _dataset_options(settings.dataset, model)
+    trial = Trial(
+        model=model,
+        sizes=_sizes(settings.model, model),
+        dataset=dataset,
+        dataset_options=dataset_options,
+        dataset_fingerprint=_fingerprint(dataset, dataset_options, options.cache_dir),
+        training=_training(settings.training, model, dataset),
+        weights=_weights_sha256(options.weights_file),
+        backend=_known("backend", settings.backend, known_backends()),
+        device=_device(settings.device),
+        scope=settings.scope,
+        opts=_opts(settings.opt),
+        scenario=settings.scenario.name,
+        query_sizes=_query_sizes(settings.scenario.query_sizes),
+        sla=_sla(settings),
+        seed=settings.seed,
+        budget=options.budget.name,
+    )
+    return trial, options
+
+
+def known_backends() -> list[str]:
+    """Names of the backends, from ``harness/backends/<name>_backend.py``; none of them is imported."""
+    return sorted(path.name.removesuffix("_backend.py") for path in _backend_folder().glob("*_backend.py"))
+
+
+def default_cache_dir() -> Path:
+    """``$XDG_CACHE_HOME/recarena``, or ``~/.cache/recarena``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "recarena"
+
+
+def _backend_folder() -> Path:
+    return Path(__file__).parents[1] / "backends"
+
+
+def _run_options(settings: Settings) -> RunOptions:
+    weights = settings.model.get("weights")
+    if weights is not None and not Path(str(weights)).is_file():
+        raise ConfigurationError(f"model.weights={weights}: there is no such file; give the path of your checkpoint")
+    return RunOptions(
+        budget=_budget(settings.budget),
+        records_dir=Path(settings.records_dir).absolute(),
+        cache_dir=Path(settings.cache_dir).absolute() if settings.cache_dir else default_cache_dir(),
+        tracking_uri=settings.tracking.uri or None,
+        weights_file="" if weights is None else str(Path(str(weights)).absolute()),
+    )
+
+
+def _budget(section: Mapping[str, Any]) -> Budget:
+    name, changes = str(section.get("name")), {key: value for key, value in section.items() if key != "name"}
+    base = budget_named(name)
+    strict(Budget, {**dataclasses.asdict(base), **section}, "budget")
+    return budget_named(name, changes)
+
+
+def _sizes(section: Mapping[str, Any], model: str) -> dict[str, Any]:
+    kind = MODELS[model]
+    refuse_unknown("model", section, {f.name for f in dataclasses.fields(kind)} | {*MODEL_EXTRAS})
+    given = {key: value for key, value in section.items() if key not in ("weights", "default_sla_ms")}
+    sizes = dataclasses.asdict(strict(kind, given, "model"))
+    for key, value in sizes.items():
+        counts = [n for n in (value if isinstance(value, tuple) else (value,)) if isinstance(n, (int, float))]
+        if any((isinstance(n, int) and n < 1) or n < 0 for n in counts):
+            raise ConfigurationError(f"model.{key}={given[key]}: a size must be at least 1, a weight at least 0")
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in sizes.items() if key != "name"}
+
+
+def _dataset_options(section: Mapping[str, Any], model: str) -> dict[str, Any]:
+    chosen = {key: value for key, value in section.items() if key != "name"}
+    if chosen.get("shape") == "auto":
+        chosen["shape"] = "sequence" if model in NEEDS_HISTORY else "pointwise"
+    return chosen
+
+
+def _fingerprint(dataset: str, options: Mapping[str, Any], cache_dir: Path) -> str:
+    try:
+        return fingerprint(dataset, options, cache_dir)
+    except (ValueError, OSError) as error:
+        raise ConfigurationError(str(error)) from error
+
+
+def _training(section: Mapping[str, Any], model: str, dataset: str) -> dict[str, Any]:
+    changes = {key: value for key, value in section.items() if value is not None}
+    strict(TrainingConfig, changes, "training")
+    return dataclasses.asdict(training_config(model, changes, dataset))
+
+
+def _opts(section: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    try:
+        plugins = available()
+    except PlanError as error:
+        raise ConfigurationError(str(error)) from error
+    return {name: _options_of(plugins, name, given) for name, given in sorted(section.items())}
+
+
+def _options_of(plugins: Mapping[str, Optimization], name: str, given: Any) -> dict[str, Any]:
+    spec = plugins[_known("opt", name, plugins)]
+    if spec.coming is not None:
+        raise ConfigurationError(
+            f"opt: {name!r} is a known name without an implementation yet: {spec.coming}; leave it out"
+        )
+    if given is not None and not isinstance(given, Mapping):
+        raise ConfigurationError(f"opt.{name}={given}: the options of an optimization are set one by one, as opt.x.y=z")
+    return dict(dataclasses.asdict(strict(spec.options, given or {}, f"opt.{name}")))
+
+
+def _sla(settings: Settings) -> Sla:
+    default_ms = settings.model.get("default_sla_ms")
+    if isinstance(default_ms, bool) or not isinstance(default_ms, (int, float)) or not default_ms > 0:
+        raise ConfigurationError(f"model.default_sla_ms={default_ms} must be a latency limit above 0 milliseconds")
+    scenario = settings.scenario
+    return Sla(limit_ms=float(scenario.limit_ms(float(default_ms))), percentile=scenario.checked_percentile())
+
+
+def _query_sizes(name: str) -> str:
+    query_sizes.pmf(name)
+    return name
+
+
+def _device(name: str) -> str:
+    _known("device", name, DEVICES)
+    if name == "cuda" and "cuda" not in capabilities():
+        raise ConfigurationError("device=cuda: this machine shows no NVIDIA device; use device=cpu")
+    return name
+
+
+def _weights_sha256(path: str) -> str:
+    return file_sha256(Path(path)) if path else ""
+
+
+def _known(what: str, name: Any, choices: Mapping[str, Any] | list[str] | tuple[str, ...]) -> str:
+    if name not in choices:
+        listed = ", ".join(sorted(choices))
+        raise ConfigurationError(f"{what}={name} is unknown{nearest(str(name), choices)}; available: {listed}")
+    return str(name)

@@ -1,0 +1,125 @@
+"""The twin on the very traces that the SUT got, its service scaled by any factor. Pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.estimate.longrun import QueueTwin
+from harness.estimate.mg1 import NS
+
+Array = npt.NDArray[Any]
+
+SMOOTHING = 0.25
+"""Half width, in log latency, of the ramp that stands for the step at the limit while twin and SUT are matched."""
+THAW_NS = NS
+"""Queries planned in the first second of a segment load the queue, in SUT and twin alike, and are not counted."""
+_SIMULATED_QUERIES = 200_000
+_COPIES, _DISPATCH_COPIES = 8, 2
+_BLOCKS = 24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SegmentObservation:
+    """What one side did with one segment of the open loop.
+
+    offered_qps: the rate to which the unit-rate trace ``trace_id`` was scaled; ``quad``: the ABBA quad it belongs to.
+    planned_ns (from the segment's start), sizes, latency_ns (inf for a query without a good answer): (n,) float64 or
+    int64, in order of arrival. aborted: stopped by the futility rule; such a segment steers the search only.
+    """
+
+    offered_qps: float
+    trace_id: str
+    quad: int
+    planned_ns: Array
+    sizes: Array
+    latency_ns: Array
+    duration_s: float
+    aborted: bool = False
+
+    @property
+    def counted(self) -> Array:
+        """Which queries count: those planned after the first second."""
+        return np.asarray(self.planned_ns >= THAW_NS)
+
+
+def lateness(latency_ns: Array, limit_ns: float) -> Array:
+    """Smoothed lateness in [0, 1]: 0 below limit * e^-h, 1 above limit * e^h, linear in log latency between."""
+    position = np.log(np.asarray(latency_ns, dtype=np.float64) / limit_ns) / (2.0 * SMOOTHING) + 0.5
+    smoothed: Array = np.clip(position, 0.0, 1.0)
+    return smoothed
+
+
+class Replay:
+    """Smoothed lateness of twin and SUT on the same segments, for any scale of the twin's service.
+
+    Segments lie side by side in arrays (segments, longest); what fills a shorter one up comes after its last query and
+    is not counted.
+    """
+
+    def __init__(
+        self, segments: Sequence[SegmentObservation], twin: QueueTwin, limit_ns: float, copies: int = _COPIES
+    ) -> None:
+        self._segments, self._queue, self._limit_ns = segments, twin, limit_ns
+        self._arrivals = _side_by_side([s.planned_ns for s in segments])
+        self._sizes = _side_by_side([s.sizes for s in segments])
+        latency = _side_by_side([s.latency_ns for s in segments])
+        self._counts = np.zeros(self._arrivals.shape, dtype=bool)
+        for row, segment in zip(self._counts, segments, strict=True):
+            row[: segment.planned_ns.size] = segment.counted
+        most = copies if twin.plain else min(copies, _DISPATCH_COPIES)
+        copies = int(np.clip(_SIMULATED_QUERIES // self._sizes.size, 1, most)) if twin.table.log_sd > 0.0 else 1
+        self._noise = twin.table.draw((copies, *self._sizes.shape), seed=0)
+        self._known: dict[float, Array] = {}
+        numbers, self.quads = np.unique([s.quad for s in segments], return_inverse=True)
+        self.quad_numbers = tuple(int(number) for number in numbers)
+        self.rates = np.array([s.offered_qps for s in segments])
+        self.counted = self._counts.sum(axis=1)
+        self._observed = np.where(self._counts, lateness(latency, limit_ns), 0.0)
+        self.real = self._observed.sum(axis=1)
+
+    def _expected(self, log_scale: float) -> Array:
+        """Smoothed lateness of each counted query, expected by the twin over its noise; (segments, longest)."""
+        factor = self._noise * math.exp(log_scale)
+        if self._queue.plain:
+            latency = self._queue.latency(self._arrivals, self._sizes, factor)
+        else:
+            latency = np.ones(factor.shape)
+            for i, s in enumerate(self._segments):
+                n = s.planned_ns.size
+                latency[:, i, :n] = self._queue.latency(s.planned_ns, s.sizes, factor[:, i, :n])
+        return np.where(self._counts, lateness(latency, self._limit_ns).mean(axis=0), 0.0)
+
+    def twin(self, log_scale: float) -> Array:
+        """Twin's lateness summed by segment; (segments,)."""
+        if log_scale not in self._known:
+            self._known[log_scale] = self._expected(log_scale).sum(axis=1)
+        known: Array = self._known[log_scale]
+        return known
+
+    def information(self, log_scale: float) -> Array:
+        """Derivative of every segment's lateness by the log scale; (segments,)."""
+        rise: Array = (self.twin(log_scale + 0.03) - self.twin(log_scale - 0.03)) / 0.06
+        return rise
+
+    def correlation(self, log_scale: float) -> float:
+        """Pearson correlation of SUT and twin over the lateness of at least 24 blocks of time; 0 if one is constant."""
+        segments, per_segment = len(self._segments), -(-_BLOCKS // len(self._segments))
+        span = np.array([[max(s.duration_s * NS - THAW_NS, 1.0)] for s in self._segments])
+        part = np.clip((self._arrivals - THAW_NS) / span * per_segment, 0, per_segment - 1).astype(np.int64)
+        block = (part + per_segment * np.arange(segments)[:, None]).ravel()
+        blocks = segments * per_segment
+        x = np.bincount(block, self._observed.ravel(), blocks)
+        y = np.bincount(block, self._expected(log_scale).ravel(), blocks)
+        return float(np.corrcoef(x, y)[0, 1]) if x.std() > 0.0 and y.std() > 0.0 else 0.0
+
+
+def _side_by_side(columns: Sequence[Array]) -> Array:
+    """Columns of unequal length as rows of one array, the short ones filled up with their last value."""
+    longest = max(column.size for column in columns)
+    return np.stack([np.pad(np.asarray(c, dtype=np.float64), (0, longest - c.size), mode="edge") for c in columns])

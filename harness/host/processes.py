@@ -1,0 +1,199 @@
+"""Child processes in groups of their own: start, account, freeze, thaw, end. Linux reads ``/proc``."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from harness.clock import now_ns, process_cpu_ns, sleep_s
+from harness.host.scheduling import pinned
+
+MARK = "RECARENA_GROUP"
+"""Environment variable that marks every process of a group, so that one that leaves its session is still found."""
+STOPPED_STATES, ENDED_STATES = frozenset("TtZX"), frozenset("ZX")
+LOG_TAIL_BYTES = 8192
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessStat:
+    """The fields of ``/proc/PID/stat`` that are used here (proc(5)); children_cpu_ns is of reaped children."""
+
+    pid: int
+    state: str
+    parent: int
+    group: int
+    session: int
+    minor_faults: int
+    major_faults: int
+    children_cpu_ns: int
+
+
+def read_stat(pid: int) -> ProcessStat | None:
+    """Status of ``pid``; None when it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    fields = text.rpartition(")")[2].split()
+    ticks = int(fields[13]) + int(fields[14])
+    return ProcessStat(
+        pid=pid,
+        state=fields[0],
+        parent=int(fields[1]),
+        group=int(fields[2]),
+        session=int(fields[3]),
+        minor_faults=int(fields[7]),
+        major_faults=int(fields[9]),
+        children_cpu_ns=ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK"),
+    )
+
+
+def thread_states(pid: int) -> str:
+    """State letters of all threads of ``pid``; "" when it is gone. A first thread that has ended shows as Z while
+    others run on, so that the state of the process alone says too little."""
+    states = ""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return ""
+    for thread in threads:
+        with suppress(OSError):
+            states += Path(f"/proc/{pid}/task/{thread}/stat").read_text().rpartition(")")[2].split()[0]
+    return states
+
+
+class ProcessGroup:
+    """A child in its own session, with everything that it starts."""
+
+    def __init__(self, process: subprocess.Popen[bytes], mark: str, log: IO[bytes]) -> None:
+        self.process, self.mark, self._log = process, mark, log
+
+    @staticmethod
+    def start(
+        argv: Sequence[str],
+        *,
+        cores: tuple[int, ...],
+        descriptors: Sequence[int],
+        environment: Mapping[str, str],
+        log: IO[bytes],
+    ) -> ProcessGroup:
+        """Start ``argv`` on ``cores``; stdout and stderr go to ``log``; the session of its own keeps Ctrl-C away."""
+        mark = uuid.uuid4().hex
+        with pinned(cores):
+            process = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                pass_fds=descriptors,
+                env={**os.environ, **environment, MARK: mark},
+                start_new_session=True,
+            )
+        return ProcessGroup(process, mark, log)
+
+    @property
+    def pid(self) -> int:
+        """The first process; also the number of its group and session."""
+        return self.process.pid
+
+    def members(self) -> list[ProcessStat]:
+        """All processes of the group: by group, session, descent, or mark."""
+        everyone = [read_stat(int(name)) for name in os.listdir("/proc") if name.isdigit()]
+        stats = [stat for stat in everyone if stat is not None]
+        inside = {stat.pid for stat in stats if self.pid in (stat.pid, stat.group, stat.session)}
+        outside = [stat for stat in stats if stat.pid not in inside and stat.pid != os.getpid()]
+        inside |= {stat.pid for stat in outside if self._is_marked(stat.pid)}
+        grown = True
+        while grown:
+            found = {stat.pid for stat in outside if stat.parent in inside} - inside
+            inside |= found
+            grown = bool(found)
+        return [stat for stat in stats if stat.pid in inside]
+
+    def _is_marked(self, pid: int) -> bool:
+        try:
+            return f"{MARK}={self.mark}".encode() in Path(f"/proc/{pid}/environ").read_bytes()
+        except OSError:
+            return False
+
+    def cpu_ns(self) -> int:
+        """CPU time of all members, their ended threads and reaped children included."""
+        total = 0
+        for stat in self.members():
+            total += stat.children_cpu_ns
+            try:
+                total += process_cpu_ns(stat.pid)
+            except ProcessLookupError:
+                continue
+        return total
+
+    def rss_bytes(self) -> int:
+        """Resident memory of all members (shared pages count once for each)."""
+        pages = 0
+        for stat in self.members():
+            try:
+                pages += int(Path(f"/proc/{stat.pid}/statm").read_text().split()[1])
+            except (OSError, IndexError):
+                continue
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def freeze(self, timeout_s: float = 5.0) -> None:
+        """Stop every member. Raises TimeoutError when one keeps running."""
+        deadline = now_ns() + int(timeout_s * 1e9)
+        while True:
+            running = [stat for stat in self.members() if set(thread_states(stat.pid)) - STOPPED_STATES]
+            if not running:
+                return
+            if now_ns() > deadline:
+                raise TimeoutError(f"processes {[stat.pid for stat in running]} do not stop")
+            for stat in running:
+                _signal(stat.pid, signal.SIGSTOP)
+            sleep_s(0.001)
+
+    def thaw(self) -> None:
+        """Let every member run again."""
+        for stat in self.members():
+            _signal(stat.pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """Kill and reap every member; returns when none is left. Safe to call twice."""
+        while True:
+            alive = [stat for stat in self.members() if set(thread_states(stat.pid)) - ENDED_STATES]
+            if not alive:
+                break
+            for stat in alive:
+                _signal(stat.pid, signal.SIGKILL)
+            sleep_s(0.001)
+        self.process.wait()
+
+    def log_tail(self) -> str:
+        """The end of what the group wrote."""
+        size = os.fstat(self._log.fileno()).st_size
+        data = os.pread(self._log.fileno(), LOG_TAIL_BYTES, max(0, size - LOG_TAIL_BYTES))
+        return data.decode(errors="replace").strip()
+
+    def await_end(self, timeout_s: float) -> None:
+        """Give a first process that has closed its files the moment that it needs to end."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout_s)
+
+    def ending(self) -> str:
+        """How the first process ended, in words; "" while it runs."""
+        code = self.process.poll()
+        if code is None:
+            return ""
+        return f"was killed by signal {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return

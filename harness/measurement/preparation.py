@@ -1,0 +1,88 @@
+"""Everything that is settled before a system under test starts: data, sizes, weights, and the plans of both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from harness.console.observer import Observer
+from harness.errors import ConfigurationError
+from harness.host.environment import capabilities
+from harness.measurement.weights import ensure_weights
+from harness.options import RunOptions
+from harness.trial import Trial
+from optimizations.contract import Plan
+from optimizations.plan import first_pipeline, resolve
+from zoo.configs import ModelConfig, model_config
+from zoo.datasets import load_dataset
+from zoo.schema import Dataset
+
+BASELINE, CANDIDATE = "baseline", "candidate"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What both sides share, and the plan of each. ``plans`` has no candidate for ``opt=[]``."""
+
+    trial: Trial
+    dataset: Dataset
+    config: ModelConfig
+    weights: Path
+    plans: dict[str, Plan]
+
+
+def resolve_plans(trial: Trial, config: ModelConfig, dataset: Dataset) -> dict[str, Plan]:
+    """Plan of the baseline, and of the candidate where the trial has optimizations. ConfigurationError as one text."""
+    return {side: _plan(trial.baseline() if side == BASELINE else trial, config, dataset) for side in sides_of(trial)}
+
+
+def sides_of(trial: Trial) -> tuple[str, ...]:
+    """The sides that are measured: both, or the baseline alone."""
+    return (BASELINE, CANDIDATE) if trial.opts else (BASELINE,)
+
+
+def prepare(trial: Trial, options: RunOptions, observer: Observer) -> Prepared:
+    """Load the data, resolve the plans (bad plans end here, before anything is trained), then find the weights."""
+    if trial.scope != "serve":
+        raise ConfigurationError(
+            f"scope={trial.scope}: this version measures serving only; leave it out, or say scope=serve"
+        )
+    observer.stage(f"data set {trial.dataset}", total=1.0, unit="")
+    config = _checked(lambda: model_config(trial.model, trial.sizes))
+    dataset = _checked(lambda: load_dataset(trial.dataset, trial.dataset_options, options.cache_dir, _share(observer)))
+    plans = resolve_plans(trial, config, dataset)
+    weights = ensure_weights(trial, config, dataset, options, observer)
+    return Prepared(trial=trial, dataset=dataset, config=config, weights=weights, plans=plans)
+
+
+def _plan(trial: Trial, config: ModelConfig, dataset: Dataset) -> Plan:
+    def build() -> Plan:
+        first = first_pipeline(config, dataset.schema, trial.backend, trial.device, "serve")
+        return resolve(first, trial.opts, capabilities())
+
+    return _checked(build)
+
+
+def _checked(action: Callable[[], T]) -> T:
+    """Bad input below the harness is a ValueError; a user sees it as a configuration error."""
+    try:
+        return action()
+    except ConfigurationError:
+        raise
+    except (ValueError, FileNotFoundError) as error:
+        raise ConfigurationError(str(error)) from error
+
+
+def _share(observer: Observer) -> Callable[[str, float], None]:
+    """Progress of a reader as shares of the stage."""
+    seen = 0.0
+
+    def report(note: str, share: float) -> None:
+        nonlocal seen
+        observer.advance(max(0.0, share - seen), note)
+        seen = max(seen, share)
+
+    return report

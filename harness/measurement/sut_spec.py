@@ -1,0 +1,67 @@
+"""The order that main gives a system under test, and the plan lines made from what it reports back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.measurement.preparation import Prepared
+from harness.record.result import PlanLine
+from harness.transport.wire import encode
+from optimizations.contract import Plan
+from optimizations.plan import plan_to_json
+from zoo.schema import Batch, Split
+
+CALIBRATION_SAMPLES = 1024
+
+
+@contextmanager
+def model_spec(prepared: Prepared, plan: Plan, cache_dir: Path) -> Iterator[dict[str, Any]]:
+    """Spec of a model SUT. The calibration rows (training split, no labels) lie in a file that goes on leaving."""
+    with tempfile.TemporaryDirectory(prefix="recarena-") as folder:
+        calibration = Path(folder) / "calibration.bin"
+        calibration.write_bytes(encode(calibration_batch(prepared.dataset.train)))
+        yield {
+            "kind": "model",
+            "plan": plan_to_json(plan),
+            "model": dataclasses.asdict(prepared.config),
+            "schema": prepared.dataset.schema.to_json(),
+            "weights": str(prepared.weights.resolve()),
+            "calibration": str(calibration),
+            "cache_dir": str(cache_dir.resolve()),
+            "environment": dict(plan.pipeline.runtime.environment),
+        }
+
+
+def calibration_batch(train: Split) -> Batch:
+    """The last rows of the training split: those nearest in time to what will be served."""
+    return train.batch(np.arange(max(0, len(train) - CALIBRATION_SAMPLES), len(train)))
+
+
+def plan_lines(plan: Plan, report: Mapping[str, Any]) -> tuple[PlanLine, ...]:
+    """Resolved steps joined with what the SUT lowered: matched blocks, fallbacks and build seconds."""
+    lowered = {step["name"]: step for step in report.get("plan", ())}
+    lines = []
+    for step in plan.steps:
+        seen = lowered.get(step.name, {})
+        lines.append(
+            PlanLine(
+                name=step.name,
+                phase=step.phase,
+                claims=step.claims,
+                division=step.division,
+                emulated=step.emulated,
+                matched=tuple(seen.get("matched", ())),
+                fallbacks=tuple(f"{item['path']} ({item['reason']})" for item in seen.get("fallbacks", ())),
+                build_s=seen.get("build_s"),
+                options=json.loads(json.dumps(step.options)),
+            )
+        )
+    return tuple(lines)

@@ -1,0 +1,305 @@
+"""What a measurement says: frozen values whose dictionary form is ``result.json`` (keys are added, never renamed).
+
+A number that could not be determined is None; NaN and infinities are never written. Times carry their unit in the
+name. Everything here is derived from the raw columns (``Measurement.queries``, ``Measurement.predictions``), so that a
+reader of the record can compute it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.errors import ExitCode
+from harness.record.jsonable import from_plain, to_plain
+
+RESULT_SCHEMA_VERSION = 1
+
+Interval = tuple[float, float]
+LbtStatus = Literal["measured", "few_clumps", "undetermined", "unreachable", "beyond_range", "not_measured"]
+Passed = Literal["pass", "fail"]
+
+QUERY_COLUMNS: Mapping[str, type] = {
+    "segment": np.int64,
+    "offered_qps": np.float64,
+    "query_id": np.int64,
+    "size": np.int64,
+    "planned_ns": np.int64,
+    "sent_ns": np.int64,
+    "done_ns": np.int64,
+    "status": np.int64,
+    "dequeued_ns": np.int64,
+    "started_ns": np.int64,
+    "worker": np.int64,
+}
+"""Columns of ``queries.parquet`` beside ``side`` (str). A stamp that does not exist is -1; status is a
+``harness.traffic.segment.Status``."""
+
+PREDICTION_COLUMNS: Mapping[str, type] = {"sample_id": np.int64, "score": np.float32, "label": np.float32}
+"""Columns of ``predictions.parquet`` beside ``side`` and ``run`` (both str; run: accuracy | timed)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GitState:
+    """Commit of the source and whether the work tree differed from it; both None outside of a repository."""
+
+    sha: str | None
+    dirty: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanLine:
+    """One optimization of the plan as it was lowered. ``fallbacks``: claimed blocks that run the reference."""
+
+    name: str
+    phase: str
+    claims: tuple[str, ...]
+    division: str
+    emulated: bool
+    matched: tuple[str, ...] = ()
+    fallbacks: tuple[str, ...] = ()
+    build_s: float | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceTimes:
+    """Median service time (ms) of one query of 1, 10, 32 and 100 samples, alone in the system."""
+
+    n1: float | None
+    n10: float | None
+    n32: float | None
+    n100: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """Percentiles (ms, planned arrival to whole answer) at ``offered_qps``, 70 % of the side's own LBT.
+
+    p99 is None below 459 queries and p999 below 4,603.
+    """
+
+    p50: float | None
+    p90: float | None
+    p99: float | None
+    p999: float | None
+    offered_qps: float | None = None
+    queries: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SingleStream:
+    """Percentiles (ms) of a client that waits for each answer before it asks again."""
+
+    p50: float | None
+    p99: float | None
+    queries: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainResult:
+    """Training speed of a side; ``seconds_to_auc`` is None when the target was not reached."""
+
+    samples_per_s: float | None
+    input_rows_per_s: float | None
+    seconds: float
+    steps: int
+    seconds_to_auc: float | None
+    peak_bytes: int | None
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideResult:
+    """One side (baseline or candidate).
+
+    lbt_status: measured | few_clumps (under 10 independent late clumps, interval doubled) | undetermined (no interval)
+    | unreachable (late at every rate, LBT 0) | beyond_range (``lbt_qps``, the highest rate that was offered, is a lower
+    bound) | not_measured (another scenario).
+    slack: SLA limit / p99 service time of a 100-sample query. ``late_clumps``: independent late clumps behind the LBT.
+    """
+
+    auc: float | None
+    logloss: float | None
+    pcoc: float | None
+    lbt_qps: float | None
+    lbt_ci: Interval | None
+    lbt_status: LbtStatus
+    slack: float | None
+    service_ms: ServiceTimes
+    latency_ms: Latency
+    offline_samples_per_s: float | None
+    single_stream_ms: SingleStream
+    rss_bytes: int | None
+    minor_faults_per_query: float | None
+    start_s: float | None
+    train: TrainResult | None = None
+    lbt_method: str = ""
+    lbt_twin_correlation: float | None = None
+    late_clumps: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ratio:
+    """Candidate over baseline, above 1 is a gain (service: baseline time / candidate time).
+
+    ``lbt`` is None with the ``reason`` where a side has no LBT. ``lbt_p``: two-sided p value of "no difference" (t on
+    the log ratios of the quads). ``lbt_with_voided`` holds the same over all quads, voided ones included.
+    """
+
+    lbt: float | None
+    lbt_ci: Interval | None
+    service: float | None
+    offline: float | None
+    train: float | None = None
+    train_ci: Interval | None = None
+    service_ci: Interval | None = None
+    lbt_p: float | None = None
+    quads: tuple[float, ...] = ()
+    reason: str = ""
+    lbt_with_voided: float | None = None
+    lbt_with_voided_ci: Interval | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateResult:
+    """The accuracy test (DESIGN R6). ``reasons`` names each condition that failed, with its numbers.
+
+    ``timed_deviation``: largest |timed score - accuracy score|; ``timed_tolerance``: what the plan is allowed.
+    """
+
+    verdict: Passed
+    auc_delta: float | None
+    auc_delta_ci: Interval | None
+    margin: float
+    logloss_delta_ci: Interval | None
+    pcoc_ratio: float | None
+    timed_answers: Passed
+    timed_deviation: float | None = None
+    timed_tolerance: float | None = None
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Floor:
+    """The same load against a system that does nothing. ``referee_bound``: its LBT is under 5x a reported one."""
+
+    p50_ms: float | None
+    p99_ms: float | None
+    lbt_qps: float | None
+    referee_bound: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validity:
+    """Whether the host was quiet enough; ``reasons`` says what was seen."""
+
+    verdict: Literal["valid", "noisy_host", "void"]
+    reasons: tuple[str, ...]
+    voided_quads: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetInfo:
+    """The rows behind the result; ``rows`` counts the samples of all splits."""
+
+    name: str
+    fingerprint: str
+    rows: int
+    label_rate: float
+    bayes_auc: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentInfo:
+    """One stretch of offered load. Queries planned in [counted_from_ns, counted_to_ns) count, the others are ramp.
+
+    side: baseline | candidate | floor. purpose: service | search | quad | paired | latency | single_stream | offline |
+    floor. ``quad`` is -1 outside of the ABBA quads.
+    ``late`` of ``queries`` counted ones missed the limit (or had no answer). A closed loop has no offered rate.
+    """
+
+    side: str
+    segment: int
+    purpose: str
+    offered_qps: float | None
+    counted_from_ns: int
+    counted_to_ns: int
+    queries: int
+    late: int
+    quad: int = -1
+    voided: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """Everything that ``result.json`` holds. For ``opt=[]`` candidate, ratio and gate are None."""
+
+    trial_id: str
+    created: str
+    recarena_version: str
+    source_sha256: str
+    git: GitState
+    trial: Mapping[str, Any]
+    plan: tuple[PlanLine, ...]
+    baseline: SideResult
+    candidate: SideResult | None
+    ratio: Ratio | None
+    gate: GateResult | None
+    floor: Floor
+    validity: Validity
+    dataset: DatasetInfo
+    weights_sha256: str
+    hardware_class: str
+    segments: tuple[SegmentInfo, ...] = ()
+    schema_version: int = RESULT_SCHEMA_VERSION
+
+    @property
+    def measured(self) -> SideResult:
+        """The side that the trial is about: the candidate, or the baseline of ``opt=[]``."""
+        return self.baseline if self.candidate is None else self.candidate
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """Exit code by precedence: refused (official on a noisy host), gate failed, SLA unreachable, ok."""
+        if self.trial["budget"] == "official" and self.validity.verdict != "valid":
+            return ExitCode.REFUSED
+        if self.gate is not None and self.gate.verdict == "fail":
+            return ExitCode.GATE_FAILED
+        if self.measured.lbt_status == "unreachable":
+            return ExitCode.SLA_UNREACHABLE
+        return ExitCode.OK
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dictionary for ``result.json``; NaN and infinities become None."""
+        plain: dict[str, Any] = to_plain(self)
+        return plain
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Result:
+        """Inverse of ``to_dict``; keys of later versions are ignored. ValueError when a key is missing."""
+        return from_plain(Result, data)
+
+
+Column = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """A result with its evidence: what a record is written from.
+
+    queries: ``side`` [Q] str and QUERY_COLUMNS, each [Q]. predictions: ``side``, ``run`` [P] str and
+    PREDICTION_COLUMNS, each [P]. environment: JSON-able fingerprint of hardware and software.
+    weights_path: the weights file that was served (an artifact for the tracking server), or None.
+    """
+
+    result: Result
+    queries: Mapping[str, Column]
+    predictions: Mapping[str, Column]
+    environment: Mapping[str, Any]
+    weights_path: Path | None = None

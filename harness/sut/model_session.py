@@ -1,0 +1,78 @@
+"""From a model's spec to a warm session, inside the system under test: the only place where a framework is loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.backends.protocol import LoweringContext, load_backend
+from harness.host.scheduling import available_cores
+from harness.sut.batching import cut_batch
+from harness.sut.dispatch import Predict
+from harness.transport.wire import decode
+from optimizations.contract import Pipeline
+from optimizations.plan import plan_from_json
+from zoo.checkpoint import load_weights
+from zoo.configs import model_config
+from zoo.schema import Batch, Schema
+
+WARM_SIZES = (100, 64, 32, 16, 8, 4, 2, 1)
+WARM_ROUNDS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSession:
+    """A warm model. report: {"plan": the session's report per step, "threads": within one operator}."""
+
+    predict: Predict
+    pipeline: Pipeline
+    report: dict[str, Any]
+
+
+def open_model(spec: Mapping[str, Any]) -> ModelSession:
+    """Lower and warm the model of ``spec``.
+
+    spec: "plan" and "schema" (their JSON), "model" (sizes with "name"), "weights" (path), "calibration" (path of one
+    payload: unlabelled rows of the training split), "cache_dir". Raises whatever the backend or the files raise.
+    """
+    plan = plan_from_json(spec["plan"])
+    calibration = decode(Path(spec["calibration"]).read_bytes())
+    threads = plan.pipeline.runtime.threads or len(available_cores())
+    context = LoweringContext(
+        schema=Schema.from_json(spec["schema"]),
+        config=model_config(spec["model"]["name"], spec["model"]),
+        weights=load_weights(Path(spec["weights"])),
+        calibration=calibration,
+        cache_dir=Path(spec["cache_dir"]),
+        device=plan.pipeline.device,
+        threads=threads,
+    )
+    session = load_backend(plan.pipeline.backend).lower(plan, context)
+    warm_up(session.predict, calibration, plan.pipeline.dispatch.batch)
+    report = {"plan": json.loads(json.dumps(session.report)), "threads": threads}
+    return ModelSession(predict=session.predict, pipeline=plan.pipeline, report=report)
+
+
+def warm_up(predict: Predict, calibration: Batch, merged: int) -> None:
+    """Run every size of query through ``predict``, largest first: samples of one user, as they are served, and of
+    many users where the dispatcher merges. Raises ValueError when an answer is not one finite score per sample."""
+    for batch in warm_batches(calibration, merged):
+        for _ in range(WARM_ROUNDS):
+            scores = predict(batch)
+            if scores.shape != (len(batch),) or not np.isfinite(scores).all():
+                raise ValueError(f"the warm-up of {len(batch)} samples got {scores.shape} scores, or not finite ones")
+
+
+def warm_batches(calibration: Batch, merged: int) -> Iterator[Batch]:
+    """Batches of ``WARM_SIZES`` samples of one user each; with ``merged`` > 1 as many samples of many users, too."""
+    one = cut_batch(calibration, 0, 1)
+    for size in WARM_SIZES:
+        if merged > 1:
+            yield cut_batch(calibration, 0, min(size, len(calibration)))
+        items = calibration.item.take(np.arange(size) % len(calibration))
+        yield Batch(one.user, items, one.history, one.history_offsets, np.zeros(size, np.int64))

@@ -1,0 +1,110 @@
+"""The system under test: ``python -m harness.sut.server --control FD --parent PID``. It never sees a label.
+
+The first message on the control channel holds ``spec``, ``shape`` and the inherited ``descriptors``. Kinds of spec:
+
+* "null": answers zeros at once. Loads no framework.
+* "synthetic": known service times; see ``harness.sut.synthetic``; "workers" and "dispatch" as for a model.
+* "model": see ``harness.sut.model_session``.
+
+When it is warm it answers ``{"ready": report}``; any exception, then or later, is sent as ``{"error": traceback}`` and
+ends the process with code 1. It ends with code 0 at the end of its input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.host.scheduling import die_with_parent, sharpen_timers
+from harness.sut.dispatch import Dispatcher, Predict
+from harness.sut.ring_server import RingServer
+from harness.sut.synthetic import SyntheticPredict, null_predict
+from harness.transport.channel import Channel
+from harness.transport.slots import RingShape
+from optimizations.contract import Dispatch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """What answers: ``predict`` under ``dispatch`` with ``workers`` threads; ``report`` goes to the main process."""
+
+    predict: Predict
+    dispatch: Dispatch = field(default_factory=Dispatch)
+    workers: int = 1
+    report: dict[str, Any] = field(default_factory=dict)
+
+
+def build_null(spec: Mapping[str, Any]) -> Served:
+    """The floor."""
+    return Served(predict=null_predict)
+
+
+def build_synthetic(spec: Mapping[str, Any]) -> Served:
+    """A queue with known service times."""
+    dispatch = Dispatch(**spec.get("dispatch", {}))
+    return Served(predict=SyntheticPredict(spec), dispatch=dispatch, workers=spec.get("workers", 1))
+
+
+def build_model(spec: Mapping[str, Any]) -> Served:
+    """A lowered and warmed model; this is where a framework is loaded."""
+    from harness.sut.model_session import open_model
+
+    model = open_model(spec)
+    runtime = model.pipeline.runtime
+    return Served(predict=model.predict, dispatch=model.pipeline.dispatch, workers=runtime.workers, report=model.report)
+
+
+KINDS = {"null": build_null, "synthetic": build_synthetic, "model": build_model}
+
+
+class ErrorReport:
+    """Sends the first exception of any thread to the main process and ends the process."""
+
+    def __init__(self, control: Channel) -> None:
+        self._control, self._once = control, threading.Lock()
+
+    def __call__(self, error: BaseException) -> None:
+        if not self._once.acquire(blocking=False):
+            return
+        text = "".join(traceback.format_exception(error))
+        sys.stderr.write(text)
+        sys.stderr.flush()
+        try:
+            self._control.send({"error": text})
+        finally:
+            os._exit(1)
+
+
+def main() -> None:
+    """Entry point of a SUT process."""
+    parser = argparse.ArgumentParser(prog="harness.sut.server")
+    parser.add_argument("--control", type=int, required=True)
+    parser.add_argument("--parent", type=int, required=True)
+    options = parser.parse_args()
+    die_with_parent(options.parent)
+    sharpen_timers()
+    control = Channel(socket.socket(fileno=options.control))
+    failed = ErrorReport(control)
+    try:
+        order, _ = control.receive()
+        served = KINDS[order["spec"]["kind"]](order["spec"])
+        server = RingServer(RingShape(**order["shape"]), **order["descriptors"])
+        gc.collect()
+        gc.freeze()
+        control.send({"ready": served.report})
+    except Exception as error:
+        failed(error)
+        return
+    Dispatcher(server, served.predict, served.dispatch, served.workers).run(failed)
+
+
+if __name__ == "__main__":
+    main()

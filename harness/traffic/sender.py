@@ -1,0 +1,145 @@
+"""The sender process: ``python -m harness.traffic.sender --control FD``.
+
+One thread; stdlib and numpy only; owns the clock that counts. It obeys one command at a time from the main
+process (see ``harness.measurement.referee``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import mmap
+import os
+import socket
+from typing import Any
+
+from harness.clock import process_cpu_ns
+from harness.host.scheduling import die_with_parent, raise_priority, sharpen_timers
+from harness.traffic.loops import ClosedLoopLimits, InterruptedSegmentError, OpenLoopPlan, closed_loop, drain, open_loop
+from harness.traffic.ring_client import QueryLog, RingClient
+from harness.traffic.segment import Abort, Status
+from harness.transport.channel import Arrays, Channel, ChannelClosedError
+from harness.transport.slots import RingShape, map_shared
+
+Reply = tuple[dict[str, Any], Arrays]
+
+
+class ArenaPayloads:
+    """Views of the payloads of one segment."""
+
+    def __init__(self, arena: memoryview, starts: list[int], lengths: list[int]) -> None:
+        self._views = [arena[start : start + length] for start, length in zip(starts, lengths, strict=True)]
+
+    def __getitem__(self, index: int) -> memoryview:
+        return self._views[index]
+
+
+class Sender:
+    """State between commands: the arena and the attached sides."""
+
+    def __init__(self, control: Channel) -> None:
+        self.control = control
+        self.sides: dict[str, RingClient] = {}
+        self.arena: mmap.mmap | None = None
+        self.arena_descriptor = -1
+
+    def arena_is(self, header: dict[str, Any], arrays: Arrays) -> Reply:
+        """Map the arena (again, when it has grown)."""
+        if header["new"]:
+            (self.arena_descriptor,) = self.control.receive_descriptors(1)
+        self.arena = map_shared(self.arena_descriptor, header["bytes"])
+        return {}, {}
+
+    def attach(self, header: dict[str, Any], arrays: Arrays) -> Reply:
+        """Take over one side's ring and pipes."""
+        ring, requests, done = self.control.receive_descriptors(3)
+        self.sides[header["side"]] = RingClient(RingShape(**header["shape"]), ring, requests, done)
+        return {}, {}
+
+    def detach(self, header: dict[str, Any], arrays: Arrays) -> Reply:
+        """Let one side go."""
+        self.sides.pop(header["side"]).close()
+        return {}, {}
+
+    def open(self, header: dict[str, Any], arrays: Arrays) -> Reply:
+        """Run an open-loop segment."""
+        client, payloads = self._begin(header, arrays)
+        plan = OpenLoopPlan(offsets_ns=arrays["offsets_ns"].tolist(), **header["plan"])
+        cpu = process_cpu_ns(os.getpid())
+        abort = open_loop(client, payloads, plan, self.control.fileno())
+        return self._end(client, abort, cpu, header["stall_ns"])
+
+    def closed(self, header: dict[str, Any], arrays: Arrays) -> Reply:
+        """Run a closed-loop segment."""
+        client, payloads = self._begin(header, arrays)
+        limits = ClosedLoopLimits(
+            budget_ns=header["budget_ns"], stall_ns=header["stall_ns"], control=self.control.fileno()
+        )
+        cpu = process_cpu_ns(os.getpid())
+        abort = closed_loop(client, payloads, header["concurrency"], limits)
+        return self._end(client, abort, cpu, header["stall_ns"])
+
+    def _begin(self, header: dict[str, Any], arrays: Arrays) -> tuple[RingClient, ArenaPayloads]:
+        client = self.sides[header["side"]]
+        client.begin(QueryLog(arrays["sizes"].tolist()))
+        assert self.arena is not None
+        payloads = ArenaPayloads(memoryview(self.arena), arrays["starts"].tolist(), arrays["lengths"].tolist())
+        gc.collect()
+        gc.freeze()
+        return client, payloads
+
+    def _end(self, client: RingClient, abort: Abort, cpu_ns: int, stall_ns: int) -> Reply:
+        cpu_ns = process_cpu_ns(os.getpid()) - cpu_ns
+        client.log.close(Status.UNFINISHED)
+        hung = False
+        if client.in_flight and not client.dead:
+            client.abandon()
+            hung = not drain(client, stall_ns, self.control.fileno()) and not client.dead
+        header = {"aborted": abort, "duplicates": client.duplicates, "sender_cpu_ns": cpu_ns}
+        columns = client.log.arrays()
+        client.log = QueryLog([])
+        return {**header, "hung": hung, "dead": client.dead}, columns
+
+
+def serve(control: Channel) -> None:
+    """Obey commands until the main process closes the channel."""
+    sender = Sender(control)
+    commands = {
+        "arena": sender.arena_is,
+        "attach": sender.attach,
+        "detach": sender.detach,
+        "open": sender.open,
+        "closed": sender.closed,
+    }
+    while True:
+        try:
+            header, arrays = control.receive()
+        except ChannelClosedError:
+            return
+        try:
+            reply, columns = commands[header.pop("command")](header, arrays)
+        except InterruptedSegmentError:
+            return
+        control.send(reply, columns)
+
+
+def main() -> None:
+    """Entry point of the sender process."""
+    parser = argparse.ArgumentParser(prog="harness.traffic.sender")
+    parser.add_argument("--control", type=int, required=True)
+    parser.add_argument("--parent", type=int, required=True)
+    options = parser.parse_args()
+    die_with_parent(options.parent)
+    sharpen_timers()
+    control = Channel(socket.socket(fileno=options.control))
+    # Nothing in the timed path makes reference cycles; a collection in it would be a pause.
+    gc.disable()
+    control.send({"priority": raise_priority()})
+    try:
+        serve(control)
+    except ChannelClosedError:
+        return
+
+
+if __name__ == "__main__":
+    main()

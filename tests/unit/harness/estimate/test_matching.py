@@ -1,0 +1,118 @@
+"""Matching the twin to a simulated SUT on the same traces."""
+
+import math
+
+import numpy as np
+import pytest
+
+from harness.estimate.longrun import QueueTwin
+from harness.estimate.matching import fit_twin, match_scale
+from harness.estimate.replay import Replay, SegmentObservation, lateness
+from harness.estimate.twin import ServiceTable, simulate, unit_trace
+from harness.trial import Sla
+
+MS = 1e6
+LIMIT_NS = 25 * MS
+SLA = Sla(limit_ms=25.0)
+ONE = np.array([1])
+
+
+def _twin(spread: np.ndarray | None = None) -> QueueTwin:
+    noise = np.ones(1) if spread is None else spread / spread.mean()
+    table = ServiceTable(sizes=np.array([1.0]), mean_ns=np.array([5 * MS]), spread=noise)
+    return QueueTwin(table=table, sizes=ONE, probability=np.ones(1))
+
+
+def _segments(count: int, scale: float, seed: int, noise: float = 0.0) -> list[SegmentObservation]:
+    """Segments of 6 s at 112 queries/s whose SUT serves in 5 ms times ``scale``, with log-normal noise."""
+    out = []
+    for i in range(count):
+        rng = np.random.default_rng([seed, i])
+        arrivals = unit_trace(672, ONE, np.ones(1), seed * 1000 + i)[0] / 112.0
+        service = 5 * MS * scale * np.exp(rng.normal(-(noise**2) / 2, noise, 672))
+        out.append(
+            SegmentObservation(
+                offered_qps=112.0, trace_id=f"{seed}-{i}", quad=i // 2, planned_ns=arrivals, sizes=np.ones(672),
+                latency_ns=simulate(arrivals, service), duration_s=6.0,
+            )
+        )  # fmt: skip
+    return out
+
+
+def test_lateness_is_a_ramp_in_log_latency_around_the_limit() -> None:
+    latency = LIMIT_NS * np.exp([-1.0, -0.25, -0.125, 0.0, 0.125, 0.25, 1.0])
+    assert lateness(latency, LIMIT_NS) == pytest.approx([0, 0, 0.25, 0.5, 0.75, 1, 1])
+    assert lateness(np.array([np.inf]), LIMIT_NS).tolist() == [1.0]
+
+
+@pytest.mark.parametrize("scale", [0.8, 1.0, 1.07, 1.4])
+def test_a_sut_that_is_a_scaled_twin_is_found_exactly(scale: float) -> None:
+    segments = _segments(6, scale, 1)
+    fit = fit_twin(segments, _twin(), SLA)
+    assert math.exp(fit.log_scale) == pytest.approx(scale, abs=2e-4)
+    assert np.exp(fit.without_segment) == pytest.approx(np.full(6, scale), abs=2e-3)
+    assert np.exp(fit.without_quad) == pytest.approx(np.full(3, scale), abs=2e-3)
+    assert fit.correlation == pytest.approx(1.0, abs=1e-4)
+    assert fit.information_quad.sum() == pytest.approx(fit.information_segment.sum())
+    assert match_scale(segments, _twin(), LIMIT_NS) == pytest.approx(fit.log_scale, abs=1e-4)
+
+
+def test_roots_without_a_unit_are_the_roots_of_the_rest() -> None:
+    """Against fitting five of six segments afresh, with noise that the twin does not know."""
+    segments, twin = _segments(6, 1.05, 2, noise=0.15), _twin()
+    fit = fit_twin(segments, twin, SLA)
+    for left_out in range(6):
+        rest = [s for i, s in enumerate(segments) if i != left_out]
+        assert fit.without_segment[left_out] == pytest.approx(fit_twin(rest, twin, SLA).log_scale, abs=2e-3)
+
+
+def test_the_first_second_loads_the_queue_but_does_not_count() -> None:
+    segments = _segments(4, 1.0, 3)
+    replay = Replay(segments, _twin(), LIMIT_NS)
+    by_hand = [lateness(s.latency_ns[s.planned_ns >= 1e9], LIMIT_NS).sum() for s in segments]
+    assert replay.real == pytest.approx(by_hand)
+    assert replay.twin(0.0) == pytest.approx(by_hand, abs=1e-9)
+
+
+def test_a_twin_that_knows_the_noise_is_not_biased_by_it() -> None:
+    """30 % service noise: knowing its distribution, not its values, leaves a mean error within 4 standard errors."""
+    spread = np.exp(np.random.default_rng(4).normal(0, 0.3, 4000))
+    spread = np.array([chunk.mean() for chunk in np.array_split(np.sort(spread), 64)])
+    scales = np.array([match_scale(_segments(6, 1.0, 100 + i, 0.3), _twin(spread), LIMIT_NS) for i in range(60)])
+    assert abs(scales.mean()) < 4 * scales.std(ddof=1) / math.sqrt(60)
+    assert scales.std(ddof=1) < 0.05
+
+
+def test_a_drift_of_the_scale_with_the_rate_cancels_at_the_crossing() -> None:
+    """A SUT that is 10 % slower per 10 % more rate, as no twin is: the scale found is the one at the crossing."""
+    segments = []
+    for i in range(12):
+        rate = 112.157 * (1.08 if i % 2 else 0.94)
+        arrivals = unit_trace(int(12 * rate), ONE, np.ones(1), 7000 + i)[0] / rate
+        latency = simulate(arrivals, np.full(arrivals.size, 5 * MS * rate / 112.157))
+        segments.append(
+            SegmentObservation(
+                offered_qps=rate, trace_id=str(i), quad=i // 2, planned_ns=arrivals, sizes=np.ones(arrivals.size),
+                latency_ns=latency, duration_s=12.0,
+            )
+        )  # fmt: skip
+    assert math.exp(fit_twin(segments, _twin(), SLA).log_scale) == pytest.approx(1.0, abs=0.01)
+    assert math.exp(match_scale(segments, _twin(), LIMIT_NS)) > 1.02
+
+
+def test_correlation_falls_with_unknown_noise() -> None:
+    low, high = (fit_twin(_segments(12, 1.0, 5, noise), _twin(), SLA).correlation for noise in (0.05, 0.5))
+    assert low > 0.95 > 0.8 > high
+
+
+def test_no_root_without_lateness_and_none_when_everything_is_late() -> None:
+    quick = _segments(2, 0.05, 6)
+    assert match_scale(quick, _twin(), LIMIT_NS) == -math.inf
+    dead = [
+        SegmentObservation(
+            offered_qps=s.offered_qps, trace_id=s.trace_id, quad=s.quad, planned_ns=s.planned_ns, sizes=s.sizes,
+            latency_ns=np.full(s.sizes.size, np.inf), duration_s=s.duration_s,
+        )
+        for s in quick
+    ]  # fmt: skip
+    assert match_scale(dead, _twin(), LIMIT_NS) == math.inf

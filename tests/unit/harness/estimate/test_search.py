@@ -1,0 +1,151 @@
+"""The search for a side's rate against simulated systems."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from harness.estimate import mg1
+from harness.estimate.longrun import QueueTwin
+from harness.estimate.replay import SegmentObservation
+from harness.estimate.search import PROBE_STEP, futility_limits, next_rate, quad_rates, steadied, time_shares
+from harness.estimate.twin import ServiceTable, simulate, unit_trace
+from harness.trial import Sla
+
+MS = 1e6
+SLA = Sla(limit_ms=25.0)
+TRUTH = mg1.lbt_qps(mg1.service_atoms(np.array([5 * MS]), np.ones(1)), 25 * MS, 0.01)
+
+
+def _twin(mean_ms: float) -> QueueTwin:
+    table = ServiceTable(sizes=np.array([1.0]), mean_ns=np.array([mean_ms * MS]), spread=np.ones(1))
+    return QueueTwin(table=table, sizes=np.array([1]), probability=np.ones(1))
+
+
+def _offer(rate: float, seed: int, seconds: float = 5.0, quad: int = -1) -> SegmentObservation:
+    """A SUT of exactly 5 ms."""
+    n = int(rate * seconds)
+    arrivals = unit_trace(n, np.array([1]), np.ones(1), seed)[0] / rate
+    return SegmentObservation(
+        offered_qps=rate, trace_id=str(seed), quad=quad, planned_ns=arrivals, sizes=np.ones(n),
+        latency_ns=simulate(arrivals, np.full(n, 5 * MS)), duration_s=seconds,
+    )  # fmt: skip
+
+
+def test_the_first_rate_is_the_twins_own() -> None:
+    first = next_rate([], _twin(5.0), SLA)
+    assert first.action == "probe" and first.rate_qps == pytest.approx(TRUTH, rel=1e-4)
+
+
+def test_no_rate_is_offered_where_an_idle_server_is_late() -> None:
+    assert next_rate([], _twin(26.0), SLA).action == "stop"
+
+
+def test_a_stall_in_the_closed_loop_does_not_condemn_a_system() -> None:
+    """One closed-loop answer in fifty took 60 ms: the noise alone would break the SLA, the open loop must decide."""
+    twin = _twin(5.0)
+    stalled = np.append(np.full(49, 5.0), 60.0)
+    table = ServiceTable(sizes=np.array([1.0]), mean_ns=np.array([6.1 * MS]), spread=stalled / stalled.mean())
+    twin = dataclasses.replace(twin, table=table)
+    assert twin.lbt_qps(SLA) == 0.0
+    first = next_rate([], twin, SLA)
+    assert first.action == "probe" and first.rate_qps == pytest.approx(_twin(6.1).lbt_qps(SLA), rel=1e-6)
+
+
+@pytest.mark.parametrize("error", [0.6, 0.85, 1.0, 1.3])
+def test_probes_reach_the_crossing_whatever_the_first_guess(error: float) -> None:
+    """The closed-loop table is off by up to 40 %: within 6 probes the refined rate is within 6 % of the truth."""
+    for seed in range(5):
+        probes: list[SegmentObservation] = []
+        twin = _twin(5.0 * error)
+        while (decision := next_rate(probes, twin, SLA)).action == "probe":
+            if probes:
+                step = decision.rate_qps / probes[-1].offered_qps
+                assert 1 / PROBE_STEP - 1e-9 <= step <= PROBE_STEP + 1e-9
+            probe = _offer(decision.rate_qps, 50 * seed + len(probes))
+            late = int((probe.latency_ns > 25 * MS).sum())
+            limit = futility_limits(twin, SLA, probe.sizes.size).late_queries
+            probes.append(dataclasses.replace(probe, aborted=late > limit))
+        assert decision.action == "refine" and len(probes) <= 6
+        assert decision.rate_qps == pytest.approx(TRUTH, rel=0.06)
+
+
+def test_an_aborted_probe_steps_down_and_a_quiet_one_up() -> None:
+    aborted = dataclasses.replace(_offer(150.0, 1), aborted=True)
+    assert next_rate([aborted], _twin(5.0), SLA).rate_qps == pytest.approx(150.0 / PROBE_STEP)
+    quiet = _offer(5.0, 2)
+    assert next_rate([quiet], _twin(5.0), SLA).rate_qps == pytest.approx(5.0 * PROBE_STEP)
+
+
+def test_futility_limits() -> None:
+    limits = futility_limits(_twin(5.0), SLA, 1000)
+    assert (limits.late_queries, limits.oldest_ns, limits.outstanding) == (50, 100_000_000, 64)
+    assert futility_limits(_twin(1.0), Sla(limit_ms=100.0), 20).late_queries == 3
+    assert futility_limits(_twin(1.0), Sla(limit_ms=100.0), 20).outstanding == 400
+
+
+def test_quad_rates_stand_on_both_sides_of_the_rescaled_crossing() -> None:
+    """The twin is 20 % too slow; after one segment both rates follow the SUT: late fractions of 0.6 % and 1.5 %."""
+    done = [_offer(TRUTH, 3, 20.0)]
+    low, high = quad_rates(done, _twin(6.0), SLA, 77.0)
+    assert low < TRUTH < high
+    slope = _twin(5.0).log_slope(TRUTH, SLA)
+    assert math.log(high / low) == pytest.approx(math.log(2.5) / slope, rel=0.1)
+    after_one_quad = [*done, _offer(low, 4, quad=0), _offer(high, 5, quad=0)]
+    first, second = quad_rates(after_one_quad, _twin(6.0), SLA, 77.0)
+    assert first > TRUTH * 0.99 > second
+
+
+def test_quad_rates_use_the_centre_until_something_was_seen() -> None:
+    low, high = quad_rates([], _twin(5.0), SLA, 90.0)
+    assert low < 90.0 < high
+
+
+def test_the_side_with_more_spread_gets_more_time() -> None:
+    assert time_shares(1.0, 1.0) == (0.5, 0.5)
+    assert time_shares(0.0, 0.0) == (0.5, 0.5)
+    assert time_shares(3.0, 2.0) == pytest.approx((0.6, 0.4))
+    assert time_shares(9.0, 1.0) == pytest.approx((0.7, 0.3))
+    # Shares in proportion to the spread minimise a^2 / x + b^2 / (1 - x).
+    shares = np.linspace(0.31, 0.69, 381)
+    assert shares[np.argmin(3.0**2 / shares + 2.0**2 / (1 - shares))] == pytest.approx(0.6, abs=1e-3)
+
+
+LIMIT_NS = 10 * MS
+
+
+def _segment(rate: float, late: int, quad: int = 0) -> SegmentObservation:
+    planned = 1e9 + np.arange(1000) * 1e6
+    latency = np.where(np.arange(1000) < late, 2.0 * LIMIT_NS, 0.5 * LIMIT_NS)
+    return SegmentObservation(
+        offered_qps=rate,
+        trace_id="t",
+        quad=quad,
+        planned_ns=planned,
+        sizes=np.ones(1000, np.int64),
+        latency_ns=latency,
+        duration_s=2.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("late", "wanted", "middle"),
+    [
+        ((0, 0), 130.0, 115.5),  # nothing late at 90 and 110: at most 5 % above the higher one
+        ((0, 0), 100.0, 100.0),
+        ((3, 12), 130.0, 130.0),  # near the allowed share: the twin decides
+        ((0, 200), 130.0, 101.2),  # 20 % late at 110 only
+        ((400, 900), 130.0, 82.8),  # both failed: below the lower one
+        ((400, 900), 70.0, 70.0),
+    ],
+)
+def test_what_the_system_did_holds_the_rate_that_the_twin_wants(
+    late: tuple[int, int], wanted: float, middle: float
+) -> None:
+    done = [_segment(90.0, late[0]), _segment(110.0, late[1])]
+    assert steadied(wanted, done, Sla(limit_ms=LIMIT_NS / 1e6)) == pytest.approx(middle)
+
+
+def test_without_a_quad_the_twin_decides() -> None:
+    assert steadied(42.0, [], Sla(limit_ms=10.0)) == 42.0

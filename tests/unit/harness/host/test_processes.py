@@ -1,0 +1,157 @@
+"""Process groups: nothing runs while frozen, nothing survives the end, nobody hides. Real processes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.clock import process_cpu_ns, sleep_s
+from harness.host.processes import ProcessGroup, read_stat, thread_states
+from harness.host.scheduling import available_cores, cpu_sets, pinned
+
+BURN = "while True: pass"
+BURN_IN_THREADS = (
+    "import threading\nfor _ in range(3): threading.Thread(target=lambda: exec('while True: pass')).start()"
+)
+BURN_IN_CHILD = "import os\nos.fork()\nwhile True: pass"
+BURN_IN_OTHER_SESSION = "import os\nif os.fork() == 0: os.setsid()\nwhile True: pass"
+BURN_AS_DAEMON = """import os, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        while True: pass
+    os._exit(0)
+os.wait()
+time.sleep(100)"""
+BURN_WITHOUT_FIRST_THREAD = """import ctypes, platform, threading
+threading.Thread(target=exec, args=("while True: pass",)).start()
+ctypes.CDLL(None).syscall({"x86_64": 60, "aarch64": 93}[platform.machine()], 0)  # exit(2): this thread only"""
+FILL_MEMORY = """import time
+x = bytearray(80_000_000)
+x[::4096] = b"1" * len(x[::4096])
+print("full", flush=True)
+time.sleep(100)"""
+Start = Callable[[str], ProcessGroup]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    groups: list[ProcessGroup] = []
+
+    def _start(code: str) -> ProcessGroup:
+        argv = [sys.executable, "-c", code]
+        log = tempfile.TemporaryFile()  # noqa: SIM115
+        groups.append(ProcessGroup.start(argv, cores=available_cores(), descriptors=(), environment={}, log=log))
+        return groups[-1]
+
+    yield _start
+    for group in groups:
+        group.kill()
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if condition():
+            return
+        sleep_s(0.005)
+    raise AssertionError("it did not happen within 5 s")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [BURN, BURN_IN_THREADS, BURN_IN_CHILD, BURN_IN_OTHER_SESSION, BURN_AS_DAEMON, BURN_WITHOUT_FIRST_THREAD],
+    ids=["plain", "threads", "child", "session", "daemon", "no-first-thread"],
+)
+def test_frozen_cpu_time_does_not_move_by_a_nanosecond(start: Start, code: str) -> None:
+    group = start(code)
+    _until(lambda: group.cpu_ns() > 150_000_000)
+    group.freeze()
+    frozen = group.cpu_ns()
+    sleep_s(0.25)
+    assert group.cpu_ns() == frozen
+    group.thaw()
+    _until(lambda: group.cpu_ns() > frozen + 50_000_000)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [BURN, BURN_IN_CHILD, BURN_IN_OTHER_SESSION, BURN_AS_DAEMON, BURN_WITHOUT_FIRST_THREAD],
+    ids=["plain", "child", "session", "daemon", "no-first-thread"],
+)
+def test_killing_leaves_nobody(start: Start, code: str) -> None:
+    group = start(code)
+    _until(lambda: group.cpu_ns() > 150_000_000)
+    pids = [stat.pid for stat in group.members()]
+    assert len(pids) == (2 if "fork" in code else 1)
+    group.freeze()
+    group.kill()
+    assert {pid: thread_states(pid) for pid in pids if set(thread_states(pid)) - {"Z", "X"}} == {}
+    group.kill()
+
+
+def test_members_still_die_when_the_first_process_is_gone(start: Start) -> None:
+    group = start("import os, time\nif os.fork(): os._exit(3)\ntime.sleep(100)")
+    _until(lambda: group.ending() != "")
+    (orphan,) = [stat.pid for stat in group.members() if stat.state not in "ZX"]
+    group.kill()
+    _until(lambda: read_stat(orphan) is None or read_stat(orphan).state in "ZX")  # type: ignore[union-attr]
+    assert group.ending() == "exited with code 3"
+
+
+def test_cpu_time_counts_children_that_have_ended(start: Start) -> None:
+    code = """import os, time
+if os.fork() == 0:
+    while time.process_time() < 0.3: pass
+    os._exit(0)
+os.wait()
+print("reaped", flush=True)
+time.sleep(100)"""
+    group = start(code)
+    _until(lambda: group.log_tail() == "reaped")
+    assert group.cpu_ns() >= 280_000_000
+    assert process_cpu_ns(group.pid) < 280_000_000
+
+
+def test_how_a_process_ended_is_said_in_words(start: Start) -> None:
+    group = start("import sys; print('last words'); sys.exit(7)")
+    _until(lambda: group.ending() != "")
+    assert group.ending() == "exited with code 7"
+    assert group.log_tail() == "last words"
+    killed = start(BURN)
+    killed.kill()
+    assert killed.ending() == "was killed by signal SIGKILL"
+
+
+def test_memory_of_a_group_is_that_of_its_members(start: Start) -> None:
+    group = start(FILL_MEMORY)
+    _until(lambda: group.log_tail() == "full")
+    status = Path(f"/proc/{group.pid}/status").read_text()
+    resident = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS"))
+    assert group.rss_bytes() == pytest.approx(resident, rel=0.02)
+    assert group.rss_bytes() > 80_000_000
+
+
+def test_the_one_rule_for_cores() -> None:
+    assert cpu_sets((0, 1)).sender == cpu_sets((0, 1)).sut == (0, 1)
+    assert cpu_sets((4, 5, 6)).sut == (4, 5, 6)
+    sets = cpu_sets((0, 1, 2, 3))
+    assert (sets.sender, sets.sut) == ((3,), (0, 1, 2))
+    assert cpu_sets(tuple(range(16))).sender == (15,)
+
+
+def test_children_inherit_the_cores(start: Start) -> None:
+    core = available_cores()[-1:]
+    with pinned(core):
+        inside = os.sched_getaffinity(0)
+    assert inside == set(core)
+    assert os.sched_getaffinity(0) == set(available_cores())
+    argv = [sys.executable, "-c", "import os; print(sorted(os.sched_getaffinity(0)))"]
+    with tempfile.TemporaryFile() as log:
+        group = ProcessGroup.start(argv, cores=core, descriptors=(), environment={}, log=log)
+        group.process.wait()
+        assert group.log_tail() == str(list(core))

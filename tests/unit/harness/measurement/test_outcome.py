@@ -1,0 +1,81 @@
+"""From raw answers and quads to gate, ratio and validity."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from harness.measurement.evidence import Answers
+from harness.measurement.outcome import gate_result, validity_of
+from harness.measurement.quads import QuadLog
+from optimizations.contract import Pipeline, Plan
+from zoo.blueprint import Block
+from zoo.schema import Float32
+
+SAMPLES = 4000
+
+
+def _plan(dtype: str = "fp32") -> Plan:
+    block = Block(path="out", role="fc", kind="none", shape=(("inputs", 1), ("outputs", 1)), side="mixed", dtype=dtype)
+    pipeline = Pipeline(model="dlrm", backend="torch", device="cpu", scope="serve", blocks=(block,))
+    return Plan(steps=(), pipeline=pipeline)
+
+
+def _labels_and_scores() -> tuple[Float32, Float32]:
+    rng = np.random.default_rng(11)
+    scores = rng.uniform(0.05, 0.95, SAMPLES)
+    return (rng.uniform(size=SAMPLES) < scores).astype(np.float32), scores.astype(np.float32)
+
+
+def _answers(scores: Float32) -> dict[str, Answers]:
+    return {"baseline": Answers.of(scores), "candidate": Answers.of(scores.copy())}
+
+
+def test_equal_answers_pass_with_a_difference_of_zero() -> None:
+    labels, scores = _labels_and_scores()
+    answers = _answers(scores)
+    answers["candidate"].note(np.arange(100), scores[:100])
+    result = gate_result(labels, answers, _plan())
+    assert (result.verdict, result.timed_answers, result.reasons) == ("pass", "pass", ())
+    assert result.auc_delta == 0.0
+    assert result.pcoc_ratio == 1.0
+    assert result.timed_deviation == 0.0
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shift", "verdict"), [("fp32", 2e-6, "fail"), ("bf16", 3e-3, "pass"), ("bf16", 5e-3, "fail")]
+)
+def test_timed_answers_are_held_to_the_tolerance_of_the_plan(dtype: str, shift: float, verdict: str) -> None:
+    labels, scores = _labels_and_scores()
+    answers = _answers(scores)
+    timed = scores[:50].copy()
+    timed[7] += np.float32(shift)
+    answers["candidate"].note(np.arange(50), timed)
+    result = gate_result(labels, answers, _plan(dtype))
+    assert result.timed_answers == verdict
+    assert result.verdict == verdict
+    assert result.timed_deviation == pytest.approx(shift, rel=0.05)
+
+
+def test_cheap_timed_answers_fail_though_the_accuracy_run_was_perfect() -> None:
+    labels, scores = _labels_and_scores()
+    answers = _answers(scores)
+    answers["candidate"].note(np.arange(SAMPLES), np.full(SAMPLES, scores.mean(), np.float32))
+    result = gate_result(labels, answers, _plan())
+    assert result.verdict == "fail"
+    assert any(reason.startswith("timed answers: AUC") for reason in result.reasons)
+
+
+def test_no_timed_answer_is_no_pass() -> None:
+    labels, scores = _labels_and_scores()
+    assert gate_result(labels, _answers(scores), _plan()).timed_answers == "fail"
+
+
+def test_a_void_quad_leaves_and_too_many_mark_the_host() -> None:
+    one = QuadLog(reasons={0: (), 1: ("steal",), 2: (), 3: ()}, host=[], offline={})
+    validity, kept = validity_of(one, [])
+    assert (validity.verdict, validity.voided_quads, kept) == ("valid", 1, (0, 2, 3))
+    two = QuadLog(reasons={0: (), 1: ("steal",), 2: ("null",), 3: ()}, host=[], offline={})
+    validity, kept = validity_of(two, ["a remark"])
+    assert (validity.verdict, validity.voided_quads, kept) == ("noisy_host", 2, (0, 1, 2, 3))
+    assert validity.reasons == ("quad 1: steal", "quad 2: null", "a remark")
