@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from zoo.configs import ModelConfig
 from zoo.layers.features import to_tensors
 from zoo.layers.mlp import FullyConnectedStack
+from zoo.layers.packed_recurrence import packed_recurrence
 from zoo.losses import sample_negatives, training_loss
 from zoo.metrics import auc
 from zoo.models import build_model
@@ -71,6 +73,11 @@ def fit(config: ModelConfig, dataset: Dataset, training: TrainingConfig, report:
 
     The same seed gives the same weights on one thread. Samples without a label are left out.
     """
+    with _without_subnormals():
+        return _fit(config, dataset, training, report)
+
+
+def _fit(config: ModelConfig, dataset: Dataset, training: TrainingConfig, report: Callable[[Progress], None]) -> Fitted:
     if training.threads:
         torch.set_num_threads(training.threads)
     torch.manual_seed(training.seed)
@@ -80,15 +87,16 @@ def fit(config: ModelConfig, dataset: Dataset, training: TrainingConfig, report:
     stopping = EarlyStopping(model)
     judged = _labelled(dataset.valid)
     valid_auc, epoch = None, 0
-    for epoch, samples, judge in loop.batches():
-        loss = loop.step(samples)
-        if judge:
-            valid_auc = auc(dataset.valid.labels[judged], predict(model, dataset.valid)[judged])
-            stopping.observe(valid_auc, loop.steps)
-        if judge or loop.steps % loop.report_every == 0:
-            report(Progress(epoch=epoch, step=loop.steps, steps=loop.all_steps, loss=float(loss), valid_auc=valid_auc))
-        if stopping.stale >= training.patience:
-            break
+    with packed_recurrence(model):
+        for epoch, samples, judge in loop.batches():
+            loss = float(loop.step(samples))
+            if judge:
+                valid_auc = auc(dataset.valid.labels[judged], predict(model, dataset.valid)[judged])
+                stopping.observe(valid_auc, loop.steps)
+            if judge or loop.steps % loop.report_every == 0:
+                report(Progress(epoch=epoch, step=loop.steps, steps=loop.all_steps, loss=loss, valid_auc=valid_auc))
+            if stopping.stale >= training.patience:
+                break
     stopping.restore()
     model.eval()
     return Fitted(
@@ -98,6 +106,17 @@ def fit(config: ModelConfig, dataset: Dataset, training: TrainingConfig, report:
         steps=loop.steps,
         epochs=epoch,
     )
+
+
+@contextlib.contextmanager
+def _without_subnormals() -> Iterator[None]:
+    """Numbers below 1e-38 become 0, in the weights too: where nothing but ``embedding_l2`` moves a row, as with the
+    padding's, it shrinks into the range in which a processor calculates some hundred times slower."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def set_dropout(model: CtrModel, dropout: float) -> None:

@@ -9,7 +9,7 @@ from zoo.layers.features import to_tensors
 from zoo.models.ctr_model import CtrModel
 from zoo.schema import Float32, Split
 
-CHUNK_SAMPLES = 2048
+CHUNK_SAMPLES = 512
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -146,6 +147,13 @@ def test_samples_without_a_label_teach_nothing(clear: Dataset) -> None:
     fitted, reports = _fit(CONFIGS[3], dataset)
     assert reports[-1].steps == 90
     assert all(np.isfinite(report.loss) for report in reports) and fitted.valid_auc > 0.85
+
+
+def test_the_padding_row_ends_at_zero_and_not_in_the_slow_range_below_it(clear: Dataset) -> None:
+    """Only ``embedding_l2`` moves the row: it shrinks step by step and would be stuck at some 1e-45."""
+    training = dataclasses.replace(QUICK, max_epochs=6, patience=12, embedding_l2=1e-2, batch_size=20)
+    for name, array in weights_of(_fit(CONFIGS[1], clear, training)[0].model).items():
+        assert not np.any((array != 0) & (np.abs(array) < np.finfo(np.float32).tiny)), name
 
 
 def test_loss_is_the_cross_entropy(mixed: Schema, mixed_split: Split) -> None:
