@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import IO
 
 from harness.clock import now_ns, process_cpu_ns, sleep_s
+from harness.host.freezer import ControlGroup
 from harness.host.scheduling import pinned
 
 MARK = "RECARENA_GROUP"
 """Environment variable that marks every process of a group, so that one that leaves its session is still found."""
+AT_THE_GATE = ("/bin/sh", "-c", 'read -r open || exit 1; exec "$@" < /dev/null', "gate")
+"""Holds a child until it is in its control group, so that what it starts at once is in there, too."""
 STOPPED_STATES, ENDED_STATES = frozenset("TtZX"), frozenset("ZX")
 LOG_TAIL_BYTES = 8192
 
@@ -70,10 +73,12 @@ def thread_states(pid: int) -> str:
 
 
 class ProcessGroup:
-    """A child in its own session, with everything that it starts."""
+    """A child in its own session, and in a control group where the system has them, with everything that it starts."""
 
-    def __init__(self, process: subprocess.Popen[bytes], mark: str, log: IO[bytes]) -> None:
-        self.process, self.mark, self._log = process, mark, log
+    def __init__(
+        self, process: subprocess.Popen[bytes], mark: str, log: IO[bytes], control: ControlGroup | None = None
+    ) -> None:
+        self.process, self.mark, self._log, self._control = process, mark, log, control
 
     @staticmethod
     def start(
@@ -83,20 +88,36 @@ class ProcessGroup:
         descriptors: Sequence[int],
         environment: Mapping[str, str],
         log: IO[bytes],
+        control_group: bool = True,
     ) -> ProcessGroup:
-        """Start ``argv`` on ``cores``; stdout and stderr go to ``log``; the session of its own keeps Ctrl-C away."""
+        """Start ``argv`` on ``cores``; stdout and stderr go to ``log``; the session of its own keeps Ctrl-C away.
+
+        ``control_group`` False: do without one, as on a system that has none.
+        """
         mark = uuid.uuid4().hex
+        control = ControlGroup.create(mark) if control_group else None
         with pinned(cores):
             process = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
+                argv if control is None else [*AT_THE_GATE, *argv],
+                stdin=subprocess.DEVNULL if control is None else subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 pass_fds=descriptors,
                 env={**os.environ, **environment, MARK: mark},
                 start_new_session=True,
             )
-        return ProcessGroup(process, mark, log)
+        if control is not None and not control.add(process.pid):
+            control.remove()
+            control = None
+        if process.stdin is not None:
+            with suppress(BrokenPipeError), process.stdin as gate:
+                gate.write(b"\n")
+        return ProcessGroup(process, mark, log, control)
+
+    @property
+    def frozen_by(self) -> str:
+        """What ``freeze`` uses: "cgroup" or "sigstop"."""
+        return "sigstop" if self._control is None else "cgroup"
 
     @property
     def pid(self) -> int:
@@ -104,10 +125,12 @@ class ProcessGroup:
         return self.process.pid
 
     def members(self) -> list[ProcessStat]:
-        """All processes of the group: by group, session, descent, or mark."""
+        """All processes of the group: by control group, process group, session, descent, or mark."""
         everyone = [read_stat(int(name)) for name in os.listdir("/proc") if name.isdigit()]
         stats = [stat for stat in everyone if stat is not None]
+        controlled = frozenset[int]() if self._control is None else self._control.pids()
         inside = {stat.pid for stat in stats if self.pid in (stat.pid, stat.group, stat.session)}
+        inside |= {stat.pid for stat in stats if stat.pid in controlled}
         outside = [stat for stat in stats if stat.pid not in inside and stat.pid != os.getpid()]
         inside |= {stat.pid for stat in outside if self._is_marked(stat.pid)}
         grown = True
@@ -147,18 +170,38 @@ class ProcessGroup:
     def freeze(self, timeout_s: float = 5.0) -> None:
         """Stop every member. Raises TimeoutError when one keeps running."""
         deadline = now_ns() + int(timeout_s * 1e9)
+        running = self._freeze_control(self._control, deadline) if self._control else self._stop(deadline)
+        if running:
+            raise TimeoutError(f"processes {running} do not stop")
+
+    def _freeze_control(self, control: ControlGroup, deadline_ns: int) -> list[int]:
+        """Freeze the control group, with members that were started before it or have left it; who still runs."""
         while True:
-            running = [stat for stat in self.members() if set(thread_states(stat.pid)) - STOPPED_STATES]
-            if not running:
-                return
-            if now_ns() > deadline:
-                raise TimeoutError(f"processes {[stat.pid for stat in running]} do not stop")
-            for stat in running:
-                _signal(stat.pid, signal.SIGSTOP)
+            stands = control.freeze(deadline_ns)
+            inside = control.pids()
+            outside = [stat.pid for stat in self.members() if stat.pid not in inside and stat.state not in "ZX"]
+            if stands and not outside:
+                return []
+            if now_ns() > deadline_ns:
+                return outside or sorted(inside)
+            for pid in outside:
+                control.add(pid)
+
+    def _stop(self, deadline_ns: int) -> list[int]:
+        """SIGSTOP to every member until all stand; who still runs."""
+        while True:
+            running = [stat.pid for stat in self.members() if set(thread_states(stat.pid)) - STOPPED_STATES]
+            if not running or now_ns() > deadline_ns:
+                return running
+            for pid in running:
+                _signal(pid, signal.SIGSTOP)
             sleep_s(0.001)
 
     def thaw(self) -> None:
         """Let every member run again."""
+        if self._control is not None:
+            self._control.thaw()
+            return
         for stat in self.members():
             _signal(stat.pid, signal.SIGCONT)
 
@@ -172,6 +215,8 @@ class ProcessGroup:
                 _signal(stat.pid, signal.SIGKILL)
             sleep_s(0.001)
         self.process.wait()
+        if self._control is not None:
+            self._control.remove()
 
     def log_tail(self) -> str:
         """The end of what the group wrote."""

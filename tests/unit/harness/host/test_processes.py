@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.clock import process_cpu_ns, sleep_s
+from harness.host.freezer import ControlGroup
 from harness.host.processes import ProcessGroup, read_stat, thread_states
 from harness.host.scheduling import available_cores, cpu_sets, pinned
 
@@ -31,6 +33,14 @@ time.sleep(100)"""
 BURN_WITHOUT_FIRST_THREAD = """import ctypes, platform, threading
 threading.Thread(target=exec, args=("while True: pass",)).start()
 ctypes.CDLL(None).syscall({"x86_64": 60, "aarch64": 93}[platform.machine()], 0)  # exit(2): this thread only"""
+BURN_WITHOUT_A_TRACE = f"""import os, sys, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.execve(sys.executable, [sys.executable, "-c", "{BURN}"], {{}})
+    os._exit(0)
+os.wait()
+time.sleep(100)"""
 FILL_MEMORY = """import time
 x = bytearray(80_000_000)
 x[::4096] = b"1" * len(x[::4096])
@@ -39,15 +49,29 @@ time.sleep(100)"""
 Start = Callable[[str], ProcessGroup]
 
 
-@pytest.fixture
-def start() -> Iterator[Start]:
+def _has_control_groups() -> bool:
+    group = ControlGroup.create("probe")
+    if group is not None:
+        group.remove()
+    return group is not None
+
+
+@pytest.fixture(params=["cgroup", "sigstop"])
+def start(request: pytest.FixtureRequest) -> Iterator[Start]:
+    if request.param == "cgroup" and not _has_control_groups():
+        pytest.skip("no cgroup v2 that this user may write to")
     groups: list[ProcessGroup] = []
 
     def _start(code: str) -> ProcessGroup:
         argv = [sys.executable, "-c", code]
         log = tempfile.TemporaryFile()  # noqa: SIM115
-        groups.append(ProcessGroup.start(argv, cores=available_cores(), descriptors=(), environment={}, log=log))
-        return groups[-1]
+        control = request.param == "cgroup"
+        started = ProcessGroup.start(
+            argv, cores=available_cores(), descriptors=(), environment={}, log=log, control_group=control
+        )
+        groups.append(started)
+        assert started.frozen_by == request.param
+        return started
 
     yield _start
     for group in groups:
@@ -92,6 +116,51 @@ def test_killing_leaves_nobody(start: Start, code: str) -> None:
     group.kill()
     assert {pid: thread_states(pid) for pid in pids if set(thread_states(pid)) - {"Z", "X"}} == {}
     group.kill()
+
+
+def test_who_leaves_session_parent_and_environment_behind_is_in_the_control_group(start: Start) -> None:
+    group = start(BURN_WITHOUT_A_TRACE)
+    if group.frozen_by == "sigstop":
+        pytest.skip("only a control group sees it")
+    _until(lambda: len(group.members()) == 2 and group.cpu_ns() > 150_000_000)
+    (hidden,) = {stat.pid for stat in group.members()} - {group.pid}
+    stat = read_stat(hidden)
+    assert stat is not None and stat.session != group.pid and not Path(f"/proc/{hidden}/environ").read_bytes()
+    group.freeze()
+    frozen = process_cpu_ns(hidden)
+    sleep_s(0.25)
+    assert process_cpu_ns(hidden) == frozen
+    group.kill()
+    assert not set(thread_states(hidden)) - {"Z", "X"}
+
+
+def test_no_signal_wakes_a_frozen_control_group(start: Start) -> None:
+    group = start(BURN)
+    _until(lambda: group.cpu_ns() > 150_000_000)
+    group.freeze()
+    frozen = group.cpu_ns()
+    os.kill(group.pid, signal.SIGCONT)
+    if group.frozen_by == "cgroup":
+        sleep_s(0.25)
+        assert group.cpu_ns() == frozen
+    else:
+        _until(lambda: group.cpu_ns() > frozen + 50_000_000)
+
+
+def test_who_has_left_the_control_group_is_frozen_all_the_same(start: Start) -> None:
+    group = start(BURN_IN_OTHER_SESSION)
+    _until(lambda: len(group.members()) == 2)
+    elsewhere = ControlGroup.create("elsewhere") if group.frozen_by == "cgroup" else None
+    if elsewhere is None:
+        pytest.skip("no control group to leave")
+    for stat in group.members():
+        assert elsewhere.add(stat.pid)
+    group.freeze()
+    frozen = group.cpu_ns()
+    sleep_s(0.25)
+    assert group.cpu_ns() == frozen
+    assert not elsewhere.pids()
+    elsewhere.remove()
 
 
 def test_members_still_die_when_the_first_process_is_gone(start: Start) -> None:
