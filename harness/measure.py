@@ -256,6 +256,8 @@ def _run_facts(bench: Bench, log: QuadLog) -> Mapping[str, Any]:
     cpus = bench.referee.cpus
     return {
         "sender_priority": bench.referee.sender.priority,
+        "frozen_by": bench.referee.frozen_by,
+        "collections": {name: dataclasses.asdict(seen) for name, seen in bench.referee.collections.items()},
         "cores": {"sender": list(cpus.sender), "sut": list(cpus.sut)},
         "sender_cpu_us_per_query": bench.evidence.sender_cpu_ns / 1e3 / max(1, bench.evidence.sends),
         "send_lateness_us": {

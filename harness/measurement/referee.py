@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from harness.host.garbage import Collections
 from harness.host.scheduling import available_cores, cpu_sets
 from harness.sut.process import SUT_COMMAND, SideInfo, SutProcess
 from harness.traffic.arena import PayloadArena
@@ -46,10 +47,17 @@ def ring_shape(splits: Iterable[Split], max_samples: int, slots: int = SLOTS) ->
 
 
 class Referee:
-    """Context manager over all child processes of a trial. On leaving, for whatever reason, every one is killed."""
+    """Context manager over all child processes of a trial. On leaving, for whatever reason, every one is killed.
 
-    def __init__(self, *, stall_s: float = STALL_S) -> None:
-        self.stall_s = stall_s
+    control_groups: freeze by control group where the system has them; False: by SIGSTOP, as on all other systems.
+    frozen_by: "cgroup" or "sigstop", by side. collections: garbage collections during segments so far, by side, and
+    those of the sender.
+    """
+
+    def __init__(self, *, stall_s: float = STALL_S, control_groups: bool = True) -> None:
+        self.stall_s, self.control_groups = stall_s, control_groups
+        self.frozen_by: dict[str, str] = {}
+        self.collections: dict[str, Collections] = {"sender": Collections()}
         self.cpus = cpu_sets(available_cores())
         self._sides: dict[str, SutProcess] = {}
         self._sender: SenderLink | None = None
@@ -93,7 +101,8 @@ class Referee:
         """
         if name in self._sides:
             raise ValueError(f"side {name!r} is already there")
-        side = self._sides[name] = SutProcess(name, spec, shape, self.cpus.sut, command)
+        side = self._sides[name] = SutProcess(name, spec, shape, self.cpus.sut, command, self.control_groups)
+        self.frozen_by[name], self.collections[name] = side.group.frozen_by, Collections()
         side.attach(self.sender)
         return side.await_ready(timeout_s)
 
@@ -179,6 +188,8 @@ class Referee:
             raise side.failure(f"broke the protocol: {reply['duplicates']} answers for queries not in flight")
         if reply["hung"] or reply["aborted"] == "stall":
             raise side.failure(f"hangs: queries in flight, and no answer for {self.stall_s:.0f} s")
+        for owner, process in ((name, "sut"), ("sender", "sender")):
+            self.collections[owner] += Collections(**reply["collections"][process])
         return reply, columns
 
     def _announce_arena(self) -> None:

@@ -33,7 +33,13 @@ class SutProcess:
     """A started SUT; call ``await_ready`` before anything else."""
 
     def __init__(
-        self, name: str, spec: Mapping[str, Any], shape: RingShape, cores: tuple[int, ...], command: Sequence[str]
+        self,
+        name: str,
+        spec: Mapping[str, Any],
+        shape: RingShape,
+        cores: tuple[int, ...],
+        command: Sequence[str],
+        control_group: bool = True,
     ) -> None:
         self.name, self.shape, self.frozen = name, shape, False
         self._start_ns = now_ns()
@@ -41,7 +47,9 @@ class SutProcess:
         take_requests, put_requests = os.pipe()
         take_done, put_done = os.pipe()
         self._sender_end = (ring, put_requests, take_done)
-        self.group, self.channel = spawn(command, cores, spec.get("environment", {}), (ring, take_requests, put_done))
+        inherited = (ring, take_requests, put_done)
+        environment = spec.get("environment", {})
+        self.group, self.channel = spawn(command, cores, environment, inherited, control_group=control_group)
         os.close(take_requests)
         os.close(put_done)
         self._order = {

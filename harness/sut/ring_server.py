@@ -10,7 +10,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.clock import now_ns
-from harness.transport.slots import ANSWER, ANSWER_BYTES, CANCELLED_BEFORE, REQUEST, RingShape, map_shared
+from harness.host.garbage import Collections
+from harness.transport.slots import (
+    ANSWER,
+    ANSWER_BYTES,
+    CANCELLED_BEFORE,
+    COLLECTED,
+    COLLECTED_OFFSET,
+    REQUEST,
+    RingShape,
+    map_shared,
+)
 from zoo.schema import Float32
 
 READ_BYTES = 4096
@@ -52,6 +62,12 @@ class RingServer:
     def cancelled_before(self) -> int:
         """Queries with a smaller sequence need no computing: answer them CANCELLED."""
         return int(CANCELLED_BEFORE.unpack_from(self.memory, 0)[0])
+
+    def collected(self, more: Collections) -> None:
+        """Tell the sender of garbage collections in this process."""
+        count, total_ns, longest_ns = COLLECTED.unpack_from(self.memory, COLLECTED_OFFSET)
+        both = Collections(count=count, total_ns=total_ns, longest_ns=longest_ns) + more
+        COLLECTED.pack_into(self.memory, COLLECTED_OFFSET, both.count, both.total_ns, both.longest_ns)
 
     def answer(self, request: Request, scores: Float32, status: int, started_ns: int, worker: int) -> None:
         """Write ``scores`` [N] and announce the slot."""

@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.host.garbage import watch_collections
 from harness.host.scheduling import die_with_parent, sharpen_timers
 from harness.sut.dispatch import Dispatcher, Predict
 from harness.sut.ring_server import RingServer
@@ -99,6 +100,7 @@ def main() -> None:
         server = RingServer(RingShape(**order["shape"]), **order["descriptors"])
         gc.collect()
         gc.freeze()
+        watch_collections(server.collected)
         control.send({"ready": served.report})
     except Exception as error:
         failed(error)

@@ -9,8 +9,19 @@ from typing import Any
 import numpy as np
 
 from harness.clock import now_ns
+from harness.host.garbage import Collections
 from harness.traffic.segment import Status
-from harness.transport.slots import ANSWER, ANSWER_BYTES, CANCELLED_BEFORE, GOOD, REQUEST, RingShape, map_shared
+from harness.transport.slots import (
+    ANSWER,
+    ANSWER_BYTES,
+    CANCELLED_BEFORE,
+    COLLECTED,
+    COLLECTED_OFFSET,
+    GOOD,
+    REQUEST,
+    RingShape,
+    map_shared,
+)
 
 FREE, ABANDONED = -1, -2
 PENDING = -1
@@ -82,6 +93,12 @@ class RingClient:
     def begin(self, log: QueryLog) -> None:
         """Start a segment; nothing may be in flight."""
         self.log, self.duplicates = log, 0
+        COLLECTED.pack_into(self.memory, COLLECTED_OFFSET, 0, 0, 0)
+
+    def collections(self) -> Collections:
+        """Garbage collections that the SUT has told of since the segment began."""
+        count, total_ns, longest_ns = COLLECTED.unpack_from(self.memory, COLLECTED_OFFSET)
+        return Collections(count=count, total_ns=total_ns, longest_ns=longest_ns)
 
     def send(self, index: int, payload: memoryview) -> None:
         """Deliver query ``index`` of the log, or drop it when no slot is free."""

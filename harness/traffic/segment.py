@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from harness.host.garbage import Collections
 from harness.traffic.arrivals import Queries
 from harness.transport.channel import Arrays
 from zoo.schema import Float32, Int64
@@ -42,6 +43,7 @@ class Segment:
     mode "open": planned before the start. "closed": planned = the moment when the place in flight became free.
     aborted: why the segment ended early ("" = it did not). duplicates: answers for queries that were not in flight.
     sender_cpu_ns: CPU time of the sender over the segment. offered_qps is NaN in a closed loop.
+    collections: garbage collections during the segment, by process: "sender" and "sut" (as it says itself).
     """
 
     side: str
@@ -61,6 +63,7 @@ class Segment:
     aborted: Abort
     duplicates: int
     sender_cpu_ns: int
+    collections: Mapping[str, Collections] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.query_id)
@@ -116,4 +119,5 @@ def segment_from(
         aborted=reply["aborted"],
         duplicates=reply["duplicates"],
         sender_cpu_ns=reply["sender_cpu_ns"],
+        collections={name: Collections(**counts) for name, counts in reply["collections"].items()},
     )

@@ -7,6 +7,7 @@ process (see ``harness.measurement.referee``).
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import gc
 import mmap
 import os
@@ -14,6 +15,7 @@ import socket
 from typing import Any
 
 from harness.clock import process_cpu_ns
+from harness.host.garbage import Collections, watch_collections
 from harness.host.scheduling import die_with_parent, raise_priority, sharpen_timers
 from harness.traffic.loops import ClosedLoopLimits, InterruptedSegmentError, OpenLoopPlan, closed_loop, drain, open_loop
 from harness.traffic.ring_client import QueryLog, RingClient
@@ -42,6 +44,8 @@ class Sender:
         self.sides: dict[str, RingClient] = {}
         self.arena: mmap.mmap | None = None
         self.arena_descriptor = -1
+        self.collections = Collections()
+        watch_collections(self._collected)
 
     def arena_is(self, header: dict[str, Any], arrays: Arrays) -> Reply:
         """Map the arena (again, when it has grown)."""
@@ -86,10 +90,12 @@ class Sender:
         payloads = ArenaPayloads(memoryview(self.arena), arrays["starts"].tolist(), arrays["lengths"].tolist())
         gc.collect()
         gc.freeze()
+        self.collections = Collections()
         return client, payloads
 
     def _end(self, client: RingClient, abort: Abort, cpu_ns: int, stall_ns: int) -> Reply:
         cpu_ns = process_cpu_ns(os.getpid()) - cpu_ns
+        collections = {"sender": self.collections, "sut": client.collections()}
         client.log.close(Status.UNFINISHED)
         hung = False
         if client.in_flight and not client.dead:
@@ -98,7 +104,11 @@ class Sender:
         header = {"aborted": abort, "duplicates": client.duplicates, "sender_cpu_ns": cpu_ns}
         columns = client.log.arrays()
         client.log = QueryLog([])
-        return {**header, "hung": hung, "dead": client.dead}, columns
+        counts = {name: dataclasses.asdict(value) for name, value in collections.items()}
+        return {**header, "hung": hung, "dead": client.dead, "collections": counts}, columns
+
+    def _collected(self, more: Collections) -> None:
+        self.collections += more
 
 
 def serve(control: Channel) -> None:

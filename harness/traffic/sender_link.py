@@ -20,7 +20,12 @@ REPLY_S = 10.0
 
 
 def spawn(
-    command: Sequence[str], cores: tuple[int, ...], environment: Mapping[str, str], descriptors: Sequence[int]
+    command: Sequence[str],
+    cores: tuple[int, ...],
+    environment: Mapping[str, str],
+    descriptors: Sequence[int],
+    *,
+    control_group: bool = True,
 ) -> tuple[ProcessGroup, Channel]:
     """Start ``command --control FD --parent PID`` with a control channel and the open ``descriptors``."""
     channel, theirs = Channel.pair()
@@ -32,6 +37,7 @@ def spawn(
             descriptors=[theirs.fileno(), *descriptors],
             environment=environment,
             log=tempfile.TemporaryFile(),  # noqa: SIM115 (it lives as long as the group)
+            control_group=control_group,
         )
     return group, channel
 

@@ -3,6 +3,7 @@
 Pipes carry slot numbers (8 bytes, little-endian) and are both queue and wake-up. Layout of the memory:
 
     ring header (4096 bytes)      uint64 cancelled_before: queries with a smaller sequence need no answer any more
+                                  at 64: the SUT's garbage collections since the sender set these to 0
     slot 0 .. slots - 1           request: uint64 sequence, uint64 payload bytes, payload
                                   answer: see ``ANSWER``, then float32 scores [max_samples]
 """
@@ -20,6 +21,9 @@ ANSWER = struct.Struct("<Qiiqqi")
 """sequence, scores given, status (0 = good), dequeued_ns, started_ns, worker."""
 ANSWER_BYTES = 64
 CANCELLED_BEFORE = struct.Struct("<Q")
+COLLECTED = struct.Struct("<QQQ")
+"""garbage collections, their time in ns, the longest of them in ns."""
+COLLECTED_OFFSET = 64
 HEADER_BYTES = 4096
 ALIGNMENT = 64
 GOOD, ERROR, CANCELLED = 0, 1, 2

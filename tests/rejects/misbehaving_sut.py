@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import signal
 import socket
 import struct
+import sys
 from collections.abc import Callable
 
 import numpy as np
 
 from harness.clock import sleep_s
+from harness.host.garbage import watch_collections
 from harness.sut.ring_server import Request, RingServer
 from harness.transport.channel import Channel
 from harness.transport.slots import GOOD, RingShape
@@ -64,6 +67,11 @@ def error_status(server: RingServer, request: Request, scores: np.ndarray) -> No
     server.answer(request, scores, 1, request.dequeued_ns, 0)
 
 
+def collects(server: RingServer, request: Request, scores: np.ndarray) -> None:
+    gc.collect()
+    good(server, request, scores)
+
+
 def unknown_slot(server: RingServer, request: Request, scores: np.ndarray) -> None:
     os.write(server.done, struct.pack("<q", 10**9))
     good(server, request, scores)
@@ -78,7 +86,7 @@ FAULTS: dict[str, Fault] = {
     function.__name__: function
     for function in (
         *(good, killed, exits, hangs, silent, twice, wrong_length, nan, wrong_sequence, error_status),
-        *(unknown_slot, flood),
+        *(unknown_slot, flood, collects),
     )
 }
 
@@ -88,6 +96,17 @@ def burn_in_another_session() -> None:
         os.setsid()
         while True:
             pass
+
+
+def burn_without_a_trace() -> None:
+    """A grandchild of another session, whose parent has ended and whose environment is empty."""
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.execve(sys.executable, [sys.executable, "-c", "while True: pass"], {})
+        os._exit(0)
+    os.waitpid(child, 0)
 
 
 def main() -> None:
@@ -102,6 +121,10 @@ def main() -> None:
         sleep_s(1000)
     if spec["fault"] == "burns_beside":
         burn_in_another_session()
+    if spec["fault"] == "burns_hidden":
+        burn_without_a_trace()
+    gc.disable()
+    watch_collections(server.collected)
     fault = FAULTS.get(spec["fault"], good)
     control.send({"ready": {}})
     served, held = 0, list[Request]()

@@ -13,6 +13,7 @@ import pytest
 
 from harness.clock import now_ns, sleep_s
 from harness.errors import SutFailure
+from harness.host.garbage import Collections
 from harness.host.processes import read_stat
 from harness.measurement.referee import OpenLimits, Referee, ring_shape
 from harness.traffic.arrivals import make_trace, sweep
@@ -137,6 +138,28 @@ def test_an_exception_while_answering_arrives_with_its_traceback(split: Split) -
     ):
         referee.start_side("sut", {"kind": "synthetic", "service": law}, ring_shape([split], 100))
         referee.run_open("sut", split, trace, RATE, OpenLimits(limit_ns=MS))
+
+
+def test_collections_of_the_sut_are_counted_while_a_segment_runs_and_the_sender_makes_none(split: Split) -> None:
+    with Referee() as referee:
+        _start(referee, split, "collects")
+        trace = make_trace(1, QUERIES, "fixed:4", split.groups)
+        segments = [referee.run_open("sut", split, trace, RATE, OpenLimits(limit_ns=1_000 * MS)) for _ in range(2)]
+        first, second = (segment.collections["sut"] for segment in segments)
+        assert (first.count, second.count) == (QUERIES - GOOD, QUERIES)
+        for seen in (first, second):
+            assert 0 < seen.longest_ns <= seen.total_ns <= seen.count * seen.longest_ns
+        assert referee.collections == {"sut": first + second, "sender": Collections()}
+
+
+def test_the_real_server_tells_of_its_collections(split: Split, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import gc\ngc.set_threshold(1, 1, 1)\n")
+    with Referee() as referee:
+        spec = {"kind": "null", "environment": {"PYTHONPATH": str(tmp_path)}}
+        referee.start_side("null", spec, ring_shape([split], 100))
+        referee.run_closed("null", split, sweep(split, 10))
+        assert referee.collections["null"].count > 0
+        assert referee.collections["sender"] == Collections()
 
 
 def test_cpu_that_a_side_burns_outside_of_its_session_is_seen_and_frozen(split: Split) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from harness.host.garbage import Collections
 from harness.traffic.arrivals import Queries
 from harness.traffic.segment import Segment, Status, segment_from
 
@@ -28,7 +29,8 @@ def _segment(mode: str = "open", **changes: list[int]) -> Segment:
     arrays["scores"] = np.arange(10, dtype=np.float32)
     arrays["score_offsets"] = np.array([0, 1, 3, 6, 10])
     queries = Queries(np.arange(100, 104), np.arange(10), np.array([0, 1, 3, 6, 10]))
-    reply = {"aborted": "", "duplicates": 0, "sender_cpu_ns": 7}
+    collections = {"sut": {"count": 2, "total_ns": 9, "longest_ns": 5}}
+    reply = {"aborted": "", "duplicates": 0, "sender_cpu_ns": 7, "collections": collections}
     return segment_from("null", mode, 50.0, queries, reply, arrays)  # type: ignore[arg-type]
 
 
@@ -64,4 +66,5 @@ def test_a_closed_loop_leaves_out_what_was_never_asked() -> None:
 
 
 def test_an_open_loop_keeps_every_planned_query() -> None:
+    assert _segment().collections == {"sut": Collections(count=2, total_ns=9, longest_ns=5)}
     assert len(_segment("open", status=[0, Status.DROPPED, Status.NOT_SENT, Status.NOT_SENT])) == 4
