@@ -7,6 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+LARGE_TRAINING = {"max_epochs": 2, "final_lr_share": 0.05}
+"""Five times the samples: two epochs do, and the rates can fall."""
+
+SAMPLE_NOTE = "An 80k hashed sample: not comparable with published Criteo AUCs."
+SAMPLE_NAME = "sample_80k"
+
 BASE_SIZES = {"embedding_dim": 18, "large_fields": (), "deep_units": (200, 80)}
 """The mean-pooling base: Wide & Deep with the embedding and the top network of DIN."""
 
@@ -22,13 +28,18 @@ class Contender:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contest:
-    """Contenders trained on one data set; the first one is the reference of the paired differences."""
+    """Contenders trained on one data set; the first one is the reference of the paired differences.
+
+    ``training`` changes the settings of all of them alike. ``note`` is said above the table.
+    """
 
     name: str
     title: str
     dataset: str
     options: Mapping[str, Any]
     contenders: tuple[Contender, ...]
+    training: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
 
 
 WDL = Contender(label="WDL", model="wdl")
@@ -63,6 +74,7 @@ def planted_contests() -> tuple[Contest, ...]:
             dataset="planted",
             options={"shape": "sequence", "size": "large"},
             contenders=(WDL, DIN, DIEN),
+            training=LARGE_TRAINING,
         ),
     )
 
@@ -75,6 +87,7 @@ def criteo_contest(path: Path) -> Contest:
         dataset="criteo",
         options={"path": str(path)},
         contenders=(LOGISTIC, WDL, DLRM),
+        note=SAMPLE_NOTE if SAMPLE_NAME in path.name else "",
     )
 
 

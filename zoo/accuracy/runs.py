@@ -38,6 +38,7 @@ class Outcome:
     """A contest that was held: sizes of its splits, its ceiling where it is known, its rows."""
 
     title: str
+    note: str
     samples: tuple[int, int, int]
     bayes_auc: float | None
     seeds: int
@@ -71,6 +72,7 @@ def hold(contest: Contest, seeds: range, cache_dir: Path, say: Say) -> Outcome:
     counts = [int((~np.isnan(split.labels)).sum()) for split in (dataset.train, dataset.valid, dataset.test)]
     return Outcome(
         title=contest.title,
+        note=contest.note,
         samples=(counts[0], counts[1], counts[2]),
         bayes_auc=dataset.bayes_auc,
         seeds=len(seeds),
@@ -89,7 +91,7 @@ def _all_scores(
 
 def _scores(contender: Contender, contest: Contest, dataset: Dataset, seed: int, cache_dir: Path, say: Say) -> Float32:
     config = model_config(contender.model, contender.sizes)
-    training = training_config(contender.model, {"seed": seed}, contest.dataset)
+    training = training_config(contender.model, {**contest.training, "seed": seed}, contest.dataset)
     path = weights_file(cache_dir, config.name, checkpoint_key(config, dataset.schema, training, dataset.fingerprint))
 
     def report(progress: Progress) -> None:

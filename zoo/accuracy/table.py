@@ -15,12 +15,13 @@ def page(outcomes: Sequence[Outcome], command: str, notes: str) -> str:
 
 
 def section(outcome: Outcome) -> str:
-    """Heading, sizes and table of one contest."""
+    """Heading, note, sizes and table of one contest."""
     train, valid, test = outcome.samples
     ceiling = "" if outcome.bayes_auc is None else f" Bayes AUC **{outcome.bayes_auc:.4f}**."
     lines = [
         f"## {outcome.title}",
         "",
+        *([outcome.note, ""] if outcome.note else []),
         f"{train:,} training, {valid:,} validation and {test:,} test samples; {outcome.seeds} seeds.{ceiling}",
         "",
         f"| model | test AUC [95 %] | sd between seeds | less {outcome.rows[0].label} [95 %] |",

@@ -19,6 +19,7 @@ import pyarrow as pa
 from zoo.datasets.amazon_metadata import read_categories
 from zoo.datasets.behaviour_options import BehaviourOptions, load_behaviours
 from zoo.datasets.behaviour_table import number_by_first_use, write_behaviours
+from zoo.datasets.behaviours import Negatives
 from zoo.datasets.cache import content_sha256
 from zoo.datasets.delimited import Layout, read_delimited
 from zoo.datasets.json_lines import read_json_blocks
@@ -38,9 +39,15 @@ REVIEWS = pa.schema([("reviewerID", pa.string()), ("asin", pa.string()), ("unixR
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AmazonOptions(BehaviourOptions):
-    """``path``: the review file or an event file; ``metadata_path``: the metadata file that goes with reviews."""
+    """``path``: the review file or an event file; ``metadata_path``: the metadata file that goes with reviews.
+
+    ``negatives`` is "popular" unless told otherwise, as in DIEN's published preparation, which draws from the list of
+    all reviews (process_data.py); DIN's (build_dataset.py) draws uniformly from the items. Uniform negatives are
+    easier: a count of each item in the training split tells many of them apart.
+    """
 
     metadata_path: str = ""
+    negatives: Negatives = "popular"
 
 
 def fingerprint(options: AmazonOptions, cache_dir: Path | None = None) -> str:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from zoo.accuracy.contests import Contender, Contest
+from zoo.accuracy.contests import Contender, Contest, criteo_contest
 from zoo.accuracy.logistic import logistic_scores
 from zoo.accuracy.runs import hold
 from zoo.accuracy.table import page
@@ -44,6 +45,22 @@ def test_the_page_shows_what_was_measured(contest: Contest, tmp_path: Path) -> N
     assert f"Bayes AUC **{outcome.bayes_auc:.4f}**" in text
     line = next(line for line in text.splitlines() if line.startswith("| wider"))
     assert f"| {outcome.rows[1].auc.value:.4f} [" in line and f"| {outcome.rows[1].difference.value:+.4f} [" in line
+
+
+def test_a_sample_of_criteo_says_so_above_its_table(contest: Contest, tmp_path: Path) -> None:
+    assert criteo_contest(Path("train.txt")).note == ""
+    note = criteo_contest(Path("dac_sample_80k.txt.gz")).note
+    outcome = hold(dataclasses.replace(contest, note=note), range(1, 2), tmp_path, lambda line: None)
+    text = page([outcome], "c", "n")
+    assert "\n\nAn 80k hashed sample: not comparable with published Criteo AUCs.\n\n4,000 training" in text
+
+
+def test_settings_of_a_contest_train_every_contender(contest: Contest, tmp_path: Path) -> None:
+    said: list[str] = []
+    changed = dataclasses.replace(contest, training={"max_epochs": 3, "batch_size": 400, "patience": 9})
+    hold(changed, range(1, 2), tmp_path, said.append)
+    assert {line.split(",")[2].strip() for line in said if "step 30 of 30" in line} == {"step 30 of 30"}
+    assert sum("step 30 of 30" in line for line in said) == 2
 
 
 def _by_category(count: int, seed: int) -> Split:
