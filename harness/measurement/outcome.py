@@ -159,10 +159,10 @@ def _quotient(a: float | None, b: float | None) -> float | None:
 
 
 def validity_of(log: QuadLog, remarks: list[str]) -> tuple[Validity, tuple[int, ...]]:
-    """Verdict on the host, and the quads that count."""
+    """Verdict on the host, and the quads that count. ``remarks`` (a frozen side that ran) void the whole result."""
     verdict = void_quads(log.reasons)
     reasons = [f"quad {quad}: {reason}" for quad in sorted(log.reasons) for reason in log.reasons[quad]]
-    state = "noisy_host" if verdict.noisy_host else "valid"
+    state = "void" if remarks else "noisy_host" if verdict.noisy_host else "valid"
     return (
         Validity(verdict=state, reasons=(*reasons, *remarks), voided_quads=len(verdict.voided)),  # type: ignore[arg-type]
         verdict.kept,

@@ -76,6 +76,13 @@ def test_a_void_quad_leaves_and_too_many_mark_the_host() -> None:
     validity, kept = validity_of(one, [])
     assert (validity.verdict, validity.voided_quads, kept) == ("valid", 1, (0, 2, 3))
     two = QuadLog(reasons={0: (), 1: ("steal",), 2: ("null",), 3: ()}, host=[], offline={})
-    validity, kept = validity_of(two, ["a remark"])
+    validity, kept = validity_of(two, [])
     assert (validity.verdict, validity.voided_quads, kept) == ("noisy_host", 2, (0, 1, 2, 3))
-    assert validity.reasons == ("quad 1: steal", "quad 2: null", "a remark")
+    assert validity.reasons == ("quad 1: steal", "quad 2: null")
+
+
+@pytest.mark.parametrize("reasons", [(), ("steal",)])
+def test_a_frozen_side_that_ran_voids_the_result_however_quiet_the_host_was(reasons: tuple[str, ...]) -> None:
+    validity, _ = validity_of(QuadLog(reasons={0: reasons, 1: reasons}, host=[], offline={}), ["it ran"])
+    assert validity.verdict == "void"
+    assert validity.reasons[-1] == "it ran"
