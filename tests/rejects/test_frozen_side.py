@@ -24,7 +24,7 @@ from harness.options import BUDGETS
 from zoo.schema import Split
 
 COMMAND = (sys.executable, str(Path(__file__).with_name("misbehaving_sut.py")))
-QUIET = QuadLog(reasons={quad: () for quad in range(6)}, host=[], offline={})
+QUIET = QuadLog(reasons=dict.fromkeys(range(6), ()), host=[], offline={})
 MS = 1_000_000
 
 

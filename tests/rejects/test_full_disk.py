@@ -1,0 +1,97 @@
+"""The disk is full while a record is written: an error that says so, and no half record. A real, small disk."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.edge.failures import exit_code, explain
+from harness.errors import ConfigurationError, ExitCode
+from harness.record.reader import RecordError, find_records, record_problems
+from harness.record.writer import RecordWriter
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+FILES = (
+    "trial.json",
+    "result.json",
+    "environment.json",
+    "queries.parquet",
+    "predictions.parquet",
+    "late_fraction.png",
+    "latency_cdf.png",
+    "latency_over_time.png",
+    "manifest.json",
+)
+"""A record, in the order in which its files are written."""
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 8 MiB in memory."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={8 << 20}", "recarena-test", str(folder)]
+    try:
+        done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no mount command")
+    if done.returncode:
+        pytest.skip(f"this user may not mount a file system: {done.stderr.strip()}")
+    yield folder
+    # Lazily: an error that a test still holds may hold a half-written file open.
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def _pages(path: Path) -> int:
+    return math.ceil(path.stat().st_size / PAGE)
+
+
+def _leave(disk: Path, pages: int) -> Path:
+    """Fill the disk up to ``pages`` pages."""
+    filler = disk / "filler"
+    state = os.statvfs(disk)
+    with filler.open("wb") as file:
+        file.write(bytes((state.f_bavail * state.f_frsize) - pages * PAGE))
+    return filler
+
+
+def _write(folder: Path, built: tuple[Any, Any]) -> Path:
+    with RecordWriter(folder, built[0]) as writer:
+        return writer.write(built[1])
+
+
+def test_the_files_of_a_record_are_written_in_the_order_that_is_tested(
+    disk: Path, fabricate: Callable[..., Any]
+) -> None:
+    record = _write(disk / "records", fabricate())
+    assert sorted(FILES, key=lambda name: (record / name).stat().st_mtime_ns) == list(FILES)
+    assert {path.name for path in record.iterdir()} == set(FILES)
+
+
+@pytest.mark.parametrize("last", FILES)
+def test_no_half_record_in_whichever_file_the_disk_ends(last: str, disk: Path, fabricate: Callable[..., Any]) -> None:
+    records = disk / "records"
+    earlier = _write(records, fabricate(created="2026-03-01T12:00:00Z"))
+    room = sum(_pages(earlier / name) for name in FILES[: FILES.index(last) + 1]) - 1
+    filler = _leave(disk, room)
+    built = fabricate(created="2026-03-02T12:00:00Z")
+    expected = ConfigurationError if last == "trial.json" else RecordError
+    with pytest.raises(expected, match=os.strerror(errno.ENOSPC)) as caught:
+        _write(records, built)
+    assert exit_code(caught.value) == (
+        ExitCode.BAD_CONFIGURATION if expected is ConfigurationError else ExitCode.FAILED
+    )
+    assert explain(caught.value) == f"error: {caught.value}"
+    assert list(records.iterdir()) == [earlier]
+    assert record_problems(earlier) == []
+    filler.unlink()
+    again = _write(records, built)
+    assert find_records(records) == [earlier, again]
+    assert record_problems(again) == []
