@@ -71,9 +71,15 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }
 """What each model changes of ``TrainingConfig``."""
 
+_BEHAVIOURS: dict[str, Any] = {**_SEQUENCE, "evaluations": 4, "patience": 8, "final_lr_share": 0.05}
+"""Alike for every model that is compared on behaviours; they over-fit within two epochs."""
+
+_CRITEO: dict[str, Any] = {"max_epochs": 2, "evaluations": 4, "final_lr_share": 0.05, "embedding_l2": 1e-3}
+
 DATASET_DEFAULTS: dict[tuple[str, str], dict[str, Any]] = {
-    ("criteo", "wdl"): {"embedding_lr": 0.02, "evaluations": 4, "dropout": 0.3},
-    ("criteo", "dlrm"): {"embedding_lr": 0.02, "embedding_accumulator": 0.0, "evaluations": 4},
+    ("criteo", "wdl"): {**_CRITEO, "embedding_lr": 0.01, "dropout": 0.3},
+    ("criteo", "dlrm"): {**_CRITEO, "batch_size": 256, "embedding_lr": 0.02, "embedding_accumulator": 0.0},
+    **{("amazon", model): _BEHAVIOURS for model in ("wdl", "din", "dien")},
 }
 """What a (data set, model) changes on top of that."""
 

@@ -10,6 +10,9 @@ from typing import Any
 LARGE_TRAINING = {"max_epochs": 2, "final_lr_share": 0.05}
 """Five times the samples: two epochs do, and the rates can fall."""
 
+ROLLING_TRAINING = {"max_epochs": 2}
+"""Six times the samples of the last behaviours."""
+
 SAMPLE_NOTE = "An 80k hashed sample: not comparable with published Criteo AUCs."
 SAMPLE_NAME = "sample_80k"
 
@@ -101,6 +104,7 @@ def amazon_contests(path: Path) -> tuple[Contest, ...]:
             dataset="amazon",
             options={"path": str(path), "protocol": protocol},
             contenders=(BASE, DIN, DIEN),
+            training={} if protocol == "last" else ROLLING_TRAINING,
         )
         for protocol in ("last", "rolling")
     )

@@ -175,6 +175,17 @@ def test_missing_files_say_what_to_get(tmp_path: Path) -> None:
         load(tmp_path / "cache", path=tmp_path)
 
 
+@pytest.mark.parametrize(("more", "share"), [({}, 100 / 299), ({"negatives": "uniform"}, 1 / 200)])
+def test_negatives_follow_popularity_unless_told_otherwise(tmp_path: Path, more: dict[str, str], share: float) -> None:
+    """Every user has item 1 or item 2 and one of its own, so one popular item stays to be drawn: 100 of 299 events."""
+    rows = [(user, item, 1, item) for user in range(200) for item in (1 + user % 2, 3 + user)]
+    path = str(write_events(tmp_path / "e.tsv.gz", rows))
+    data = load_dataset("amazon", {"path": path, "query_groups": 0, **more}, tmp_path / "cache")
+    drawn = np.concatenate([part.item.ids[part.labels == 0, 0] for part in (data.train, data.valid, data.test)])
+    assert len(drawn) == 200
+    assert np.mean(drawn <= 2) == pytest.approx(share, abs=4 * (share * (1 - share) / 200) ** 0.5)
+
+
 def test_fingerprint_follows_the_protocol(tmp_path: Path) -> None:
     path = str(write_events(tmp_path / "e.tsv.gz", events()))
     marks = {fingerprint("amazon", {"path": path, **more}) for more in ({}, {"protocol": "rolling"}, {"seed": 2})}
