@@ -94,8 +94,11 @@ def _scores(contender: Contender, contest: Contest, dataset: Dataset, seed: int,
     training = training_config(contender.model, {**contest.training, "seed": seed}, contest.dataset)
     path = weights_file(cache_dir, config.name, checkpoint_key(config, dataset.schema, training, dataset.fingerprint))
 
+    told: list[float] = []
+
     def report(progress: Progress) -> None:
-        if progress.valid_auc is not None:
+        if progress.valid_auc is not None and told[-1:] != [progress.valid_auc]:
+            told.append(progress.valid_auc)
             where = f"seed {seed}, step {progress.step} of {progress.steps}"
             say(f"{contest.name}: {contender.label}, {where}, validation AUC {progress.valid_auc:.4f}")
 
