@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from harness.host.scheduling import available_cores, cpu_sets
 from harness.sut.process import SUT_COMMAND, SideInfo, SutProcess
 from harness.traffic.arena import PayloadArena
 from harness.traffic.arrivals import Queries, QueryTrace
+from harness.traffic.loadgen import LoadGenPlan
 from harness.traffic.segment import Segment, segment_from
 from harness.traffic.sender_link import SenderLink
 from harness.transport.channel import Arrays
@@ -143,6 +145,17 @@ class Referee:
         timeout_s = budget_s + 2 * self.stall_s + 60.0
         reply, columns = self._segment(name, split, queries, header, {}, timeout_s)
         return segment_from(name, "closed", float("nan"), queries, reply, columns)
+
+    def run_loadgen(self, name: str, split: Split, library: Queries, plan: LoadGenPlan) -> tuple[Segment, Queries]:
+        """Have MLPerf LoadGen draw queries from ``library`` and offer them to one side; returns also what it drew.
+
+        Raises SutFailure as ``run_open``; after a stall once LoadGen's own time is over.
+        """
+        header = {"command": "loadgen", "plan": dataclasses.asdict(plan)}
+        timeout_s = 2.0 * plan.seconds + 2.0 * self.stall_s + 60.0
+        reply, columns = self._segment(name, split, library, header, {}, timeout_s)
+        queries = library.drawn(columns.pop("chosen"))
+        return segment_from(name, "open", plan.rate_qps, queries, reply, columns), queries
 
     def freeze(self, name: str) -> None:
         """Stop every process of a side; returns when all have stopped."""

@@ -33,6 +33,14 @@ class Queries:
         """Samples of each query [Q]."""
         return np.diff(self.offsets)
 
+    def drawn(self, chosen: Int64) -> Queries:
+        """Query ``chosen[q]`` of these as the q-th, numbered anew."""
+        sizes = self.sizes[chosen]
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], sizes)
+        samples = self.samples[np.repeat(self.offsets[chosen], sizes) + within]
+        return Queries(np.arange(len(chosen), dtype=np.int64), samples, offsets)
+
 
 @dataclass(frozen=True, slots=True)
 class QueryTrace:

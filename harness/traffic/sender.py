@@ -83,6 +83,17 @@ class Sender:
         abort = closed_loop(client, payloads, header["concurrency"], limits)
         return self._end(client, abort, cpu, header["stall_ns"])
 
+    def loadgen(self, header: dict[str, Any], arrays: Arrays) -> Reply:
+        """Have MLPerf LoadGen run a segment; the queries of ``arrays`` are the library that it draws from."""
+        from harness.traffic.loadgen import LoadGenPlan, loadgen_segment
+
+        client, payloads = self._begin(header, arrays)
+        cpu, stall_ns = process_cpu_ns(os.getpid()), header["stall_ns"]
+        plan = LoadGenPlan(**header["plan"])
+        abort, chosen = loadgen_segment(client, payloads, arrays["sizes"].tolist(), plan, stall_ns)
+        reply, columns = self._end(client, abort, cpu, stall_ns)
+        return reply, {**columns, "chosen": chosen}
+
     def _begin(self, header: dict[str, Any], arrays: Arrays) -> tuple[RingClient, ArenaPayloads]:
         client = self.sides[header["side"]]
         client.begin(QueryLog(arrays["sizes"].tolist()))
@@ -120,6 +131,7 @@ def serve(control: Channel) -> None:
         "detach": sender.detach,
         "open": sender.open,
         "closed": sender.closed,
+        "loadgen": sender.loadgen,
     }
     while True:
         try:
