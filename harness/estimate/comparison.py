@@ -88,7 +88,7 @@ def quad_log_ratios(baseline: LbtEstimate, candidate: LbtEstimate) -> Array:
     """
     if baseline.lbt_qps is None or candidate.lbt_qps is None:
         raise ValueError("a log ratio needs an LBT of both sides")
-    full = math.log(candidate.lbt_qps / baseline.lbt_qps)
+    full = candidate.log_lbt - baseline.log_lbt
     without = np.asarray(candidate.log_lbt_without) - np.asarray(baseline.log_lbt_without)
     return pseudo_values(full, without)
 
@@ -111,8 +111,10 @@ def lbt_ratio(baseline: LbtEstimate, candidate: LbtEstimate) -> LbtRatio:
     if quads < MIN_QUADS or degrees < 1.0 or not np.isfinite(values).all():
         return LbtRatio(interval=None, reason=f"too few of the {quads} quads hold late queries")
     widening = 2.0 if "few_clumps" in (baseline.status, candidate.status) else 1.0
-    mean, se = math.log(_lbt(candidate) / _lbt(baseline)), float(values.std(ddof=1)) / math.sqrt(quads)
+    mean, scatter = candidate.log_lbt - baseline.log_lbt, float(values.std(ddof=1)) / math.sqrt(quads)
+    se = math.hypot(scatter, baseline.prior_log_sd, candidate.prior_log_sd)
     if "regression" in (baseline.method, candidate.method):
+        mean = math.log(_lbt(candidate) / _lbt(baseline))
         half = math.hypot(_log_half_width(baseline), _log_half_width(candidate))
         widening, se = 1.0, half / float(sps.t.ppf(0.975, degrees))
     return LbtRatio(interval=_from_log(mean, widening * se, degrees, quads), reason="")

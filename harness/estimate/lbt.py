@@ -1,8 +1,10 @@
 """The LBT of one side, from segments offered around it. Pure functions.
 
-The twin replays the very traces that the SUT got, its service scaled by one factor until it makes as many late queries
-as the SUT made. The LBT is then the twin's, in the long run, at that factor. What chance did to the traces happens to
-both and cancels; what the twin does not know shows as scatter between segments, and the jackknife measures it.
+The twin's service is what the open loop shows of it, query by query and segment by segment (``open_loop``). It replays
+the very traces that the SUT got, its service scaled by one factor until it makes as many late queries as the SUT made,
+as far as these know better than the work itself (``matching``). The LBT is then the twin's, in the long run, at the
+speeds that the segments had. What chance did to the traces happens to both and cancels; what the twin does not know
+shows as scatter between segments, and the jackknife measures it.
 """
 
 from __future__ import annotations
@@ -14,14 +16,15 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import interpolate
 
+from harness.estimate.late_surface import LateSurface
 from harness.estimate.longrun import QueueTwin, ramp_ns
-from harness.estimate.matching import TwinFit, fit_twin
+from harness.estimate.matching import PRIOR_SD, TwinFit, fit_scale, free_scale
 from harness.estimate.mg1 import NS
+from harness.estimate.open_loop import OpenLoop, open_loop_twin
 from harness.estimate.regression import LateCurve, SlopePrior, crossing, fit_late_curve
-from harness.estimate.replay import SegmentObservation
-from harness.estimate.stats import effective_degrees, jackknife_half_width, late_clumps
+from harness.estimate.replay import Replay, SegmentObservation
+from harness.estimate.stats import effective_degrees, jackknife_half_width, late_clumps, t_factor
 from harness.trial import Sla
 
 Array = npt.NDArray[Any]
@@ -36,7 +39,7 @@ HOPELESS = 2.0
 SLOPE_PRIOR_SD = 0.3
 MAX_LOG_HALF = math.log(2.0)
 """An interval wider than a factor of 2 either way says nothing: the status is "undetermined"."""
-_CURVE_POINTS = 5
+_AROUND_SCALE = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +50,11 @@ class LbtEstimate:
     bound nothing, ci None); "unreachable" (no rate meets the SLA, LBT 0); "above_range" (beyond the measured rates:
     lbt_qps is the highest of them, a lower bound, ci None). method: which estimator gave the number. correlation: of
     SUT and twin. clumps, late, queries: of the counted part. slope: d log(late) / d log(rate) at the LBT by the twin.
-    phi: dispersion of late counts. service_scale: factor on the twin's service. For paired comparison, all empty when
-    there is no root: quads: their numbers; log_lbt_without: log LBT by the twin with each of them left out in turn;
-    quad_information: how much each knows.
+    phi: dispersion of late counts. service_scale: mean service here over that of the closed loop. delay_ns: of the
+    twin. speed_sd: spread of the segments' log speeds. For paired comparison, all empty when there is no root: quads:
+    their numbers; log_lbt: mean over the segments of the log LBT at each one's speed; log_lbt_without: the same with
+    each quad left out in turn; quad_information: how much each quad knows. prior_log_sd: the part of log LBT's
+    standard error that comes from the twin's prior, which no scatter shows.
     """
 
     lbt_qps: float | None
@@ -63,9 +68,13 @@ class LbtEstimate:
     slope: float
     phi: float
     service_scale: float
+    delay_ns: float
+    speed_sd: float
     quads: tuple[int, ...]
+    log_lbt: float
     log_lbt_without: tuple[float, ...]
     quad_information: tuple[float, ...]
+    prior_log_sd: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,37 +94,20 @@ def _count(segments: Sequence[SegmentObservation], limit_ns: float) -> _Counts:
     return _Counts(clumps=clumps, late=late, queries=queries)
 
 
-def _late_curve(segments: Sequence[SegmentObservation], twin: QueueTwin, sla: Sla, slope: float) -> LateCurve | None:
-    """Regression on the segments whose ramp leaves at least half of them; None when too little is left."""
-    rates, late, queries = [], [], []
-    for s in segments:
-        ramp = ramp_ns(twin, s.offered_qps)
-        if ramp > 0.5 * s.duration_s * NS:
-            continue
-        keep = s.planned_ns >= ramp
-        rates.append(s.offered_qps)
-        late.append(int(np.count_nonzero(s.latency_ns[keep] > sla.limit_ms * 1e6)))
-        queries.append(int(np.count_nonzero(keep)))
-    if len(rates) < 3 or sum(late) == 0:
-        return None
-    prior = SlopePrior(mean=slope, sd=max(SLOPE_PRIOR_SD * slope, 0.2))
-    return fit_late_curve(np.array(rates), np.array(late), np.array(queries), prior)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Evidence:
+    """Segments, the twin as the open loop shows it, its late surface, the fit of its scale, the measured rates, and
+    the closed loop's mean service."""
 
-
-def _log_lbt(twin: QueueTwin, sla: Sla, log_scales: Array) -> Array:
-    """Log of the twin's long-run LBT at each service scale, a smooth curve through few points; -inf where it is 0."""
-
-    def exact(points: Array) -> Array:
-        with np.errstate(divide="ignore"):
-            logs: Array = np.log(np.array([twin.lbt_qps(sla, math.exp(x)) for x in points]))
-        return logs
-
-    grid = np.linspace(float(log_scales.min()) - 1e-3, float(log_scales.max()) + 1e-3, _CURVE_POINTS)
-    values = exact(grid)
-    if not np.isfinite(values).all():
-        return exact(log_scales)
-    smooth: Array = interpolate.PchipInterpolator(grid, values)(log_scales)
-    return smooth
+    segments: Sequence[SegmentObservation]
+    sla: Sla
+    counts: _Counts
+    opened: OpenLoop
+    surface: LateSurface
+    fit: TwinFit
+    lowest: float
+    highest: float
+    closed_mean_ns: float
 
 
 def estimate_lbt(
@@ -126,71 +118,141 @@ def estimate_lbt(
 ) -> LbtEstimate:
     """LBT of one side from its refined segments (at least 2 that were not aborted; raises ValueError otherwise).
 
-    measured_qps: lowest and highest rate that was offered to this side at all, probes included; by default those of
-    the segments. A root more than 3 % outside them is not reported.
+    twin: with the closed loop's service table. measured_qps: lowest and highest rate that was offered to this side at
+    all, probes included; by default those of the segments. A root more than 3 % outside them is not reported.
     """
     used = [s for s in segments if not s.aborted]
     if len(used) < 2:
         raise ValueError(f"an LBT needs at least 2 whole segments, got {len(used)} of {len(segments)}")
     rates = [s.offered_qps for s in used]
     lowest, highest = measured_qps or (min(rates), max(rates))
-    counts, fit = _count(used, sla.limit_ms * 1e6), fit_twin(used, twin, sla)
-    if math.isfinite(fit.log_scale) and counts.late <= HOPELESS * sla.late_fraction * counts.queries:
-        believed = twin.believable(sla, math.exp(fit.log_scale))
-        fit, twin = (fit, twin) if believed is twin else (fit_twin(used, believed, sla), believed)
+    counts, opened = _count(used, sla.limit_ms * 1e6), open_loop_twin(used, twin)
+    replay = Replay(used, opened.twin, sla.limit_ms * 1e6, opened.log_speeds)
+    scale = free_scale(replay, opened.known)
+    if math.isfinite(scale) and counts.late <= HOPELESS * sla.late_fraction * counts.queries:
+        believed = opened.twin.believable(sla, math.exp(scale))
+        if believed is not opened.twin:
+            opened = OpenLoop(twin=believed, log_speeds=opened.log_speeds, known=opened.known)
+            replay = Replay(used, believed, sla.limit_ms * 1e6, opened.log_speeds)
+            scale = free_scale(replay, opened.known)
+    if not math.isfinite(scale):
+        return _rootless(counts, "above_range" if scale < 0 else "undetermined", highest)
+    around = opened.log_speeds + scale
+    surface = LateSurface(opened.twin, sla, float(around.min()) - _AROUND_SCALE, float(around.max()) + _AROUND_SCALE)
+    log_rates = np.log(rates)
+
+    def distance(log_scale: float) -> Array:
+        return log_rates - surface.log_lbt_each(opened.log_speeds + log_scale)
+
+    fit = fit_scale(replay, opened.known, distance)
     if not math.isfinite(fit.log_scale):
         return _rootless(counts, "above_range" if fit.log_scale < 0 else "undetermined", highest)
-    return _with_root(used, twin, sla, _Evidence(counts=counts, fit=fit, lowest=lowest, highest=highest))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Evidence:
-    counts: _Counts
-    fit: TwinFit
-    lowest: float
-    highest: float
+    return _with_root(
+        _Evidence(
+            segments=used, sla=sla, counts=counts, opened=opened, surface=surface, fit=fit, lowest=lowest,
+            highest=highest, closed_mean_ns=twin.service.mean_ns,
+        )
+    )  # fmt: skip
 
 
 def _rootless(counts: _Counts, status: Status, highest: float) -> LbtEstimate:
     return LbtEstimate(
         lbt_qps={"above_range": highest, "unreachable": 0.0}.get(status), ci=None, status=status, method="twin",
         correlation=0.0, clumps=counts.clumps, late=counts.late, queries=counts.queries, slope=math.nan, phi=1.0,
-        service_scale=math.nan, quads=(), log_lbt_without=(), quad_information=(),
+        service_scale=math.nan, delay_ns=0.0, speed_sd=0.0, quads=(), log_lbt=math.nan, log_lbt_without=(),
+        quad_information=(), prior_log_sd=0.0,
     )  # fmt: skip
 
 
-def _with_root(segments: Sequence[SegmentObservation], twin: QueueTwin, sla: Sla, evidence: _Evidence) -> LbtEstimate:
-    counts, fit = evidence.counts, evidence.fit
-    scales = np.concatenate(([fit.log_scale], fit.without_segment, fit.without_quad))
-    log_lbts = _log_lbt(twin, sla, scales)
-    if not math.isfinite(log_lbts[0]):
-        return _rootless(counts, "unreachable", evidence.highest)
-    n = fit.without_segment.size
-    degrees = effective_degrees(fit.information_segment)
-    lbt, half = math.exp(log_lbts[0]), jackknife_half_width(log_lbts[0], log_lbts[1 : 1 + n], degrees)
-    slope = twin.log_slope(lbt, sla, math.exp(fit.log_scale))
-    curve = _late_curve(segments, twin, sla, slope)
-    method: Method = "twin" if fit.correlation >= MIN_CORRELATION else "regression"
+def _with_root(seen: _Evidence) -> LbtEstimate:
+    counts, fit, speeds, surface = seen.counts, seen.fit, seen.opened.log_speeds, seen.surface
+    log_lbt = surface.log_lbt(speeds + fit.log_scale)
+    if not math.isfinite(log_lbt):
+        return _rootless(counts, "unreachable", seen.highest)
+    without = np.array([surface.log_lbt(np.delete(speeds, i) + x) for i, x in enumerate(fit.without_segment)])
+    rise = surface.log_lbt(speeds + fit.log_scale - 0.01) - surface.log_lbt(speeds + fit.log_scale + 0.01)
+    prior_sd = fit.prior_log_sd * rise / 0.02 if math.isfinite(rise) else math.inf
+    degrees = effective_degrees(_shared(fit.information_segment, fit))
+    lbt, half = (
+        math.exp(log_lbt),
+        math.hypot(jackknife_half_width(log_lbt, without, degrees), t_factor(degrees) * prior_sd),
+    )
+    slope = seen.opened.twin.log_slope(lbt, seen.sla, math.exp(fit.log_scale))
+    curve = _late_curve(seen, slope)
+    method: Method = "regression" if fit.correlation < MIN_CORRELATION and counts.clumps >= MIN_CLUMPS else "twin"
     ci: tuple[float, float] | None = (lbt * math.exp(-half), lbt * math.exp(half)) if half < MAX_LOG_HALF else None
-    if method == "regression":
-        lbt, ci = crossing(curve, sla.late_fraction) if curve else (lbt, None)
-    status = _status(lbt, ci, evidence)
+    if method == "regression" and curve:
+        factor, (low, high) = crossing(curve, seen.sla.late_fraction)
+        lbt, ci = lbt * factor, (lbt * low, lbt * high)
+    status = _status(lbt, ci, seen)
     if status == "few_clumps" and ci:
         ci = (lbt * (ci[0] / lbt) ** 2, lbt * (ci[1] / lbt) ** 2)
+    paired, paired_without = _paired(seen)
     return LbtEstimate(
-        lbt_qps={"above_range": evidence.highest, "undetermined": None}.get(status, lbt),
+        lbt_qps={"above_range": seen.highest, "undetermined": None}.get(status, lbt),
         ci=ci if status in ("ok", "few_clumps") else None, status=status, method=method, correlation=fit.correlation,
         clumps=counts.clumps, late=counts.late, queries=counts.queries, slope=slope, phi=curve.phi if curve else 1.0,
-        service_scale=math.exp(fit.log_scale), quads=fit.quads,
-        log_lbt_without=tuple(float(x) for x in log_lbts[1 + n :]),
-        quad_information=tuple(float(x) for x in fit.information_quad),
+        service_scale=math.exp(fit.log_scale) * seen.opened.twin.service.mean_ns / seen.closed_mean_ns,
+        delay_ns=seen.opened.twin.delay_ns, speed_sd=float(speeds.std()),
+        quads=fit.quads, log_lbt=paired, log_lbt_without=paired_without,
+        quad_information=tuple(float(x) for x in _shared(fit.information_quad, fit)), prior_log_sd=prior_sd,
     )  # fmt: skip
 
 
-def _status(lbt: float, ci: tuple[float, float] | None, evidence: _Evidence) -> Status:
+def _shared(information: Array, fit: TwinFit) -> Array:
+    """What each unit knows: its share of the late queries' information as far as these decided, else an equal one."""
+    known = np.maximum(information, 0.0)
+    by_lateness = 1.0 - fit.prior_log_sd / PRIOR_SD
+    share = known / known.sum() if known.sum() > 0.0 else np.full(known.size, 1.0 / known.size)
+    mixed: Array = by_lateness * share + (1.0 - by_lateness) / known.size
+    return mixed
+
+
+def _paired(seen: _Evidence) -> tuple[float, tuple[float, ...]]:
+    """Mean over segments of the log LBT at each one's own speed, and the same without each quad.
+
+    Speeds that both sides of a quad share cancel in the ratio of these means. Where some segment was too slow for any
+    rate to meet the SLA, the LBT of the mixture stands in.
+    """
+    fit, speeds = seen.fit, seen.opened.log_speeds
+    quads = np.array([s.quad for s in seen.segments])
+    each = seen.surface.log_lbt_each(speeds + fit.log_scale)
+    mixture = not np.isfinite(each).all()
+
+    def level(keep: Array, log_scale: float) -> float:
+        if mixture:
+            return seen.surface.log_lbt(speeds[keep] + log_scale)
+        return float(np.mean(seen.surface.log_lbt_each(speeds[keep] + log_scale)))
+
+    rest = (level(quads != quad, float(x)) for quad, x in zip(fit.quads, fit.without_quad, strict=True))
+    return level(quads == quads, fit.log_scale), tuple(rest)
+
+
+def _late_curve(seen: _Evidence, slope: float) -> LateCurve | None:
+    """Regression on the segments whose ramp leaves at least half of them; None when too little is left.
+
+    Its rates are in units of each segment's own crossing by the twin, so that a wavering speed does not blur it.
+    """
+    factors, late, queries = [], [], []
+    own = seen.surface.log_lbt_each(seen.opened.log_speeds + seen.fit.log_scale)
+    for s, log_crossing in zip(seen.segments, own, strict=True):
+        ramp = ramp_ns(seen.opened.twin, s.offered_qps)
+        if ramp > 0.5 * s.duration_s * NS or not math.isfinite(log_crossing):
+            continue
+        keep = s.planned_ns >= ramp
+        factors.append(s.offered_qps / math.exp(log_crossing))
+        late.append(int(np.count_nonzero(s.latency_ns[keep] > seen.sla.limit_ms * 1e6)))
+        queries.append(int(np.count_nonzero(keep)))
+    if len(factors) < 3 or sum(late) == 0:
+        return None
+    prior = SlopePrior(mean=slope, sd=max(SLOPE_PRIOR_SD * slope, 0.2))
+    return fit_late_curve(np.array(factors), np.array(late), np.array(queries), prior)
+
+
+def _status(lbt: float, ci: tuple[float, float] | None, seen: _Evidence) -> Status:
     """The estimate's standing; see ``LbtEstimate``."""
-    if lbt > evidence.highest * (1.0 + RANGE_TOLERANCE):
+    if lbt > seen.highest * (1.0 + RANGE_TOLERANCE):
         return "above_range"
-    if lbt < evidence.lowest / (1.0 + RANGE_TOLERANCE) or ci is None or not all(map(math.isfinite, ci)) or ci[0] <= 0:
+    if lbt < seen.lowest / (1.0 + RANGE_TOLERANCE) or ci is None or not all(map(math.isfinite, ci)) or ci[0] <= 0:
         return "undetermined"
-    return "few_clumps" if evidence.counts.clumps < MIN_CLUMPS else "ok"
+    return "few_clumps" if seen.counts.clumps < MIN_CLUMPS else "ok"

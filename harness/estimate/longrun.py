@@ -31,13 +31,17 @@ _TIMES = np.exp(np.linspace(-8.0, 12.0, 8001))
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class QueueTwin:
-    """A service table, the mix of query sizes (sizes, probability: (k,)) and how the SUT queues them."""
+    """A service table, the mix of query sizes (sizes, probability: (k,)) and how the SUT queues them.
+
+    delay_ns: what every latency has on top of queueing and service (transport, waking up); it occupies no worker.
+    """
 
     table: ServiceTable
     sizes: Array
     probability: Array
     workers: int = 1
     dispatch: Dispatch = field(default_factory=Dispatch)
+    delay_ns: float = 0.0
 
     @cached_property
     def service(self) -> ServiceAtoms:
@@ -70,7 +74,7 @@ class QueueTwin:
         arrivals_ns, sizes: (..., n), independent traces; only one, (n,), where queries are split or merged.
         """
         if self.plain:
-            return simulate(arrivals_ns, self.table.mean(sizes) * factor, self.workers)
+            return simulate(arrivals_ns, self.table.mean(sizes) * factor, self.workers) + self.delay_ns
         largest = int(np.max(sizes)) * self.dispatch.batch
         by_samples = self.table.mean(np.arange(largest + 1))
         rows = [
@@ -82,7 +86,7 @@ class QueueTwin:
             )
             for row in factor.reshape(-1, factor.shape[-1])
         ]
-        return np.stack(rows).reshape(factor.shape)
+        return np.stack(rows).reshape(factor.shape) + self.delay_ns
 
     @cached_property
     def _tails(self) -> _SimulatedTails:
@@ -90,13 +94,26 @@ class QueueTwin:
 
     def late_fraction(self, rate_qps: float, limit_ns: float, scale: float = 1.0) -> float:
         """P(latency > limit) at an offered rate when every service time is multiplied by ``scale``."""
+        limit_ns -= self.delay_ns
+        if limit_ns <= 0.0:
+            return 1.0
         if self.workers == 1 and self.plain:
             return mg1.late_fraction(self.service.scaled(scale), rate_qps, limit_ns)
         return self._tails.late_fraction(rate_qps * scale, limit_ns / scale)
 
+    def late_fractions(self, loads: Array, limit_ns: float, scale: float = 1.0) -> Array:
+        """``late_fraction`` at many rates, given as loads (share of the capacity at this scale); the shape of loads."""
+        rates = np.asarray(loads, dtype=np.float64) * self.capacity_qps / scale
+        if self.workers > 1 or not self.plain or limit_ns <= self.delay_ns:
+            return np.array([self.late_fraction(float(rate), limit_ns, scale) for rate in rates])
+        queue = mg1.StationaryWait(self.service.scaled(scale), limit_ns - self.delay_ns)
+        return np.array([queue.late_fraction(float(rate), limit_ns - self.delay_ns) for rate in rates])
+
     def lbt_qps(self, sla: Sla, scale: float = 1.0) -> float:
         """Latency-bound throughput: the largest rate that keeps the SLA in the long run; 0 if none does."""
-        limit_ns = sla.limit_ms * 1e6
+        limit_ns = sla.limit_ms * 1e6 - self.delay_ns
+        if limit_ns <= 0.0:
+            return 0.0
         if self.workers == 1 and self.plain:
             return mg1.lbt_qps(self.service.scaled(scale), limit_ns, sla.late_fraction)
         return self._tails.lbt_qps(limit_ns / scale, sla.late_fraction) / scale
@@ -136,7 +153,7 @@ class _SimulatedTails:
             if self._twin.plain:
                 latency = simulate(arrivals, self._twin.table.mean(self._sizes) * self._factor, self._twin.workers)
             else:
-                latency = self._twin.latency(arrivals[0], self._sizes[0], self._factor)
+                latency = self._twin.latency(arrivals[0], self._sizes[0], self._factor) - self._twin.delay_ns
             scaled = latency[:, _DISCARD:] / self._twin.service.mean_ns
             above = np.searchsorted(np.sort(scaled, axis=None), _TIMES, side="right")
             self._tail[index] = np.log(np.maximum(1.0 - above / scaled.size, 1e-9))

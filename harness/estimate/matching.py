@@ -1,9 +1,14 @@
-"""Scaling the twin's service until twin and SUT are late equally often on the same traces. Pure functions."""
+"""Scaling the twin's service until twin and SUT are late equally often on the same traces. Pure functions.
+
+What the open loop shows of the service (``open_loop``) fixes the scale near 1; the late queries correct it as far as
+they know better. The prior says how far: a twin of our own dispatcher, fed with the work of the very queries, was found
+within a few percent of reality. Late queries that contradict it by more than 2.5 standard errors overrule it.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize
 
-from harness.estimate.longrun import QueueTwin
-from harness.estimate.replay import Replay, SegmentObservation
-from harness.trial import Sla
+from harness.estimate.replay import Replay
 
 Array = npt.NDArray[Any]
 
+PRIOR_SD = 0.02
+CONFLICT = 2.5
 _FARTHEST = 2.0
 _AROUND = np.array([-0.15, -0.07, -0.03, -0.01, 0.0, 0.01, 0.03, 0.07, 0.15])
 _LEAST_WEIGHT = 0.05
@@ -28,9 +33,10 @@ _STEP = 0.06
 class TwinFit:
     """Log of the service scale that matches the SUT's lateness, in all and with each unit left out, per unit kind.
 
-    log_scale is -inf where the SUT was never near its limit, inf where it was hopeless. quads: the numbers of the
-    quads, in order. information_*: how much each unit's lateness says about the scale, its weighted derivative by the
-    scale. correlation: of SUT and twin, lateness of blocks of time.
+    log_scale is -inf where the SUT was never near its limit and inf where it was hopeless, and no prior helps. quads:
+    the numbers of the quads, in order. information_*: how much each unit's lateness says about the scale, its weighted
+    derivative by the scale. correlation: of SUT and twin, lateness of blocks of time. prior_log_sd: the part of the
+    scale's standard error that comes from the prior and not from the late queries.
     """
 
     log_scale: float
@@ -40,62 +46,111 @@ class TwinFit:
     information_quad: Array
     quads: tuple[int, ...]
     correlation: float
+    prior_log_sd: float
 
 
-def match_scale(segments: Sequence[SegmentObservation], twin: QueueTwin, limit_ns: float) -> float:
-    """Log service scale at which twin and SUT are equally late on these segments, quickly: it steers the search."""
-    replay = Replay(segments, twin, limit_ns, copies=1)
-    return _root(replay, np.ones(len(segments)))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Prior:
+    """Of the log scale: mean 0. pull: lateness per unit of log scale that it weighs; 0 for no prior."""
+
+    pull: float = 0.0
+    log_sd: float = 0.0
 
 
-def fit_twin(segments: Sequence[SegmentObservation], twin: QueueTwin, sla: Sla) -> TwinFit:
-    """Match the twin to the SUT on all segments together, and with each segment and each quad left out."""
-    replay = Replay(segments, twin, sla.limit_ms * 1e6)
-    root = _root(replay, np.ones(len(segments)))
-    weights = _balanced_weights(replay, twin, sla, root) if math.isfinite(root) else np.ones(len(segments))
-    root = _root(replay, weights, start=root) if math.isfinite(root) else root
+Crossing = Callable[[float], Array]
+"""Log distance of every segment's rate from its own crossing, at a log scale; (segments,)."""
+
+
+def fit_scale(replay: Replay, known: bool, distance: Crossing) -> TwinFit:
+    """Match the twin to the SUT on all segments together, and with each segment and each quad left out.
+
+    known: whether the twin's service is that of the open loop, so that the prior holds. distance: see ``Crossing``.
+    """
+    weights = np.ones(replay.rates.size)
+    prior = _prior(replay, weights) if known else _Prior()
+    root = _root(replay, weights, prior)
+    if math.isfinite(root):
+        weights = _balanced_weights(replay, prior, root, distance)
+        prior = _prior(replay, weights) if known else _Prior()
+        root = _root(replay, weights, prior, start=root)
     if not math.isfinite(root):
         none = np.empty(0)
         return TwinFit(
             log_scale=root, without_segment=none, without_quad=none, information_segment=none, information_quad=none,
-            quads=(), correlation=0.0,
+            quads=(), correlation=0.0, prior_log_sd=0.0,
         )  # fmt: skip
     information = weights * replay.information(root)
     return TwinFit(
         log_scale=root,
-        without_segment=_roots_without(replay, weights, root, np.arange(len(segments))),
-        without_quad=_roots_without(replay, weights, root, replay.quads),
+        without_segment=_roots_without(replay, weights, prior, root, np.arange(replay.rates.size)),
+        without_quad=_roots_without(replay, weights, prior, root, replay.quads),
         information_segment=information,
         information_quad=np.bincount(replay.quads, information),
         quads=replay.quad_numbers,
         correlation=replay.correlation(root),
+        prior_log_sd=prior.log_sd,
     )
 
 
-def _balanced_weights(replay: Replay, twin: QueueTwin, sla: Sla, root: float) -> Array:
+def free_scale(replay: Replay, known: bool) -> float:
+    """``fit_scale`` with equal weights and nothing else: where to look, and what steers the search."""
+    weights = np.ones(replay.rates.size)
+    return _root(replay, weights, _prior(replay, weights) if known else _Prior())
+
+
+def _prior(replay: Replay, weights: Array) -> _Prior:
+    """How much the prior weighs against these late queries; nothing where they contradict it.
+
+    The score sum w (twin - SUT) has slope I and variance V, the larger of what the twin's noise makes and what was
+    seen between segments; the log scale by late queries alone then has variance V / I^2, and the posterior of a normal
+    prior solves score + scale V / (I sd^2) = 0.
+    """
+    information = float(weights @ np.maximum(replay.information(0.0), 0.0))
+    if information <= 1e-9:
+        return _Prior(pull=1.0, log_sd=PRIOR_SD)
+    free = _root(replay, weights, _Prior())
+    at = min(max(free, -_FARTHEST), _FARTHEST)
+    if math.isfinite(free):
+        information = max(float(weights @ np.maximum(replay.information(at), 0.0)), 1e-9)
+    variance = max(_score_variance(replay, weights, 0.0), _score_variance(replay, weights, at))
+    by_lateness = variance / information**2
+    if math.isfinite(free) and abs(free) > CONFLICT * math.sqrt(by_lateness + PRIOR_SD**2):
+        return _Prior()
+    trusted = PRIOR_SD**2 / (PRIOR_SD**2 + by_lateness)
+    return _Prior(pull=variance / (information * PRIOR_SD**2), log_sd=(1.0 - trusted) * PRIOR_SD)
+
+
+def _score_variance(replay: Replay, weights: Array, log_scale: float) -> float:
+    expected = replay.twin(log_scale)
+    seen = float(np.sum((weights * (expected - replay.real)) ** 2)) if math.isfinite(log_scale) else 0.0
+    return max(seen if log_scale != 0.0 else 0.0, float(np.sum(weights**2 * replay.variance(log_scale))))
+
+
+def _balanced_weights(replay: Replay, prior: _Prior, root: float, distance: Crossing) -> Array:
     """Weights of the segments that put the centre of information at the crossing; (segments,).
 
-    Where the SUT is not a scaled twin (a delay that is no service, noise of another shape), the matching scale drifts
-    with the rate. Weights 1 + c u, u the log distance from the crossing, with sum(weight * information * u) = 0, are
-    those of a straight line fitted to the drift and read off at the crossing: what is linear in it cancels. As the
-    crossing follows from the scale, the one that reproduces itself is sought, inside the measured rates.
+    Where the SUT is not a scaled twin (noise of another shape, stalls), the matching scale drifts with the distance
+    from the crossing. Weights 1 + c u, u that log distance, with sum(weight * information * u) = 0, are those of a
+    straight line fitted to the drift and read off at the crossing: what is linear in it cancels. As the crossing
+    follows from the scale, the one that reproduces itself is sought, as far as rates were measured around it.
     """
-    log_rates, information = np.log(replay.rates), np.maximum(replay.information(root), 0.0)
-    lowest, highest = float(log_rates.min()), float(log_rates.max())
+    information = np.maximum(replay.information(root), 0.0)
+    around = distance(root)
 
-    def weights_at(log_crossing: float) -> Array:
-        distance = log_rates - log_crossing
-        spread = float(np.sum(information * distance**2))
-        tilt = -float(np.sum(information * distance)) / spread if spread > 0.0 else 0.0
-        return np.asarray(np.maximum(1.0 + tilt * distance, _LEAST_WEIGHT))
+    def weights_at(shift: float) -> Array:
+        u = around - shift
+        spread = float(np.sum(information * u**2))
+        tilt = -float(np.sum(information * u)) / spread if spread > 0.0 else 0.0
+        return np.asarray(np.maximum(1.0 + tilt * u, _LEAST_WEIGHT))
 
-    def gap(log_crossing: float) -> float:
-        found = _root(replay, weights_at(log_crossing), start=root)
-        lbt = twin.lbt_qps(sla, math.exp(min(max(found, -_FARTHEST), _FARTHEST)))
-        return math.log(max(lbt, 1e-9)) - log_crossing
+    def gap(shift: float) -> float:
+        found = _root(replay, weights_at(shift), prior, start=root)
+        moved = distance(min(max(found, -_FARTHEST), _FARTHEST))
+        return float(np.mean(around - moved)) - shift
 
-    if highest - lowest < _SETTLED:
-        return np.ones(log_rates.size)
+    lowest, highest = float(around.min()), float(around.max())
+    if not np.isfinite(around).all() or highest - lowest < _SETTLED or information.sum() <= 0.0:
+        return np.ones(around.size)
     if gap(lowest) <= 0.0:
         return weights_at(lowest)
     if gap(highest) >= 0.0:
@@ -103,17 +158,17 @@ def _balanced_weights(replay: Replay, twin: QueueTwin, sla: Sla, root: float) ->
     return weights_at(float(optimize.brentq(gap, lowest, highest, xtol=_SETTLED)))
 
 
-def _root(replay: Replay, weights: Array, start: float = 0.0) -> float:
-    """The log scale at which twin and SUT have the same weighted lateness; -inf if the SUT has none, inf if it has
-    nothing else or the scale is beyond a factor of e^2."""
+def _root(replay: Replay, weights: Array, prior: _Prior, start: float = 0.0) -> float:
+    """The log scale at which twin and SUT have the same weighted lateness, held by the prior; without one -inf if the
+    SUT has none, inf if it has nothing else or the scale is beyond a factor of e^2."""
     target = float(weights @ replay.real)
 
     def excess(log_scale: float) -> float:
-        return float(weights @ replay.twin(log_scale)) - target
+        return float(weights @ replay.twin(log_scale)) - target + prior.pull * log_scale
 
-    if target <= 0.0:
+    if prior.pull == 0.0 and target <= 0.0:
         return -math.inf
-    if target >= float(weights @ replay.counted):
+    if prior.pull == 0.0 and target >= float(weights @ replay.counted):
         return math.inf
     sign = 1.0 if excess(start) < 0.0 else -1.0
     near = far = start
@@ -125,17 +180,22 @@ def _root(replay: Replay, weights: Array, start: float = 0.0) -> float:
     return float(optimize.brentq(excess, near, far, xtol=1e-4)) if near != far else near
 
 
-def _roots_without(replay: Replay, weights: Array, log_scale: float, unit: Array) -> Array:
+def _roots_without(replay: Replay, weights: Array, prior: _Prior, log_scale: float, unit: Array) -> Array:
     """The root with each unit's segments left out; (units,). unit: (segments,) from 0.
 
-    Read off the log of the remaining lateness on a grid around the common root, linear between and beyond.
+    Read off a grid around the common root, linear between and beyond; without a prior off the log of the remaining
+    lateness, which is closer to a line. The prior's pull shrinks with the lateness that it stood against.
     """
     grid = log_scale + _AROUND
     by_unit = np.stack([np.bincount(unit, weights * replay.twin(float(x))) for x in grid])
-    left = np.log(np.maximum(by_unit.sum(axis=1, keepdims=True) - by_unit, 1e-9))
+    rest = by_unit.sum(axis=1, keepdims=True) - by_unit
     real = np.bincount(unit, weights * replay.real)
-    target = np.log(np.maximum(real.sum() - real, 1e-3))
-    roots = [_inverse(grid, left[:, u], float(target[u])) for u in range(real.size)]
+    target = real.sum() - real
+    if prior.pull > 0.0:
+        rising = rest + prior.pull * (grid * (1.0 - 1.0 / real.size))[:, None]
+    else:
+        rising, target = np.log(np.maximum(rest, 1e-9)), np.log(np.maximum(target, 1e-3))
+    roots = [_inverse(grid, rising[:, u], float(target[u])) for u in range(real.size)]
     clipped: Array = np.clip(np.array(roots), log_scale - 1.0, log_scale + 1.0)
     return clipped
 

@@ -58,12 +58,19 @@ def lateness(latency_ns: Array, limit_ns: float) -> Array:
 class Replay:
     """Smoothed lateness of twin and SUT on the same segments, for any scale of the twin's service.
 
+    log_speeds: (segments,) log of each segment's own service scale, to which the common one is added; 0 by default.
+
     Segments lie side by side in arrays (segments, longest); what fills a shorter one up comes after its last query and
     is not counted.
     """
 
     def __init__(
-        self, segments: Sequence[SegmentObservation], twin: QueueTwin, limit_ns: float, copies: int = _COPIES
+        self,
+        segments: Sequence[SegmentObservation],
+        twin: QueueTwin,
+        limit_ns: float,
+        log_speeds: Array | None = None,
+        copies: int = _COPIES,
     ) -> None:
         self._segments, self._queue, self._limit_ns = segments, twin, limit_ns
         self._arrivals = _side_by_side([s.planned_ns for s in segments])
@@ -74,8 +81,10 @@ class Replay:
             row[: segment.planned_ns.size] = segment.counted
         most = copies if twin.plain else min(copies, _DISPATCH_COPIES)
         copies = int(np.clip(_SIMULATED_QUERIES // self._sizes.size, 1, most)) if twin.table.log_sd > 0.0 else 1
-        self._noise = twin.table.draw((copies, *self._sizes.shape), seed=0)
+        own = np.zeros(len(segments)) if log_speeds is None else np.asarray(log_speeds)
+        self._noise = twin.table.draw((copies, *self._sizes.shape), seed=0) * np.exp(own)[:, None]
         self._known: dict[float, Array] = {}
+        self._variance: dict[float, Array] = {}
         numbers, self.quads = np.unique([s.quad for s in segments], return_inverse=True)
         self.quad_numbers = tuple(int(number) for number in numbers)
         self.rates = np.array([s.offered_qps for s in segments])
@@ -83,8 +92,8 @@ class Replay:
         self._observed = np.where(self._counts, lateness(latency, limit_ns), 0.0)
         self.real = self._observed.sum(axis=1)
 
-    def _expected(self, log_scale: float) -> Array:
-        """Smoothed lateness of each counted query, expected by the twin over its noise; (segments, longest)."""
+    def _copies(self, log_scale: float) -> Array:
+        """Smoothed lateness of each counted query in each copy of the noise; (copies, segments, longest)."""
         factor = self._noise * math.exp(log_scale)
         if self._queue.plain:
             latency = self._queue.latency(self._arrivals, self._sizes, factor)
@@ -93,13 +102,21 @@ class Replay:
             for i, s in enumerate(self._segments):
                 n = s.planned_ns.size
                 latency[:, i, :n] = self._queue.latency(s.planned_ns, s.sizes, factor[:, i, :n])
-        return np.where(self._counts, lateness(latency, self._limit_ns).mean(axis=0), 0.0)
+        return np.where(self._counts, lateness(latency, self._limit_ns), 0.0)
 
     def twin(self, log_scale: float) -> Array:
-        """Twin's lateness summed by segment; (segments,)."""
+        """Twin's lateness summed by segment, expected over its noise; (segments,)."""
         if log_scale not in self._known:
-            self._known[log_scale] = self._expected(log_scale).sum(axis=1)
+            sums = self._copies(log_scale).sum(axis=2)
+            self._known[log_scale] = sums.mean(axis=0)
+            self._variance[log_scale] = sums.var(axis=0, ddof=1) if len(sums) > 1 else np.zeros(sums.shape[1])
         known: Array = self._known[log_scale]
+        return known
+
+    def variance(self, log_scale: float) -> Array:
+        """How much the noise alone moves the twin's lateness of each segment; (segments,), 0 for one copy."""
+        self.twin(log_scale)
+        known: Array = self._variance[log_scale]
         return known
 
     def information(self, log_scale: float) -> Array:
@@ -115,7 +132,7 @@ class Replay:
         block = (part + per_segment * np.arange(segments)[:, None]).ravel()
         blocks = segments * per_segment
         x = np.bincount(block, self._observed.ravel(), blocks)
-        y = np.bincount(block, self._expected(log_scale).ravel(), blocks)
+        y = np.bincount(block, self._copies(log_scale).mean(axis=0).ravel(), blocks)
         return float(np.corrcoef(x, y)[0, 1]) if x.std() > 0.0 and y.std() > 0.0 else 0.0
 
 

@@ -10,17 +10,17 @@ from typing import Literal
 import numpy as np
 
 from harness.estimate.longrun import QueueTwin
-from harness.estimate.matching import match_scale
-from harness.estimate.replay import SegmentObservation
+from harness.estimate.matching import free_scale
+from harness.estimate.open_loop import open_loop_twin
+from harness.estimate.replay import Replay, SegmentObservation
 from harness.trial import Sla
 
-PROBE_STEP = 1.15
+PROBE_STEP = 1.3
 MAX_PROBES = 6
 CLOSE = 1.05
-FAR_TOO_LATE = 5.0
-BACK_OFF, AHEAD = 0.92, 1.05
 RATE_FACTORS = (1.0 / 0.6, 1.5)
 """How much rarer and more frequent than allowed late queries are at the two refined rates."""
+_COPIES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,13 +52,42 @@ def futility_limits(twin: QueueTwin, sla: Sla, planned_queries: int) -> Futility
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Steering:
+    """What all segments so far say of one side: the twin with their service, and the log scale to expect next.
+
+    log_scale is -inf where nothing came near the limit and the work is unknown, inf where everything was late.
+    """
+
+    twin: QueueTwin
+    log_scale: float
+
+
+def steer(done: Sequence[SegmentObservation], twin: QueueTwin, sla: Sla) -> Steering:
+    """Refit the twin to ``done`` (oldest first, aborted ones too: they do not count, but they steer).
+
+    The next speed is expected halfway between that of the last quad (or probe) and the mean of all.
+    """
+    opened = open_loop_twin(done, twin)
+    whole = [i for i, s in enumerate(done) if not s.aborted]
+    if not whole and not opened.known:
+        return Steering(twin=twin, log_scale=math.inf)
+    scale = 0.0
+    if whole:
+        segments = [done[i] for i in whole]
+        replay = Replay(segments, opened.twin, sla.limit_ms * 1e6, opened.log_speeds[whole], copies=_COPIES)
+        scale = free_scale(replay, opened.known)
+    last = [i for i, s in enumerate(done) if s.quad == done[-1].quad] if done[-1].quad >= 0 else [len(done) - 1]
+    return Steering(twin=opened.twin, log_scale=scale + 0.5 * float(np.mean(opened.log_speeds[last])))
+
+
 def next_rate(probes: Sequence[SegmentObservation], twin: QueueTwin, sla: Sla) -> RateDecision:
     """The next rate of one side's coarse search, from the probes so far (oldest first).
 
-    The first is the twin's own LBT. The whole probes rescale the twin's service, which gives the next rate, at most one
-    step of 1.15 from the last; after an aborted probe it lies below that one, and one step lower where no whole probe
-    says more. Refining starts when a whole probe was within 5 % of the guess, or after 6 probes. Whether a probe
-    passed does not count: in a few seconds one long queue decides that.
+    The first is the twin's own LBT. The probes refit the twin's service, which gives the next rate, at most one step
+    of 1.3 from the last; after an aborted probe it lies below that one. Refining starts when a whole probe was within
+    5 % of the guess, or after 6 probes. Whether a probe passed does not count: in a few seconds one long queue decides
+    that.
     """
     if not probes:
         first = twin.believable(sla).lbt_qps(sla)
@@ -68,65 +97,50 @@ def next_rate(probes: Sequence[SegmentObservation], twin: QueueTwin, sla: Sla) -
     guess = _guess(probes, twin, sla)
     near = any(max(guess / p.offered_qps, p.offered_qps / guess) <= CLOSE for p in probes if not p.aborted)
     if near:
-        return RateDecision(action="refine", rate_qps=guess, reason="a probe agrees with the rescaled twin")
+        return RateDecision(action="refine", rate_qps=guess, reason="a probe agrees with the refitted twin")
     if len(probes) >= MAX_PROBES:
         return RateDecision(action="refine", rate_qps=guess, reason=f"{MAX_PROBES} probes did not agree with the twin")
-    return RateDecision(action="probe", rate_qps=guess, reason="twin rescaled to the probes so far")
+    return RateDecision(action="probe", rate_qps=guess, reason="twin refitted to the probes so far")
 
 
 def _guess(probes: Sequence[SegmentObservation], twin: QueueTwin, sla: Sla) -> float:
-    """LBT suggested by the whole probes, within one step of the last rate and below it if that was aborted."""
-    last, whole = probes[-1], [p for p in probes if not p.aborted]
+    """LBT suggested by the probes, within one step of the last rate and below it if that was aborted."""
+    last = probes[-1]
     lowest, highest = last.offered_qps / PROBE_STEP, last.offered_qps * PROBE_STEP
     if last.aborted:
         highest = last.offered_qps / math.sqrt(PROBE_STEP)
-    log_scale = match_scale(whole, twin, sla.limit_ms * 1e6) if whole else math.inf
-    if log_scale == -math.inf:
+    found = steer(probes, twin, sla)
+    if found.log_scale == -math.inf:
         return highest
-    if log_scale == math.inf:
+    if found.log_scale == math.inf:
         return lowest
-    scale = math.exp(log_scale)
-    wanted = twin.believable(sla, scale).lbt_qps(sla, scale)
-    return min(max(wanted, lowest), highest)
+    return min(max(_lbt(found, sla), lowest), highest)
+
+
+def _lbt(found: Steering, sla: Sla) -> float:
+    scale = math.exp(found.log_scale)
+    return found.twin.believable(sla, scale).lbt_qps(sla, scale)
 
 
 def quad_rates(done: Sequence[SegmentObservation], twin: QueueTwin, sla: Sla, centre_qps: float) -> tuple[float, float]:
     """Rates of one side's two segments in the next quad: one on either side of the crossing.
 
-    done: whole segments of this side so far, probes included. The crossing is the twin's, rescaled to all of them
-    (``centre_qps`` as long as there are none); the two rates stand where the late fraction is 0.6 and 1.5 times the
-    allowed one, and 2 % to 20 % away from the crossing. Higher rates would make more late queries in the same time,
-    but farther from the crossing, where a twin that is wrong in shape misleads. Every other quad starts with the upper
-    rate.
+    done: segments of this side so far, oldest first, probes included. The crossing is that of the twin refitted to all
+    of them (``centre_qps`` as long as there are none); the two rates stand where the late fraction is 0.6 and 1.5
+    times the allowed one, and 2 % to 20 % away from the crossing. Higher rates would make more late queries in the
+    same time, but farther from the crossing, where a twin that is wrong in shape misleads. Every other quad starts
+    with the upper rate.
     """
-    log_scale = match_scale(done, twin, sla.limit_ms * 1e6) if done else math.inf
-    scale = math.exp(log_scale) if math.isfinite(log_scale) else None
-    centre = (twin.believable(sla, scale).lbt_qps(sla, scale) if scale else 0.0) or centre_qps
+    found = steer(done, twin, sla) if done else Steering(twin=twin, log_scale=math.inf)
+    finite = math.isfinite(found.log_scale)
+    centre = (_lbt(found, sla) if finite else 0.0) or centre_qps
     # A system that was never late has no scale yet: the twin's slope is taken where its own crossing is the centre.
-    slope = twin.log_slope(centre, sla, scale or twin.lbt_qps(sla) / centre)
+    scale = math.exp(found.log_scale) if finite else found.twin.lbt_qps(sla) / centre
+    slope = found.twin.log_slope(centre, sla, scale or 1.0)
     below, above = (min(max(math.log(f) / slope, 0.02), 0.20) for f in RATE_FACTORS)
     low, high = centre * math.exp(-below), centre * math.exp(above)
     quads = len({s.quad for s in done if s.quad >= 0})
     return (low, high) if quads % 2 == 0 else (high, low)
-
-
-def steadied(middle_qps: float, last_quad: Sequence[SegmentObservation], sla: Sla) -> float:
-    """``middle_qps`` as the twin wants it, held by what the system really did in its last quad.
-
-    A capacity that wavers from segment to segment makes many more late queries than the twin expects, and the mean
-    scale then lies above the rate that the SLA allows. The next middle is at most 0.92 of the lowest rate at which
-    more than five times the allowed share was late, and at most 1.05 of the highest rate when nothing was late.
-    """
-    limit_ns = sla.limit_ms * 1e6
-    shares = [float(np.mean(s.latency_ns[s.counted] > limit_ns)) if s.counted.any() else 0.0 for s in last_quad]
-    failed = [
-        s.offered_qps for s, share in zip(last_quad, shares, strict=True) if share > FAR_TOO_LATE * sla.late_fraction
-    ]
-    if failed:
-        return min(middle_qps, BACK_OFF * min(failed))
-    if last_quad and not any(shares):
-        return min(middle_qps, AHEAD * max(s.offered_qps for s in last_quad))
-    return middle_qps
 
 
 def time_shares(spread_baseline: float, spread_candidate: float) -> tuple[float, float]:

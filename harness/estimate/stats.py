@@ -132,6 +132,11 @@ def effective_degrees(information: Array) -> float:
 def jackknife_half_width(full: float, without: Sequence[float] | Array, degrees: float) -> float:
     """Half of the 95 % Student's t interval of a jackknifed estimate; inf below one degree of freedom."""
     values = pseudo_values(full, without)
-    if degrees < 1.0 or values.size < 2:
+    if values.size < 2 or not np.isfinite(values).all():
         return math.inf
-    return float(sps.t.ppf(0.975, degrees)) * float(values.std(ddof=1)) / math.sqrt(values.size)
+    return t_factor(degrees) * float(values.std(ddof=1)) / math.sqrt(values.size)
+
+
+def t_factor(degrees: float) -> float:
+    """Standard errors in half a 95 % Student's t interval; inf below one degree of freedom."""
+    return float(sps.t.ppf(0.975, degrees)) if degrees >= 1.0 else math.inf

@@ -37,7 +37,12 @@ def quad_seconds(bench: Bench, sides: int) -> float:
 
 def run_quads(bench: Bench, sides: list[Side]) -> QuadLog:
     """All quads of the trial's scenario. One side alone runs its two segments in each."""
-    scenario = {"server": _open_halves, "single_stream": _single_stream_halves, "offline": _offline_halves}
+    scenario = {
+        "server": _open_halves,
+        "single_stream": _single_stream_halves,
+        "offline": _offline_halves,
+        "mlperf_server": _single_stream_halves,
+    }
     run = scenario[bench.trial.scenario]
     log = QuadLog(reasons={}, host=[], offline={side.name: [] for side in sides})
     probe = null_p99_ns(bench, 0)
@@ -56,7 +61,7 @@ def _sample(bench: Bench, sides: list[Side]) -> HostSample:
     return sample_host({**pids, "sender": (bench.referee.sender.group.pid,)})
 
 
-def _order(sides: list[Side], quad: int) -> list[tuple[Side, int]]:
+def abba_order(sides: list[Side], quad: int) -> list[tuple[Side, int]]:
     """(side, half) in ABBA order, BAAB in every other quad; AA for one side alone."""
     if len(sides) == 1:
         return [(sides[0], 0), (sides[0], 1)]
@@ -69,7 +74,7 @@ def _open_halves(bench: Bench, sides: list[Side], quad: int, log: QuadLog) -> No
     for side in sides:
         if side.centre_qps > 0.0:
             aim(bench, side)
-    for side, half in _order(sides, quad):
+    for side, half in abba_order(sides, quad):
         paired_service(bench, side, quad, half, count)
         bench.observer.advance(PAIRED_S)
         if side.centre_qps > 0.0:
@@ -78,7 +83,7 @@ def _open_halves(bench: Bench, sides: list[Side], quad: int, log: QuadLog) -> No
 
 def _single_stream_halves(bench: Bench, sides: list[Side], quad: int, log: QuadLog) -> None:
     count = _common_count(bench, sides)
-    for side, half in _order(sides, quad):
+    for side, half in abba_order(sides, quad):
         paired_service(bench, side, quad, half, count)
         single_stream(bench, side, quad)
         bench.observer.advance(bench.budget.settle_s + bench.budget.segment_s)
@@ -86,7 +91,7 @@ def _single_stream_halves(bench: Bench, sides: list[Side], quad: int, log: QuadL
 
 def _offline_halves(bench: Bench, sides: list[Side], quad: int, log: QuadLog) -> None:
     count = _common_count(bench, sides)
-    for side, half in _order(sides, quad):
+    for side, half in abba_order(sides, quad):
         paired_service(bench, side, quad, half, count)
         log.offline[side.name].append(offline_samples_per_s(bench, side, quad))
         bench.observer.advance(bench.budget.settle_s + bench.budget.segment_s)

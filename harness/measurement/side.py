@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,24 +12,48 @@ import numpy.typing as npt
 from harness.estimate.lbt import LbtEstimate, estimate_lbt
 from harness.estimate.longrun import QueueTwin
 from harness.estimate.replay import SegmentObservation
-from harness.estimate.search import futility_limits, next_rate, quad_rates, steadied
+from harness.estimate.search import futility_limits, next_rate, quad_rates
 from harness.estimate.stats import percentile
 from harness.estimate.twin import ServiceTable, fit_service_table
 from harness.measurement.bench import OFFLINE_IN_FLIGHT, Bench, Stretch
 from harness.measurement.evidence import Answers
+from harness.options import Budget
 from harness.record.result import ServiceTimes, SingleStream
 from harness.sut.process import SideInfo
 from harness.traffic.arrivals import Queries, sweep
 from harness.traffic.query_sizes import pmf
 from harness.traffic.segment import Segment
+from harness.trial import Sla
 from optimizations.contract import Dispatch
 
 SERVICE_SIZES = (1, 10, 32, 100)
-LARGEST_STEP = 1.15
+LARGEST_STEP = 1.3
 SWEEP_QUERIES = 256
 MOST_QUERIES = 4000
 PAIRED_S = 0.3
 Float64 = npt.NDArray[np.float64]
+
+
+class Asked(Protocol):
+    """What the search needs to know of a trial."""
+
+    @property
+    def sla(self) -> Sla: ...
+    @property
+    def query_sizes(self) -> str: ...
+
+
+class Load(Protocol):
+    """Whatever offers open-loop load to a side: the bench, or a simulation of it."""
+
+    @property
+    def trial(self) -> Asked: ...
+    @property
+    def budget(self) -> Budget: ...
+    @property
+    def limit_ns(self) -> int: ...
+    def open_loop(self, side: str, stretch: Stretch) -> SegmentObservation:
+        """Offer one stretch of Poisson arrivals to the side of this name."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -48,7 +73,7 @@ class Side:
     paired_service_ns: dict[int, Float64] = field(default_factory=dict)
     _twin: QueueTwin | None = None
 
-    def twin(self, bench: Bench) -> QueueTwin:
+    def twin(self, bench: Load) -> QueueTwin:
         """The queueing twin of this side under the trial's mix of sizes; one object, since it keeps its long run."""
         if self._twin is None:
             assert self.table is not None
@@ -63,7 +88,7 @@ class Side:
             )
         return self._twin
 
-    def estimate(self, bench: Bench, quads: set[int] | None = None) -> LbtEstimate | None:
+    def estimate(self, bench: Load, quads: set[int] | None = None) -> LbtEstimate | None:
         """LBT from the refined segments of ``quads`` (None: all); None when no rate meets the SLA or too few ran."""
         used = [s for s in self.refined if not s.aborted and (quads is None or s.quad in quads)]
         if len(used) < 2:
@@ -130,7 +155,7 @@ def _stretch(purpose: str, seconds: float, quad: int = -1) -> Stretch:
     return Stretch(purpose=purpose, index=0, rate_qps=float("nan"), seconds=seconds, quad=quad)
 
 
-def search_rate(bench: Bench, side: Side) -> None:
+def search_rate(bench: Load, side: Side) -> None:
     """Coarse probes until the crossing is near; sets ``centre_qps``."""
     twin, sla = side.twin(bench), bench.trial.sla
     for index in range(bench.budget.search_probes + 1):
@@ -153,19 +178,16 @@ def search_rate(bench: Bench, side: Side) -> None:
         side.probes.append(bench.open_loop(side.name, stretch))
 
 
-def aim(bench: Bench, side: Side) -> None:
-    """Choose the two rates of the next quad; the middle moves at most one step of 15 %."""
-    done = [segment for segment in (*side.probes, *side.refined) if not segment.aborted]
-    rates = quad_rates(done, side.twin(bench), bench.trial.sla, side.centre_qps)
+def aim(bench: Load, side: Side) -> None:
+    """Choose the two rates of the next quad; the middle moves at most one step of 30 %."""
+    rates = quad_rates([*side.probes, *side.refined], side.twin(bench), bench.trial.sla, side.centre_qps)
     middle = math.sqrt(rates[0] * rates[1])
-    last = max((segment.quad for segment in side.refined), default=-1)
-    wanted = steadied(middle, [segment for segment in side.refined if segment.quad == last], bench.trial.sla)
-    moved = min(max(wanted, side.centre_qps / LARGEST_STEP), side.centre_qps * LARGEST_STEP)
+    moved = min(max(middle, side.centre_qps / LARGEST_STEP), side.centre_qps * LARGEST_STEP)
     side.rates_qps = (rates[0] * moved / middle, rates[1] * moved / middle)
     side.centre_qps = moved
 
 
-def refine(bench: Bench, side: Side, quad: int, half: int) -> None:
+def refine(bench: Load, side: Side, quad: int, half: int) -> None:
     """One refined segment of a quad. ``half`` 0 or 1 says which of the two traces and rates of the quad it runs."""
     turn = 2 * quad + half
     seconds = bench.budget.settle_s + bench.budget.segment_s

@@ -9,7 +9,7 @@ import pytest
 from harness.estimate import mg1
 from harness.estimate.longrun import QueueTwin
 from harness.estimate.replay import SegmentObservation
-from harness.estimate.search import PROBE_STEP, futility_limits, next_rate, quad_rates, steadied, time_shares
+from harness.estimate.search import PROBE_STEP, futility_limits, next_rate, quad_rates, steer, time_shares
 from harness.estimate.twin import ServiceTable, simulate, unit_trace
 from harness.trial import Sla
 
@@ -72,10 +72,37 @@ def test_probes_reach_the_crossing_whatever_the_first_guess(error: float) -> Non
 
 
 def test_an_aborted_probe_steps_down_and_a_quiet_one_up() -> None:
-    aborted = dataclasses.replace(_offer(150.0, 1), aborted=True)
-    assert next_rate([aborted], _twin(5.0), SLA).rate_qps == pytest.approx(150.0 / PROBE_STEP)
+    """Five queries a second say too little of the work: only the step decides."""
+    aborted = dataclasses.replace(_offer(5.0, 1), aborted=True)
+    assert next_rate([aborted], _twin(5.0), SLA).rate_qps == pytest.approx(5.0 / PROBE_STEP)
     quiet = _offer(5.0, 2)
     assert next_rate([quiet], _twin(5.0), SLA).rate_qps == pytest.approx(5.0 * PROBE_STEP)
+
+
+def test_a_probe_without_a_late_query_shows_the_crossing_by_its_work() -> None:
+    """At 70 % of the LBT nothing is late, but every answer shows 5 ms of work: a twin of 6 ms is put right."""
+    probe = _offer(0.8 * TRUTH, 3)
+    assert (probe.latency_ns > 25 * MS).mean() < 0.01
+    assert next_rate([probe], _twin(6.0), SLA).rate_qps == pytest.approx(TRUTH, rel=0.01)
+
+
+def test_an_aborted_probe_steers_by_its_work() -> None:
+    aborted = dataclasses.replace(_offer(1.1 * TRUTH, 4), aborted=True)
+    assert next_rate([aborted], _twin(6.0), SLA).rate_qps == pytest.approx(
+        1.1 * TRUTH / math.sqrt(PROBE_STEP), rel=0.01
+    )
+
+
+def test_the_next_speed_is_expected_halfway_between_the_last_and_the_mean() -> None:
+    """A host that was 20 % slower in the last of two equal quads: 5 ms, then 6 ms."""
+    first = [_offer(90.0, 10 + i, 20.0, quad=0) for i in range(2)]
+    slow = [
+        dataclasses.replace(s, quad=1, latency_ns=simulate(s.planned_ns, np.full(s.sizes.size, 6 * MS)))
+        for s in (_offer(90.0, 20 + i, 20.0) for i in range(2))
+    ]
+    found = steer([*first, *slow], _twin(5.0), SLA)
+    service = found.twin.table.mean_ns[0] * math.exp(found.log_scale)
+    assert service == pytest.approx(math.sqrt(30.0) * MS * (6 / 5) ** 0.25, rel=0.02)
 
 
 def test_futility_limits() -> None:
@@ -110,42 +137,3 @@ def test_the_side_with_more_spread_gets_more_time() -> None:
     # Shares in proportion to the spread minimise a^2 / x + b^2 / (1 - x).
     shares = np.linspace(0.31, 0.69, 381)
     assert shares[np.argmin(3.0**2 / shares + 2.0**2 / (1 - shares))] == pytest.approx(0.6, abs=1e-3)
-
-
-LIMIT_NS = 10 * MS
-
-
-def _segment(rate: float, late: int, quad: int = 0) -> SegmentObservation:
-    planned = 1e9 + np.arange(1000) * 1e6
-    latency = np.where(np.arange(1000) < late, 2.0 * LIMIT_NS, 0.5 * LIMIT_NS)
-    return SegmentObservation(
-        offered_qps=rate,
-        trace_id="t",
-        quad=quad,
-        planned_ns=planned,
-        sizes=np.ones(1000, np.int64),
-        latency_ns=latency,
-        duration_s=2.0,
-    )
-
-
-@pytest.mark.parametrize(
-    ("late", "wanted", "middle"),
-    [
-        ((0, 0), 130.0, 115.5),  # nothing late at 90 and 110: at most 5 % above the higher one
-        ((0, 0), 100.0, 100.0),
-        ((3, 12), 130.0, 130.0),  # near the allowed share: the twin decides
-        ((0, 200), 130.0, 101.2),  # 20 % late at 110 only
-        ((400, 900), 130.0, 82.8),  # both failed: below the lower one
-        ((400, 900), 70.0, 70.0),
-    ],
-)
-def test_what_the_system_did_holds_the_rate_that_the_twin_wants(
-    late: tuple[int, int], wanted: float, middle: float
-) -> None:
-    done = [_segment(90.0, late[0]), _segment(110.0, late[1])]
-    assert steadied(wanted, done, Sla(limit_ms=LIMIT_NS / 1e6)) == pytest.approx(middle)
-
-
-def test_without_a_quad_the_twin_decides() -> None:
-    assert steadied(42.0, [], Sla(limit_ms=10.0)) == 42.0

@@ -1,0 +1,1 @@
+"""The estimator against systems of known truth: ``python -m harness.calibrate``."""
