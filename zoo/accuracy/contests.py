@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-LARGE_TRAINING = {"max_epochs": 2, "final_lr_share": 0.05}
+LARGE_TRAINING = {"batch_size": 256, "max_epochs": 2, "final_lr_share": 0.05}
 """Five times the samples: two epochs do, and the rates can fall."""
 
 ROLLING_TRAINING = {"max_epochs": 2}
