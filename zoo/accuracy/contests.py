@@ -13,6 +13,7 @@ LARGE_TRAINING = {"batch_size": 256, "max_epochs": 2, "final_lr_share": 0.05}
 ROLLING_TRAINING = {"max_epochs": 2}
 """Six times the samples of the last behaviours."""
 
+POPULAR_NOTE = "One negative per positive, drawn by popularity as for DIEN. The base is trained as DIN and DIEN are."
 SAMPLE_NOTE = "An 80k hashed sample: not comparable with published Criteo AUCs."
 SAMPLE_NAME = "sample_80k"
 
@@ -22,7 +23,10 @@ BASE_SIZES = {"embedding_dim": 18, "large_fields": (), "deep_units": (200, 80)}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contender:
-    """One row: a model with changes to its sizes. ``model`` "logistic" is the logistic regression."""
+    """One row: a model with changes to its sizes. ``model`` "logistic" is the logistic regression.
+
+    "popularity" and "categories" are counts (``zoo.accuracy.simple_scores``).
+    """
 
     label: str
     model: str
@@ -51,6 +55,8 @@ DIN = Contender(label="DIN", model="din")
 DIEN = Contender(label="DIEN", model="dien")
 BASE = Contender(label="mean pooling (WDL, 200-80, 18 columns)", model="wdl", sizes=BASE_SIZES)
 LOGISTIC = Contender(label="logistic regression", model="logistic")
+POPULARITY = Contender(label="count of the item (no model)", model="popularity")
+CATEGORIES = Contender(label="lift of the categories (no model)", model="categories")
 
 
 def planted_contests() -> tuple[Contest, ...]:
@@ -103,7 +109,8 @@ def amazon_contests(path: Path) -> tuple[Contest, ...]:
             title=f"amazon, {name}, {protocol}",
             dataset="amazon",
             options={"path": str(path), "protocol": protocol},
-            contenders=(BASE, DIN, DIEN),
+            contenders=(BASE, DIN, DIEN, POPULARITY, CATEGORIES),
+            note=POPULAR_NOTE,
             training={} if protocol == "last" else ROLLING_TRAINING,
         )
         for protocol in ("last", "rolling")

@@ -11,6 +11,7 @@ import numpy as np
 from zoo.accuracy.contests import Contender, Contest
 from zoo.accuracy.intervals import Estimate, mean_auc, mean_difference
 from zoo.accuracy.logistic import logistic_scores
+from zoo.accuracy.simple_scores import category_scores, popularity_scores
 from zoo.checkpoint import checkpoint_key, load_weights, save_weights, weights_file
 from zoo.configs import model_config
 from zoo.datasets import load_dataset
@@ -22,6 +23,9 @@ from zoo.training import load_into, weights_of
 from zoo.training_config import training_config
 
 Say = Callable[[str], None]
+
+COUNTED: dict[str, Callable[[Dataset], Float32]] = {"popularity": popularity_scores, "categories": category_scores}
+"""Contenders without a training, by the name in ``Contender.model``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +90,8 @@ def _all_scores(
     if contender.model == "logistic":
         say(f"{contest.name}: {contender.label}")
         return [logistic_scores(load_dataset(contest.dataset, {**contest.options, "min_count": 1}, cache_dir))]
+    if contender.model in COUNTED:
+        return [COUNTED[contender.model](dataset)]
     return [_scores(contender, contest, dataset, seed, cache_dir, say) for seed in seeds]
 
 
