@@ -18,8 +18,8 @@ from zoo.accuracy.table import page
 
 NOTES = """
 Each AUC is the mean over seeds. The interval is over test users (Obuchowski's clustered variance), the paired
-difference is taken on the same test samples, seed by seed. Early stopping and the choice of settings (zoo/training_config.py, zoo/accuracy/contests.py) saw the
-validation split only.
+difference is taken on the same test samples, seed by seed. Early stopping and the choice of settings
+(zoo/training_config.py, zoo/accuracy/contests.py) saw the validation split only.
 """
 
 
