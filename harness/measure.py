@@ -18,6 +18,8 @@ from harness.host.validity import sample_host
 from harness.measurement.bench import Bench, Stretch
 from harness.measurement.evidence import Evidence
 from harness.measurement.floor import NULL, floor_latency, floor_lbt
+from harness.measurement.mlperf import SCENARIO as MLPERF
+from harness.measurement.mlperf import loadgen_runs
 from harness.measurement.outcome import Estimates, gate_result, ratio_result, validity_of, with_accuracy, with_lbt
 from harness.measurement.preparation import CANDIDATE, Prepared, prepare
 from harness.measurement.quads import QuadLog, quad_seconds, run_quads
@@ -75,10 +77,11 @@ def measure(trial: Trial, options: RunOptions, observer: Observer) -> Measuremen
         _answer_everything(bench, sides)
         _find_rates(bench, sides, prepared)
         log = _quads(bench, sides)
+        logs = loadgen_runs(bench, sides) if trial.scenario == MLPERF else {}
         results = {side.name: _reported(bench, side) for side in sides}
         fastest = max((result.lbt_qps or 0.0 for result in results.values()), default=0.0)
         floor = _finish_floor(bench, floor, fastest)
-    return _assemble(bench, prepared, sides, _Seen(log=log, results=results, floor=floor))
+    return _assemble(bench, prepared, sides, _Seen(log=log, results=results, floor=floor, logs=logs))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +89,7 @@ class _Seen:
     log: QuadLog
     results: dict[str, SideResult]
     floor: Floor
+    logs: dict[str, bytes]
 
 
 def _start_floor(bench: Bench) -> Floor:
@@ -138,14 +142,16 @@ def _quads(bench: Bench, sides: list[Side]) -> QuadLog:
 
 
 def _reported(bench: Bench, side: Side) -> SideResult:
-    """Latencies at 70 % of the side's own LBT, single stream, offline throughput, memory."""
+    """Latencies at 70 % of the side's own LBT (at a given rate: there), single stream, offline throughput, memory."""
     budget = bench.budget
-    server = bench.trial.scenario == "server"
+    server, given = bench.trial.scenario == "server", bench.trial.scenario == MLPERF
     bench.observer.stage(
-        f"{side.name} at {LATENCY_LOAD:.0%}", total=budget.latency_s + budget.settle_s if server else 1.0
+        f"{side.name} at {f'{bench.trial.rate_qps:g} qps' if given else f'{LATENCY_LOAD:.0%}'}",
+        total=budget.latency_s + budget.settle_s if server or given else 1.0,
     )
     estimate = side.estimate(bench) if server else None
     rate = (estimate.lbt_qps if estimate and estimate.lbt_qps else side.centre_qps) * LATENCY_LOAD
+    rate = bench.trial.rate_qps if given else rate
     latency, faults = _latency(bench, side, rate) if rate > 0 else (_NO_LATENCY, None)
     result = SideResult(
         auc=None,
@@ -247,6 +253,7 @@ def _assemble(bench: Bench, prepared: Prepared, sides: list[Side], seen: _Seen) 
         predictions=bench.evidence.predictions(labels),
         environment={**environment, "run": _run_facts(bench, seen.log)},
         weights_path=prepared.weights,
+        logs=seen.logs,
     )
 
 

@@ -29,7 +29,8 @@ class Trial:
 
     opts maps the name of each optimization to its options. ``query_sizes`` names a distribution of
     ``harness.traffic.arrivals`` ("heavy", "mlperf_dlrm", "fixed:32"). ``weights`` is "" (train or take from the cache)
-    or the SHA-256 of the user's own file; ``dataset_fingerprint`` identifies the rows.
+    or the SHA-256 of the user's own file; ``dataset_fingerprint`` identifies the rows. ``rate_qps``: the offered rate
+    of scenario mlperf_server, 0 in all others.
     """
 
     model: str
@@ -49,6 +50,7 @@ class Trial:
     seed: int
     budget: str
     schema_version: int = field(default=1)
+    rate_qps: float = 0.0
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no blanks."""

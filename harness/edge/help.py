@@ -22,6 +22,7 @@ SCENARIOS = {
     "server": "open loop, Poisson arrivals (default)",
     "single_stream": "the next query when the answer to the last one is there",
     "offline": "all queries at once",
+    "mlperf_server": "MLPerf LoadGen at scenario.rate_qps, and our own sender at the same rate; no search",
 }
 
 OVERRIDES = {

@@ -20,11 +20,12 @@ SLA_LEVELS: Mapping[str, float] = {"low": 0.5, "medium": 1.0, "high": 1.5}
 class ScenarioSettings:
     """How queries arrive and what is late. ``sla_ms`` None: the model's default times that of ``sla_level``."""
 
-    name: Literal["server", "single_stream", "offline"]
+    name: Literal["server", "single_stream", "offline", "mlperf_server"]
     sla_ms: float | None
     sla_level: Literal["low", "medium", "high"]
     percentile: float
     query_sizes: str
+    rate_qps: float | None = None
 
     def limit_ms(self, default_ms: float) -> float:
         """The latency limit. ConfigurationError for one that no query can meet, or for two ways to say it."""
@@ -46,6 +47,18 @@ class ScenarioSettings:
                 f"scenario.percentile={self.percentile:g} must lie in [50, 100): 99 allows one late query in a hundred"
             )
         return self.percentile
+
+    def checked_rate_qps(self) -> float:
+        """The rate of mlperf_server, above 0; 0 for the others, which find or need none."""
+        rate = self.rate_qps
+        if self.name != "mlperf_server":
+            return 0.0
+        if rate is None or not (math.isfinite(rate) and rate > 0):
+            raise ConfigurationError(
+                f"scenario.rate_qps={rate}: scenario=mlperf_server offers the one rate that you give, in queries per "
+                "second, above 0 (scenario=server finds the highest)"
+            )
+        return rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.edge.settings import Settings, nearest, read_settings, refuse_unknown, strict
+from harness.edge.settings import ScenarioSettings, Settings, nearest, read_settings, refuse_unknown, strict
 from harness.errors import ConfigurationError
 from harness.host.environment import capabilities
 from harness.options import Budget, RunOptions, budget_named
@@ -49,6 +50,7 @@ def build(config: Mapping[str, Any]) -> tuple[Trial, RunOptions]:
         sla=_sla(settings),
         seed=settings.seed,
         budget=options.budget.name,
+        rate_qps=_rate_qps(settings.scenario),
     )
     return trial, options
 
@@ -149,6 +151,16 @@ def _sla(settings: Settings) -> Sla:
 def _query_sizes(name: str) -> str:
     query_sizes.pmf(name)
     return name
+
+
+def _rate_qps(scenario: ScenarioSettings) -> float:
+    rate = float(scenario.checked_rate_qps())
+    if rate and importlib.util.find_spec("mlperf_loadgen") is None:
+        raise ConfigurationError(
+            "scenario=mlperf_server: MLPerf LoadGen is not installed; pip install 'recarena[mlperf]', or say "
+            "scenario=server"
+        )
+    return rate
 
 
 def _device(name: str) -> str:

@@ -123,6 +123,11 @@ class Bench:
         self._note_answers(side, segment, queries)
         return segment
 
+    def take(self, segment: Segment, queries: Queries, stretch: Stretch, counted_ns: tuple[int, int]) -> None:
+        """Keep a segment that was not offered by our own sender; queries planned in ``counted_ns`` count."""
+        self._keep(segment, stretch, counted_ns)
+        self._note_answers(segment.side, segment, queries)
+
     def _trace_of(self, stretch: Stretch) -> QueryTrace:
         mean = stretch.rate_qps * stretch.seconds
         count = math.ceil(mean + 6.0 * math.sqrt(mean) + 16)

@@ -220,7 +220,7 @@ class SegmentInfo:
     """One stretch of offered load. Queries planned in [counted_from_ns, counted_to_ns) count, the others are ramp.
 
     side: baseline | candidate | floor. purpose: service | search | quad | paired | latency | single_stream | offline |
-    floor. ``quad`` is -1 outside of the ABBA quads.
+    floor | loadgen (arrivals drawn by MLPerf LoadGen, not from our seed). ``quad`` is -1 outside of the ABBA quads.
     ``late`` of ``queries`` counted ones missed the limit (or had no answer). A closed loop has no offered rate.
     """
 
@@ -296,6 +296,7 @@ class Measurement:
     queries: ``side`` [Q] str and QUERY_COLUMNS, each [Q]. predictions: ``side``, ``run`` [P] str and
     PREDICTION_COLUMNS, each [P]. environment: JSON-able fingerprint of hardware and software.
     weights_path: the weights file that was served (an artifact for the tracking server), or None.
+    logs: what other programs wrote about this measurement, by file name.
     """
 
     result: Result
@@ -303,3 +304,4 @@ class Measurement:
     predictions: Mapping[str, Column]
     environment: Mapping[str, Any]
     weights_path: Path | None = None
+    logs: Mapping[str, bytes] = field(default_factory=dict)

@@ -117,6 +117,8 @@ def _write_files(folder: Path, measurement: Measurement) -> None:
     _write_bytes(folder / "environment.json", _pretty(dict(measurement.environment)))
     _write_columns(folder / "queries.parquet", measurement.queries, QUERY_TEXTS, QUERY_COLUMNS)
     _write_columns(folder / "predictions.parquet", measurement.predictions, PREDICTION_TEXTS, PREDICTION_COLUMNS)
+    for name, content in measurement.logs.items():
+        _write_bytes(folder / name, content)
     for plot in write_plots(folder, measurement.result, measurement.queries):
         _sync_file(plot)
 

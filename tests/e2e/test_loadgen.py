@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,14 +14,18 @@ import pytest
 
 from harness.errors import SutFailure
 from harness.measurement.referee import Referee, ring_shape
+from harness.record.derive import late_count
+from harness.record.reader import find_records, read_record, record_problems
 from harness.traffic.arrivals import make_trace
 from harness.traffic.loadgen import LOG_FILES, LoadGenPlan
 from harness.traffic.segment import Segment, Status
+from leaderboard.verify import verify
 from zoo.schema import Split
 
 pytest.importorskip("mlperf_loadgen", reason="MLPerf LoadGen is not installed (extra mlperf)")
 pytestmark = pytest.mark.e2e
-MISBEHAVING = (sys.executable, str(Path(__file__).parents[1] / "rejects" / "misbehaving_sut.py"))
+ROOT = Path(__file__).resolve().parents[2]
+MISBEHAVING = (sys.executable, str(ROOT / "tests" / "rejects" / "misbehaving_sut.py"))
 MS = 1_000_000
 SYNTHETIC = {"kind": "synthetic", "service": {"law": "fixed", "mean_ms": 4.0}}
 GOOD = 20
@@ -90,3 +95,29 @@ def test_a_query_without_a_free_slot_is_dropped_and_late(split: Split, tmp_path:
     assert set(segment.status) == {Status.ANSWERED, Status.DROPPED}
     assert segment.late(MS).all()
     assert (segment.sent_ns[segment.status == Status.DROPPED] == -1).all()
+
+
+def test_the_scenario_keeps_loadgens_logs_beside_both_late_fractions(tmp_path: Path) -> None:
+    overrides = ["scenario=mlperf_server", "scenario.rate_qps=40", "scenario.sla_ms=200", "model=wdl", "opt=[fusion]"]
+    overrides += ["dataset.size=tiny", "budget=smoke", "tracking=none", f"cache_dir={tmp_path / 'cache'}"]
+    program = [sys.executable, str(ROOT / "run.py"), *overrides, f"records_dir={tmp_path / 'records'}"]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = find_records(tmp_path / "records")
+    assert record_problems(path) == []
+    record = read_record(path)
+    result, queries = record.result, record.queries()
+    assert result.trial["rate_qps"] == 40.0
+    assert result.candidate is not None and result.gate is not None and result.gate.verdict == "pass"
+    assert (result.baseline.lbt_status, result.baseline.latency_ms.offered_qps) == ("not_measured", 40.0)
+    for side in ("baseline", "candidate"):
+        purposes = [segment.purpose for segment in result.segments if segment.side == side]
+        assert purposes.count("loadgen") == purposes.count("latency") == 1
+        (theirs,) = [s for s in result.segments if (s.side, s.purpose) == (side, "loadgen")]
+        assert late_count(queries, theirs, 200.0) == (theirs.queries, theirs.late)
+        rows = (queries["side"] == side) & (queries["segment"] == theirs.segment)
+        summary = (path / f"{side}_mlperf_log_summary.txt").read_text()
+        longest = (queries["done_ns"] - queries["planned_ns"])[rows].max()
+        assert f"Max latency (ns)                : {longest}\n" in summary
+        assert (path / f"{side}_mlperf_log_detail.txt").stat().st_size > 0
+    assert verify(path).passed
