@@ -16,7 +16,7 @@ TYPED = ("zoo/schema.py", "optimizations/contract.py", "optimizations/plan.py", 
 @nox.session(reuse_venv=True)
 def environment(session: nox.Session) -> None:
     """Install the project with its development tools."""
-    session.install("-e", ".[dev]")
+    session.install("-e", ".[dev,mlperf]")
 
 
 def run(session: nox.Session, tool: str, *arguments: str) -> None:

@@ -41,9 +41,8 @@ def main() -> None:
     with Referee() as referee, tempfile.TemporaryDirectory() as folder:
         spec = {"kind": "synthetic", "service": {"law": "fixed", "mean_ms": SERVICE_MS}}
         referee.start_side("sut", spec, ring_shape([split], 100))
-        print(
-            "rate qps   LoadGen late              own sender late           exact from .. to    difference            agree"
-        )
+        heading = f"{'LoadGen late':26}{'own sender late':26}{'exact, from .. to':17}{'difference':22}agree"
+        print(f"{'rate qps':11}{heading}")
         for place, rate_qps in enumerate(options.rates):
             exact = [late_fraction(atoms, rate_qps, LIMIT_NS) for atoms in _services(referee, split, library)]
             theirs: Counts = []
