@@ -17,28 +17,17 @@ from harness.host.environment import describe_environment
 from harness.host.validity import sample_host
 from harness.measurement.bench import Bench, Stretch
 from harness.measurement.evidence import Evidence
-from harness.measurement.floor import NULL, floor_latency, floor_lbt
+from harness.measurement.floor import NULL, climb_floor, null_latency
 from harness.measurement.mlperf import SCENARIO as MLPERF
 from harness.measurement.mlperf import loadgen_runs
-from harness.measurement.outcome import Estimates, gate_result, ratio_result, validity_of, with_accuracy, with_lbt
-from harness.measurement.preparation import CANDIDATE, Prepared, prepare
+from harness.measurement.outcome import LATENCY_LOAD, Seen, latency_qps, outcome
+from harness.measurement.preparation import BASELINE, CANDIDATE, Prepared, prepare
 from harness.measurement.quads import QuadLog, quad_seconds, run_quads
 from harness.measurement.referee import Referee, ring_shape
-from harness.measurement.side import (
-    SERVICE_SIZES,
-    Side,
-    accuracy_run,
-    offline_samples_per_s,
-    search_rate,
-    service_table,
-    service_times,
-    single_stream,
-    slack,
-)
+from harness.measurement.side import Side, accuracy_run, offline, search_rate, service_table, single_stream
 from harness.measurement.sut_spec import model_spec, plan_lines
 from harness.measurement.weights import file_sha256
 from harness.options import RunOptions
-from harness.record.derive import percentile_ms
 from harness.record.result import (
     DatasetInfo,
     Floor,
@@ -47,14 +36,14 @@ from harness.record.result import (
     Measurement,
     PlanLine,
     Result,
+    ServiceTimes,
     SideResult,
     SingleStream,
 )
+from harness.record.service import SERVICE_SIZES, slack
 from harness.trial import Trial
+from optimizations.contract import Plan
 from zoo.schema import Dataset
-
-LATENCY_LOAD = 0.7
-"""Share of a side's own LBT at which its latencies are reported."""
 
 
 def measure(trial: Trial, options: RunOptions, observer: Observer) -> Measurement:
@@ -78,17 +67,15 @@ def measure(trial: Trial, options: RunOptions, observer: Observer) -> Measuremen
         _find_rates(bench, sides, prepared)
         log = _quads(bench, sides)
         logs = loadgen_runs(bench, sides) if trial.scenario == MLPERF else {}
-        results = {side.name: _reported(bench, side) for side in sides}
-        fastest = max((result.lbt_qps or 0.0 for result in results.values()), default=0.0)
-        floor = _finish_floor(bench, floor, fastest)
-    return _assemble(bench, prepared, sides, _Seen(log=log, results=results, floor=floor, logs=logs))
+        facts = {side.name: _other_scenarios(bench, side, prepared.plans[side.name]) for side in sides}
+        _finish_floor(bench, floor, sides)
+    return _assemble(bench, prepared, sides, _Kept(log=log, facts=facts, logs=logs))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class _Seen:
+class _Kept:
     log: QuadLog
-    results: dict[str, SideResult]
-    floor: Floor
+    facts: dict[str, SideResult]
     logs: dict[str, bytes]
 
 
@@ -97,7 +84,7 @@ def _start_floor(bench: Bench) -> Floor:
     bench.observer.stage("floor (a system that does nothing)", total=1.0 + bench.budget.floor_s)
     bench.referee.start_side(NULL, {"kind": "null"}, shape)
     bench.joined(NULL)
-    return floor_latency(bench)
+    return null_latency(bench)
 
 
 def _start_sides(bench: Bench, prepared: Prepared, cache_dir: Path) -> list[Side]:
@@ -124,7 +111,7 @@ def _find_rates(bench: Bench, sides: list[Side], prepared: Prepared) -> None:
     """Service tables, then (server scenario) the rate of each side by coarse probes."""
     bench.observer.stage("service times", total=2 * len(sides), unit="")
     service_table(bench, sides)
-    slacks = {side.name: slack(bench, side) for side in sides}
+    slacks = {side.name: slack(side.service, bench.limit_ns) for side in sides if side.service is not None}
     lines = _lines(prepared, sides)
     bench.observer.plan(lines, slacks.get(CANDIDATE), slacks["baseline"])
     if bench.trial.scenario != "server":
@@ -141,64 +128,61 @@ def _quads(bench: Bench, sides: list[Side]) -> QuadLog:
     return run_quads(bench, sides)
 
 
-def _reported(bench: Bench, side: Side) -> SideResult:
-    """Latencies at 70 % of the side's own LBT (at a given rate: there), single stream, offline throughput, memory."""
-    budget = bench.budget
+def _other_scenarios(bench: Bench, side: Side, plan: Plan) -> SideResult:
+    """Load at 70 % of the side's own LBT (or at the trial's own rate), single stream and offline.
+
+    Returns what no column of the record tells.
+    """
     server, given = bench.trial.scenario == "server", bench.trial.scenario == MLPERF
-    bench.observer.stage(
-        f"{side.name} at {f'{bench.trial.rate_qps:g} qps' if given else f'{LATENCY_LOAD:.0%}'}",
-        total=budget.latency_s + budget.settle_s if server or given else 1.0,
-    )
+    seconds = bench.budget.settle_s + bench.budget.latency_s
+    at = f"{bench.trial.rate_qps:g} qps" if given else f"{LATENCY_LOAD:.0%}"
+    bench.observer.stage(f"{side.name} at {at}", total=seconds if server or given else 1.0)
     estimate = side.estimate(bench) if server else None
-    rate = (estimate.lbt_qps if estimate and estimate.lbt_qps else side.centre_qps) * LATENCY_LOAD
-    rate = bench.trial.rate_qps if given else rate
-    latency, faults = _latency(bench, side, rate) if rate > 0 else (_NO_LATENCY, None)
-    result = SideResult(
+    rate = bench.trial.rate_qps if given else latency_qps(estimate, side.centre_qps)
+    faults = _faults_per_query(bench, side, rate, seconds) if rate > 0 else None
+    offline(bench, side)
+    if server:
+        single_stream(bench, side)
+    return SideResult(
         auc=None,
         logloss=None,
         pcoc=None,
         lbt_qps=None,
         lbt_ci=None,
         lbt_status="not_measured",
-        slack=slack(bench, side),
-        service_ms=service_times(side),
-        latency_ms=latency,
-        offline_samples_per_s=offline_samples_per_s(bench, side),
-        single_stream_ms=single_stream(bench, side) if server else SingleStream(p50=None, p99=None),
+        slack=None,
+        service_ms=_NO_SERVICE,
+        latency_ms=Latency(p50=None, p90=None, p99=None, p999=None),
+        offline_samples_per_s=None,
+        single_stream_ms=SingleStream(p50=None, p99=None),
         rss_bytes=bench.referee.rss_bytes(side.name),
         minor_faults_per_query=faults,
         start_s=side.info.start_s,
+        workers=side.workers,
+        dispatch=side.dispatch,
+        dtypes=tuple(sorted({block.dtype for block in plan.pipeline.blocks})),
     )
-    result = with_lbt(result, estimate, searched=server)
-    return with_accuracy(result, bench.split.labels, bench.evidence.answers[side.name])
 
 
-_NO_LATENCY = Latency(p50=None, p90=None, p99=None, p999=None)
+_NO_SERVICE = ServiceTimes(n1=None, n10=None, n32=None, n100=None)
 
 
-def _latency(bench: Bench, side: Side, rate_qps: float) -> tuple[Latency, float]:
+def _faults_per_query(bench: Bench, side: Side, rate_qps: float, seconds: float) -> float:
+    """Run the segment whose latencies are reported; returns the side's minor page faults per query."""
     before = sample_host({side.name: bench.referee.pids(side.name)})
-    seconds = bench.budget.settle_s + bench.budget.latency_s
     seen = bench.open_loop(side.name, Stretch(purpose="latency", index=0, rate_qps=rate_qps, seconds=seconds))
     after = sample_host({side.name: bench.referee.pids(side.name)})
     faults = after.sides[side.name].minor_faults - before.sides[side.name].minor_faults
-    values = seen.latency_ns[seen.counted] / 1e6
-    latency = Latency(
-        p50=percentile_ms(values, 0.50),
-        p90=percentile_ms(values, 0.90),
-        p99=percentile_ms(values, 0.99),
-        p999=percentile_ms(values, 0.999),
-        offered_qps=rate_qps,
-        queries=len(values),
-    )
-    return latency, faults / max(1, len(seen.latency_ns))
+    return faults / max(1, len(seen.latency_ns))
 
 
-def _finish_floor(bench: Bench, floor: Floor, fastest_qps: float) -> Floor:
-    if not fastest_qps:
-        return floor
-    bench.observer.stage("floor at rising rates", total=None)
-    return floor_lbt(bench, floor, fastest_qps)
+def _finish_floor(bench: Bench, floor: Floor, sides: list[Side]) -> None:
+    if bench.trial.scenario != "server":
+        return
+    rates = [estimate.lbt_qps or 0.0 for side in sides if (estimate := side.estimate(bench)) is not None]
+    if any(rates):
+        bench.observer.stage("floor at rising rates", total=None)
+        climb_floor(bench, floor, max(rates))
 
 
 def _lines(prepared: Prepared, sides: list[Side]) -> tuple[PlanLine, ...]:
@@ -206,27 +190,20 @@ def _lines(prepared: Prepared, sides: list[Side]) -> tuple[PlanLine, ...]:
     return plan_lines(prepared.plans[measured.name], measured.info.report)
 
 
-def _assemble(bench: Bench, prepared: Prepared, sides: list[Side], seen: _Seen) -> Measurement:
+def _assemble(bench: Bench, prepared: Prepared, sides: list[Side], kept: _Kept) -> Measurement:
     trial, labels = bench.trial, bench.split.labels
-    validity, kept = validity_of(seen.log, bench.remarks)
-    by_name = {side.name: side for side in sides}
-    server = trial.scenario == "server"
-    results = {
-        name: with_lbt(result, by_name[name].estimate(bench, set(kept)) if server else None, searched=server)
-        for name, result in seen.results.items()
-    }
-    candidate = results.get(CANDIDATE)
-    ratio = gate = None
-    if candidate is not None:
-        estimates = Estimates(
-            kept={side.name: side.estimate(bench, set(kept)) for side in sides},
-            everything={side.name: side.estimate(bench) for side in sides},
-            quads=kept,
+    numbers = outcome(
+        Seen(
+            trial=trial,
+            rows=bench.evidence.rows,
+            labels=labels,
+            answers=bench.evidence.answers,
+            facts=kept.facts,
+            steal=kept.log.steal,
+            remarks=bench.remarks,
         )
-        ratio = ratio_result(by_name, estimates, seen.log, results)
-        gate = gate_result(labels, bench.evidence.answers, prepared.plans[CANDIDATE])
+    )
     environment = describe_environment()
-    voided = set(range(bench.budget.quads)) - set(kept)
     result = Result(
         trial_id=trial.trial_id,
         created=created_now(),
@@ -235,25 +212,25 @@ def _assemble(bench: Bench, prepared: Prepared, sides: list[Side], seen: _Seen) 
         git=GitState(sha=environment["git"]["sha"] or "", dirty=bool(environment["git"]["dirty"])),
         trial=dataclasses.asdict(trial),
         plan=_lines(prepared, sides),
-        baseline=results["baseline"],
-        candidate=candidate,
-        ratio=ratio,
-        gate=gate,
-        floor=seen.floor,
-        validity=validity,
+        baseline=numbers.sides[BASELINE],
+        candidate=numbers.sides.get(CANDIDATE),
+        ratio=numbers.ratio,
+        gate=numbers.gate,
+        floor=numbers.floor,
+        validity=numbers.validity,
         dataset=_dataset_info(prepared.dataset),
         weights_sha256=file_sha256(prepared.weights),
         hardware_class=environment["hardware_class"],
-        segments=tuple(dataclasses.replace(info, voided=info.quad in voided) for info in bench.evidence.segments),
+        segments=numbers.segments,
     )
     bench.observer.done(result)
     return Measurement(
         result=result,
         queries=bench.evidence.queries(),
         predictions=bench.evidence.predictions(labels),
-        environment={**environment, "run": _run_facts(bench, seen.log)},
+        environment={**environment, "run": _run_facts(bench, kept.log)},
         weights_path=prepared.weights,
-        logs=seen.logs,
+        logs=kept.logs,
     )
 
 

@@ -119,8 +119,8 @@ def _parser() -> argparse.ArgumentParser:
     verify_ = commands.add_parser(
         "verify",
         help="recompute a record's numbers",
-        description="Check a record's files and recompute AUC, gate, late counts and percentiles from its raw columns. "
-        "Exit code 1: something disagrees.",
+        description="Check a record's files, its columns against the published traces, and every number of it against "
+        "its raw columns. Exit code 1: refused, with the reasons (docs/verifying.md).",
     )
     verify_.add_argument("record", help="folder, name or trial id")
     verify_.set_defaults(command=_verify)

@@ -15,7 +15,7 @@ HEX = {"trial_id": 12, "source_sha256": 64, "weights_sha256": 64}
 def check_result(data: Mapping[str, Any]) -> list[str]:
     """Everything that is wrong with the plain form of a result, one sentence each; empty for a sound one."""
     problems = mismatches(Result, data)
-    return problems or [*_identity(data), *_sides(data), *_comparison(data), *_segments(data)]
+    return problems or [*_identity(data), *_sides(data), *_comparison(data), *_claims(data), *_segments(data)]
 
 
 def _identity(data: Mapping[str, Any]) -> Iterator[str]:
@@ -64,6 +64,18 @@ def _comparison(data: Mapping[str, Any]) -> Iterator[str]:
     gate = data["gate"]
     if gate is not None:
         yield from _interval("gate.auc_delta_ci", gate["auc_delta"], gate["auc_delta_ci"])
+
+
+def _claims(data: Mapping[str, Any]) -> Iterator[str]:
+    """What the candidate runs otherwise than the baseline, some optimization must have claimed."""
+    if data["candidate"] is None:
+        return
+    claimed = {claim for line in data["plan"] for claim in line["claims"]}
+    slots = {"workers": "runtime.workers", "dispatch": "dispatch.", "dtypes": ".dtype"}
+    for key, slot in slots.items():
+        sides = [data[name].get(key) for name in ("baseline", "candidate")]
+        if sides[0] != sides[1] and not any(slot in claim for claim in claimed):
+            yield f"candidate.{key} is {sides[1]} and baseline.{key} {sides[0]}, and no optimization claims {slot}"
 
 
 def _segments(data: Mapping[str, Any]) -> Iterator[str]:

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from harness.estimate import accuracy
-from harness.record.derive import counted, late_count, latencies_ms, percentile_ms, service_ms
+from harness.errors import ConfigurationError
+from harness.measurement.evidence import answers_from
+from harness.measurement.outcome import Outcome, Seen, outcome
+from harness.record.jsonable import from_plain, to_plain
 from harness.record.reader import Record, RecordError, read_record, record_problems
 from harness.record.result import Result, SideResult
+from harness.record.segments import SegmentRows, cut
+from harness.trial import Trial, canonical_json
 from leaderboard.result_check import check_result
+from leaderboard.trace_check import trace_problems
 
 TOLERANCE = 1e-9
-"""Relative. The same functions on the same columns: only the order of a sum may differ."""
+"""Relative, for counts, percentiles and means: only the order of a sum may differ."""
+ESTIMATE_TOLERANCE = 1e-6
+"""Relative, for what a root finder gave: another machine's logarithms move it a little."""
+ROUNDING = 1e-14
+"""Absolute: a difference of two AUCs is no better than this."""
+ESTIMATED = re.compile(r"\.lbt|LBT")
+SAID = ("rss_bytes", "minor_faults_per_query", "start_s", "train", "workers", "dispatch", "dtypes")
+"""Of a side: what no raw column tells. It stands as published; see docs/verifying.md."""
 
-Columns = dict[str, npt.NDArray[Any]]
+Leaf = float | int | str | bool | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,14 +38,14 @@ class Finding:
     """One published number, what its raw columns give, and whether they agree."""
 
     what: str
-    published: float | str | None
-    recomputed: float | str | None
+    published: Leaf
+    recomputed: Leaf
     agrees: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """``problems``: files and schema. ``findings``: every number that was recomputed."""
+    """``problems``: files, schema, and columns that contradict the trial. ``findings``: every recomputed number."""
 
     problems: list[str]
     findings: list[Finding]
@@ -47,119 +57,114 @@ class Verification:
 
 
 def verify(path: Path) -> Verification:
-    """Check manifest and schema, then recompute accuracy, gate, late counts and percentiles."""
+    """Check manifest and schema, the columns against the trial's published traces, then every number."""
     problems = record_problems(path)
     try:
         record = read_record(path)
         problems += check_result(record.result.to_dict())
-        findings = list(_findings(record))
-    except (RecordError, ValueError, KeyError) as error:
-        return Verification(problems=[*problems, str(error)], findings=[])
-    return Verification(problems=problems, findings=findings)
+        problems += _contradictions(record)
+        trial, queries = from_plain(Trial, record.trial), record.queries()
+        rows = cut(record.result.segments, queries)
+        problems += trace_problems(trial, rows, queries)
+        found = list(findings(record.result, outcome(_seen(record, trial, rows))))
+    except (RecordError, ConfigurationError, ValueError, KeyError, TypeError) as error:
+        said = error.args[0] if error.args else error
+        problem = f"{said}" if isinstance(error, (RecordError, ConfigurationError, ValueError)) else repr(error)
+        return Verification(problems=list(dict.fromkeys([*problems, problem])), findings=[])
+    return Verification(problems=problems, findings=found)
 
 
-def _findings(record: Record) -> Iterator[Finding]:
-    result, predictions, queries = record.result, record.predictions(), record.queries()
-    for name, side in _sides(result).items():
-        yield from _accuracy(name, side, predictions)
-        yield from _percentiles(name, side, result, queries)
-    if result.gate is not None:
-        yield from _gate(result, predictions)
-    yield from _late(result, queries)
+def _contradictions(record: Record) -> Iterator[str]:
+    """Where the JSON files of a record say different things."""
+    result, environment = record.result, record.environment
+    for name, value in result.trial.items():
+        said = to_plain(value)
+        if name not in record.trial or canonical_json(said) != canonical_json(record.trial[name]):
+            yield f"trial.json and result.json disagree on {name}: {record.trial.get(name)!r} and {said!r}"
+    identity = {
+        "source_sha256": result.source_sha256,
+        "hardware_class": result.hardware_class,
+        "git": {"sha": result.git.sha or None, "dirty": result.git.dirty},
+    }
+    for name, published in identity.items():
+        said = environment.get(name)
+        if name == "git" and isinstance(said, Mapping):
+            said = {"sha": said.get("sha"), "dirty": bool(said.get("dirty"))}
+        if said != published:
+            yield f"environment.json and result.json disagree on {name}: {said!r} and {published!r}"
 
 
-def _sides(result: Result) -> dict[str, SideResult]:
-    sides = {"baseline": result.baseline}
-    return sides if result.candidate is None else {**sides, "candidate": result.candidate}
+def _seen(record: Record, trial: Trial, rows: list[SegmentRows]) -> Seen:
+    result = record.result
+    labels, answers = answers_from(record.predictions())
+    facts = {"baseline": result.baseline}
+    facts |= {"candidate": result.candidate} if result.candidate is not None else {}
+    if set(answers) != set(facts):
+        raise ValueError(f"predictions.parquet holds {sorted(answers)}, result.json {sorted(facts)}")
+    steal = {quad["quad"]: float(quad["steal_share"]) for quad in record.environment["run"]["quads"]}
+    remarks = [reason for reason in result.validity.reasons if not re.match(r"quad \d+: ", reason)]
+    return Seen(
+        trial=trial, rows=rows, labels=labels, answers=answers, facts=facts, steal=steal, remarks=remarks
+    )  # fmt: skip
 
 
-def _accuracy(name: str, side: SideResult, predictions: Columns) -> Iterator[Finding]:
-    labels, scores = _run(predictions, name, "accuracy")
-    if not len(labels) or not np.isfinite(scores).all():
-        yield _finding(f"{name}.auc", side.auc, None)
+def findings(result: Result, numbers: Outcome) -> Iterator[Finding]:
+    """Every number of ``result`` beside the recomputed one."""
+    published = _numbers(
+        {"baseline": result.baseline} | ({"candidate": result.candidate} if result.candidate else {}),
+        {"ratio": result.ratio, "gate": result.gate, "floor": result.floor, "validity": result.validity},
+    )
+    recomputed = _numbers(
+        numbers.sides,
+        {"ratio": numbers.ratio, "gate": numbers.gate, "floor": numbers.floor, "validity": numbers.validity},
+    )
+    for what in dict.fromkeys([*published, *recomputed]):
+        yield _finding(what, published.get(what), recomputed.get(what))
+    for name, rate in numbers.latency_qps.items():
+        if rate is not None:
+            what = f"{name}: 70 % of its LBT over all quads"
+            yield _finding(what, published[f"{name}.latency_ms.offered_qps"], rate)
+    yield from _segments(result, numbers)
+
+
+def _numbers(sides: Mapping[str, SideResult], others: Mapping[str, Any]) -> dict[str, Leaf]:
+    """Every number by its path in result.json, without what no column tells."""
+    plain = {name: {k: v for k, v in to_plain(side).items() if k not in SAID} for name, side in sides.items()}
+    return dict(_leaves({**plain, **to_plain(others)}))
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Leaf]]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if items is None:
+        yield path, value
         return
-    yield _finding(f"{name}.auc", side.auc, accuracy.auc(labels, scores))
-    yield _finding(f"{name}.logloss", side.logloss, accuracy.logloss(labels, scores))
-    yield _finding(f"{name}.pcoc", side.pcoc, accuracy.pcoc(labels, scores))
+    for key, item in items:
+        yield from _leaves(item, f"{path}.{key}" if path else str(key))
 
 
-def _gate(result: Result, predictions: Columns) -> Iterator[Finding]:
-    assert result.gate is not None
-    published = result.gate
-    labels, base = _run(predictions, "baseline", "accuracy")
-    _, candidate = _run(predictions, "candidate", "accuracy")
-    gate = accuracy.gate(labels, base, candidate)
-    yield _finding("gate.auc_delta", published.auc_delta, gate.auc_delta)
-    for end, low_high in enumerate(("low", "high")):
-        yield _finding(f"gate.auc_delta_ci.{low_high}", _end(published.auc_delta_ci, end), gate.auc_delta_ci[end])
-        yield _finding(
-            f"gate.logloss_delta_ci.{low_high}", _end(published.logloss_delta_ci, end), gate.logloss_delta_ci[end]
-        )
-    yield _finding("gate.pcoc_ratio", published.pcoc_ratio, gate.pcoc_ratio)
-    yield from _timed(result, predictions, labels, base, candidate)
+def _segments(result: Result, numbers: Outcome) -> Iterator[Finding]:
+    """Counts of all segments as one line, or each segment that disagrees."""
+    wrong = False
+    for said, found in zip(result.segments, numbers.segments, strict=True):
+        if said != found:
+            wrong = True
+            what = f"late of segment {said.segment} ({said.side}, {said.purpose})"
+            yield Finding(what=what, published=_counted(said), recomputed=_counted(found), agrees=False)
+    if not wrong:
+        total = f"{sum(s.late for s in result.segments)} of {sum(s.queries for s in result.segments)}"
+        what = f"late queries of {len(result.segments)} segments"
+        yield Finding(what=what, published=total, recomputed=total, agrees=True)
 
 
-def _timed(result: Result, predictions: Columns, *scores: npt.NDArray[Any]) -> Iterator[Finding]:
-    """The farthest timed answer, and the verdict with the timed answers in the place of the accuracy run's."""
-    assert result.gate is not None
-    labels, base, candidate = scores
-    rows = (predictions["side"] == "candidate") & (predictions["run"] == "timed")
-    samples, timed = predictions["sample_id"][rows], predictions["score"][rows]
-    answers = accuracy.timed_answers(candidate[samples], timed, result.gate.timed_tolerance or 0.0)
-    yield _finding("gate.timed_deviation", result.gate.timed_deviation, answers.largest)
-    replaced = candidate.copy()
-    replaced[samples] = timed
-    gates = (accuracy.gate(labels, base, candidate), accuracy.gate(labels, base, replaced))
-    passed = all(part.verdict == "pass" for part in (*gates, answers))
-    verdict = "pass" if passed else "fail"
-    published = result.gate.verdict
-    yield Finding(what="gate.verdict", published=published, recomputed=verdict, agrees=published == verdict)
+def _counted(info: Any) -> str:
+    return f"{info.late} of {info.queries}{', void' if info.voided else ''}"
 
 
-def _percentiles(name: str, side: SideResult, result: Result, queries: Columns) -> Iterator[Finding]:
-    steady = latencies_ms(queries)[_rows(name, "latency", result, queries)]
-    for what, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999)):
-        yield _finding(f"{name}.latency_ms.{what}", getattr(side.latency_ms, what), percentile_ms(steady, share))
-    if result.trial["scenario"] == "server":
-        single = service_ms(queries)[_rows(name, "single_stream", result, queries)]
-        for what, share in (("p50", 0.5), ("p99", 0.99)):
-            published = getattr(side.single_stream_ms, what)
-            yield _finding(f"{name}.single_stream_ms.{what}", published, percentile_ms(single, share))
-
-
-def _late(result: Result, queries: Columns) -> Iterator[Finding]:
-    """Late counts of all segments as one sum, or the first segment that disagrees."""
-    limit_ms = float(result.trial["sla"]["limit_ms"])
-    for segment in result.segments:
-        found = late_count(queries, segment, limit_ms)
-        if found != (segment.queries, segment.late):
-            what = f"late of segment {segment.segment} ({segment.side}, {segment.purpose})"
-            said = f"{segment.late} of {segment.queries}"
-            yield Finding(what=what, published=said, recomputed=f"{found[1]} of {found[0]}", agrees=False)
-            return
-    total = sum(segment.queries for segment in result.segments)
-    text = f"{sum(segment.late for segment in result.segments)} of {total}"
-    yield Finding(what=f"late queries of {len(result.segments)} segments", published=text, recomputed=text, agrees=True)
-
-
-def _rows(side: str, purpose: str, result: Result, queries: Columns) -> npt.NDArray[np.bool_]:
-    return counted(queries, [s for s in result.segments if s.side == side and s.purpose == purpose])
-
-
-def _run(predictions: Columns, side: str, run: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """(labels, scores) of one run in order of sample."""
-    rows = (predictions["side"] == side) & (predictions["run"] == run)
-    order = np.argsort(predictions["sample_id"][rows], kind="stable")
-    return predictions["label"][rows][order], predictions["score"][rows][order]
-
-
-def _finding(what: str, published: float | None, recomputed: float | None) -> Finding:
-    if published is None or recomputed is None:
-        agrees = published is None and recomputed is None
+def _finding(what: str, published: Leaf, recomputed: Leaf) -> Finding:
+    numbers = [value for value in (published, recomputed) if isinstance(value, (int, float)) and value is not True]
+    if len(numbers) == 2 and not any(isinstance(value, bool) for value in numbers):
+        tolerance = ESTIMATE_TOLERANCE if ESTIMATED.search(what) else TOLERANCE
+        agrees = math.isclose(numbers[0], numbers[1], rel_tol=tolerance, abs_tol=ROUNDING)
     else:
-        agrees = math.isclose(published, recomputed, rel_tol=TOLERANCE, abs_tol=1e-12)
+        agrees = published == recomputed
     return Finding(what=what, published=published, recomputed=recomputed, agrees=agrees)
-
-
-def _end(interval: tuple[float, float] | None, index: int) -> float | None:
-    return None if interval is None else interval[index]

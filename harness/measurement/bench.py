@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -14,10 +13,14 @@ from harness.measurement.evidence import Evidence
 from harness.measurement.referee import OpenLimits, Referee
 from harness.options import Budget
 from harness.record.result import SegmentInfo
-from harness.traffic.arrivals import Queries, QueryTrace, make_trace
+from harness.record.segments import SegmentRows
+from harness.traffic.arrivals import Queries, QueryTrace
+from harness.traffic.published import PublishedTrace, trace_seed
 from harness.traffic.segment import Segment
 from harness.trial import Trial
 from zoo.schema import Split
+
+__all__ = ["OFFLINE_IN_FLIGHT", "Bench", "ClosedStretch", "Stretch", "trace_seed"]
 
 FROZEN_CPU_NS = 20_000_000
 """CPU time that a frozen side may show: stopping takes a moment, and the kernel counts in ticks."""
@@ -26,7 +29,7 @@ OFFLINE_IN_FLIGHT = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stretch:
-    """One stretch of offered load: its purpose, its place among the quads, the seed index of its trace."""
+    """One stretch of an open loop: its purpose, its place among the quads, the index of its trace."""
 
     purpose: str
     index: int
@@ -35,6 +38,22 @@ class Stretch:
     quad: int = -1
     max_late: int = -1
     max_age_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClosedStretch:
+    """One stretch of a closed loop: the first ``count`` queries of a trace, for at most ``seconds``.
+
+    sizes: distribution of query sizes, "" for that of the trial. concurrency: queries in flight.
+    """
+
+    purpose: str
+    index: int
+    count: int
+    seconds: float
+    sizes: str = ""
+    quad: int = -1
+    concurrency: int = 1
 
 
 @dataclass(slots=True, kw_only=True)
@@ -82,13 +101,16 @@ class Bench:
 
     def trace(self, purpose: str, index: int, count: int, sizes: str = "") -> QueryTrace:
         """``count`` queries of the published trace (trial's seed, purpose, index), sizes as the trial says."""
-        seed = trace_seed(self.trial.seed, purpose, index)
-        return make_trace(seed, count, sizes or self.trial.query_sizes, self.split.groups)
+        return self._published(purpose, index, sizes).first(count, self.split.groups)
+
+    def _published(self, purpose: str, index: int, sizes: str = "") -> PublishedTrace:
+        return PublishedTrace(seed=self.trial.seed, purpose=purpose, index=index, sizes=sizes or self.trial.query_sizes)
 
     def open_loop(self, side: str, stretch: Stretch) -> SegmentObservation:
         """Offer Poisson arrivals at one rate for ``stretch.seconds``; the first second loads the queue only."""
         self.wake(side)
-        trace = self._trace_of(stretch)
+        mean = stretch.rate_qps * stretch.seconds
+        trace = self._published(stretch.purpose, stretch.index).until(mean, self.split.groups)
         limits = OpenLimits(
             limit_ns=self.limit_ns,
             max_late=stretch.max_late,
@@ -98,56 +120,59 @@ class Bench:
         segment = self.referee.run_open(side, self.split, trace, stretch.rate_qps, limits)
         offsets = trace.planned_ns(stretch.rate_qps)
         start_ns = int(segment.planned_ns[0] - offsets[0])
-        self._keep(segment, stretch, (start_ns + int(THAW_NS), start_ns + int(stretch.seconds * 1e9)))
+        counted = (start_ns + int(THAW_NS), start_ns + int(stretch.seconds * 1e9))
+        rows = self._keep_open(segment, stretch, counted)
         self._note_answers(side, segment, trace.queries(self.split.groups))
-        latency = np.where(segment.answered, segment.done_ns - segment.planned_ns, np.inf)
         late = float(np.mean(segment.late(self.limit_ns)))
         self.observer.advance(stretch.seconds, f"{side} {stretch.rate_qps:,.0f} qps, {100 * late:.1f} % late")
-        return SegmentObservation(
-            offered_qps=stretch.rate_qps,
-            trace_id=f"{stretch.purpose}/{stretch.index}",
-            quad=stretch.quad,
-            planned_ns=offsets,
-            sizes=segment.size,
-            latency_ns=latency,
-            duration_s=stretch.seconds,
-            aborted=bool(segment.aborted),
-        )
+        return rows.observation()
 
-    def closed_loop(self, side: str, queries: Queries, stretch: Stretch, concurrency: int = 1) -> Segment:
-        """Ask ``queries`` one after another (``concurrency`` in flight) for at most ``stretch.seconds``."""
+    def closed_loop(self, side: str, asked: ClosedStretch) -> SegmentRows:
+        """Ask queries one after another (``concurrency`` in flight) until all are answered or the time is over."""
         self.wake(side)
-        segment = self.referee.run_closed(side, self.split, queries, concurrency, stretch.seconds)
+        trace = self.trace(asked.purpose, asked.index, asked.count, asked.sizes)
+        queries = trace.queries(self.split.groups)
+        segment = self.referee.run_closed(side, self.split, queries, asked.concurrency, asked.seconds)
         first, last = (int(segment.planned_ns[0]), int(segment.planned_ns[-1]) + 1) if len(segment) else (0, 0)
-        self._keep(segment, stretch, (first, last))
+        rows = self._keep(
+            segment,
+            purpose=asked.purpose,
+            offered_qps=None,
+            counted_from_ns=first,
+            counted_to_ns=last,
+            quad=asked.quad,
+            trace=asked.index,
+            sizes=asked.sizes or self.trial.query_sizes,
+            seconds=asked.seconds,
+            asked=asked.count,
+        )
         self._note_answers(side, segment, queries)
-        return segment
+        return rows
 
     def take(self, segment: Segment, queries: Queries, stretch: Stretch, counted_ns: tuple[int, int]) -> None:
         """Keep a segment that was not offered by our own sender; queries planned in ``counted_ns`` count."""
-        self._keep(segment, stretch, counted_ns)
+        self._keep_open(segment, stretch, counted_ns)
         self._note_answers(segment.side, segment, queries)
 
-    def _trace_of(self, stretch: Stretch) -> QueryTrace:
-        mean = stretch.rate_qps * stretch.seconds
-        count = math.ceil(mean + 6.0 * math.sqrt(mean) + 16)
-        trace = self.trace(stretch.purpose, stretch.index, count)
-        return trace.cut(0, max(1, int(np.searchsorted(trace.unit_arrivals, mean))))
-
-    def _keep(self, segment: Segment, stretch: Stretch, counted_ns: tuple[int, int]) -> None:
-        inside = (segment.planned_ns >= counted_ns[0]) & (segment.planned_ns < counted_ns[1])
-        info = SegmentInfo(
-            side=segment.side,
-            segment=len(self.evidence.segments),
+    def _keep_open(self, segment: Segment, stretch: Stretch, counted_ns: tuple[int, int]) -> SegmentRows:
+        return self._keep(
+            segment,
             purpose=stretch.purpose,
-            offered_qps=segment.offered_qps if segment.mode == "open" else None,
+            offered_qps=stretch.rate_qps,
             counted_from_ns=counted_ns[0],
             counted_to_ns=counted_ns[1],
-            queries=int(np.count_nonzero(inside)),
-            late=int(np.count_nonzero(inside & segment.late(self.limit_ns))),
             quad=stretch.quad,
+            trace=stretch.index,
+            sizes=self.trial.query_sizes,
+            seconds=stretch.seconds,
+            asked=len(segment),
         )
-        self.evidence.add(segment, info)
+
+    def _keep(self, segment: Segment, **known: Any) -> SegmentRows:
+        """Keep the raw columns of a segment; ``known``: fields of its SegmentInfo."""
+        number = len(self.evidence.segments)
+        info = SegmentInfo(side=segment.side, segment=number, aborted=segment.aborted, queries=0, late=0, **known)
+        return self.evidence.add(segment, info, self.limit_ns)
 
     def _note_answers(self, side: str, segment: Segment, queries: Queries) -> None:
         if side not in self.evidence.answers:
@@ -156,8 +181,3 @@ class Bench:
         answered = np.repeat(segment.answered, np.diff(queries.offsets[: count + 1]))
         samples = queries.samples[: queries.offsets[count]]
         self.evidence.answers[side].note(samples[answered], segment.scores[answered])
-
-
-def trace_seed(seed: int, purpose: str, index: int) -> int:
-    """Seed of one trace: the first 8 bytes of SHA-256("seed/purpose/index"), so that anyone can make it again."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}/{index}".encode()).digest()[:8], "big")

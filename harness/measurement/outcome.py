@@ -1,64 +1,170 @@
-"""From what was seen to the numbers of the result: side results, ratio, gate and validity. No process is touched."""
+"""From what was seen to the numbers of the result. No process is touched, and the same input gives the same numbers.
+
+``outcome`` is called twice with the same columns: by the run that measured them, and by whoever verifies its record.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
-from harness.estimate.accuracy import answer_tolerance, auc, gate, logloss, pcoc, timed_answers
+from harness.estimate.accuracy import answer_tolerance, gate, timed_answers
 from harness.estimate.comparison import RatioInterval, lbt_ratio, paired_service_ratio, void_quads
 from harness.estimate.lbt import LbtEstimate
+from harness.host.validity import void_reasons
 from harness.measurement.evidence import Answers
-from harness.measurement.quads import QuadLog
-from harness.measurement.side import Side
-from harness.record.result import GateResult, Interval, LbtStatus, Ratio, SideResult, Validity
-from optimizations.contract import Plan
+from harness.measurement.preparation import BASELINE, CANDIDATE
+from harness.record.floor import NULL_PROBES, climb, floor_latency, holds, null_p99_ns
+from harness.record.result import Floor, GateResult, Interval, Ratio, SegmentInfo, SideResult, Validity
+from harness.record.segments import SegmentRows, of_purpose
+from harness.record.service import queue_twin, service_samples
+from harness.record.side_numbers import STATUS, lbt_of, with_accuracy, with_columns, with_lbt
+from harness.trial import Trial
 from zoo.schema import Float32
 
-STATUS: Mapping[str, LbtStatus] = {
-    "ok": "measured",
-    "few_clumps": "few_clumps",
-    "undetermined": "undetermined",
-    "unreachable": "unreachable",
-    "above_range": "beyond_range",
-}
+LATENCY_LOAD = 0.7
+"""Share of a side's own LBT at which its latencies are reported."""
+Times = npt.NDArray[np.float64]
 
 
-def with_accuracy(side: SideResult, labels: Float32, answers: Answers) -> SideResult:
-    """AUC, logloss and PCOC of the accuracy run; None where a score is not a finite number."""
-    if not np.isfinite(answers.accuracy[~np.isnan(labels)]).all():
-        return side
-    scores = answers.accuracy
-    return dataclasses.replace(
-        side, auc=auc(labels, scores), logloss=logloss(labels, scores), pcoc=pcoc(labels, scores)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What a trial has seen.
+
+    rows: its segments in the order in which they ran. answers, facts: by side; of ``facts`` only what no column tells
+    is read (memory, faults, start, and the workers, dispatch and dtypes of the plan). steal: share of core time that
+    the hypervisor took in each quad. remarks: what else was said of the host.
+    """
+
+    trial: Trial
+    rows: Sequence[SegmentRows]
+    labels: Float32
+    answers: Mapping[str, Answers]
+    facts: Mapping[str, SideResult]
+    steal: Mapping[int, float]
+    remarks: Sequence[str]
+
+    @property
+    def limit_ns(self) -> int:
+        """The SLA's latency limit."""
+        return int(self.trial.sla.limit_ms * 1e6)
+
+    @property
+    def quads(self) -> tuple[int, ...]:
+        """All quads that ran."""
+        return tuple(sorted(self.steal))
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The numbers of a result. ``sides``: by name; ratio and gate are None for ``opt=[]``.
+
+    latency_qps: by side, the rate at which its latencies had to be reported; None where it has no LBT of its own.
+    """
+
+    sides: Mapping[str, SideResult]
+    ratio: Ratio | None
+    gate: GateResult | None
+    floor: Floor
+    validity: Validity
+    segments: tuple[SegmentInfo, ...]
+    latency_qps: Mapping[str, float | None]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Estimates:
+    """LBT of each side from the quads that count, and from all of them."""
+
+    kept: Mapping[str, LbtEstimate | None]
+    everything: Mapping[str, LbtEstimate | None]
+
+
+def outcome(seen: Seen) -> Outcome:
+    """All numbers of a trial. ValueError where the columns do not hold what a number needs."""
+    validity, kept = validity_of(_void_reasons(seen), seen.remarks)
+    estimates = _estimates(seen, kept)
+    sides = {name: _side(seen, name, estimates.kept[name]) for name in seen.facts}
+    fastest = max((estimate.lbt_qps or 0.0 for estimate in estimates.everything.values() if estimate), default=0.0)
+    paired = CANDIDATE in sides
+    return Outcome(
+        sides=sides,
+        ratio=ratio_result(seen, estimates, kept, sides) if paired else None,
+        gate=gate_result(seen.labels, seen.answers, seen.facts[CANDIDATE].dtypes) if paired else None,
+        floor=_floor(seen, fastest),
+        validity=validity,
+        latency_qps={name: latency_qps(estimate, 0.0) or None for name, estimate in estimates.everything.items()},
+        segments=tuple(_segment(row, seen.limit_ns, set(seen.quads) - set(kept)) for row in seen.rows),
     )
 
 
-def with_lbt(side: SideResult, estimate: LbtEstimate | None, searched: bool) -> SideResult:
-    """The LBT of the refined segments. No estimate after a search: the SLA is met at no rate."""
-    if estimate is None:
-        status: LbtStatus = "unreachable" if searched else "not_measured"
-        return dataclasses.replace(side, lbt_qps=0.0 if searched else None, lbt_ci=None, lbt_status=status)
-    return dataclasses.replace(
-        side,
-        lbt_qps=estimate.lbt_qps,
-        lbt_ci=estimate.ci,
-        lbt_status=STATUS[estimate.status],
-        lbt_method=estimate.method,
-        lbt_twin_correlation=estimate.correlation,
-        late_clumps=estimate.clumps,
-    )
+def latency_qps(everything: LbtEstimate | None, centre_qps: float) -> float:
+    """Rate at which a side's latencies are reported: 70 % of its LBT over all quads, or of where its segments lay."""
+    return LATENCY_LOAD * ((everything.lbt_qps if everything else None) or centre_qps)
 
 
-def gate_result(labels: Float32, answers: Mapping[str, Answers], plan: Plan) -> GateResult:
+def _side(seen: Seen, name: str, estimate: LbtEstimate | None) -> SideResult:
+    rows = [row for row in seen.rows if row.info.side == name]
+    side = with_columns(seen.facts[name], rows, seen.limit_ns)
+    side = with_lbt(side, estimate, searched=seen.trial.scenario == "server")
+    return with_accuracy(side, seen.labels, seen.answers[name].accuracy)
+
+
+def _estimates(seen: Seen, kept: tuple[int, ...]) -> Estimates:
+    """Without void quads the two are one."""
+    some: dict[str, LbtEstimate | None] = {}
+    everything: dict[str, LbtEstimate | None] = {}
+    for name, facts in seen.facts.items():
+        rows = [row for row in seen.rows if row.info.side == name]
+        probes, refined = ([row.observation() for row in of_purpose(rows, p)] for p in ("search", "quad"))
+        table = service_samples(of_purpose(rows, "service")).table()
+        twin = queue_twin(table, seen.trial.query_sizes, facts.workers, facts.dispatch)
+        everything[name] = lbt_of(probes, refined, twin, seen.trial.sla)
+        without = kept != seen.quads
+        some[name] = lbt_of(probes, refined, twin, seen.trial.sla, kept) if without else everything[name]
+    return Estimates(kept=some, everything=everything)
+
+
+def _segment(row: SegmentRows, limit_ns: int, voided: set[int]) -> SegmentInfo:
+    return dataclasses.replace(row.recounted(limit_ns), voided=row.info.quad in voided)
+
+
+def _void_reasons(seen: Seen) -> dict[int, tuple[str, ...]]:
+    """Outside evidence against each quad: stolen time, and the null probes before and after it."""
+    floor = {row.info.trace: row for row in of_purpose(seen.rows, "floor")}
+    reasons = {}
+    for quad in seen.quads:
+        beside = [floor.get(NULL_PROBES + index) for index in (quad, quad + 1)]
+        probes = [null_p99_ns(row.observation()) for row in beside if row is not None]
+        if len(probes) < len(beside):
+            raise ValueError(f"a null probe beside quad {quad} is missing")
+        reasons[quad] = void_reasons(seen.steal[quad], probes, seen.limit_ns)
+    return reasons
+
+
+def _floor(seen: Seen, reported_qps: float) -> Floor:
+    """The floor again, from the probes that were offered; ValueError where one is missing."""
+    probes = {row.info.trace: row.observation() for row in of_purpose(seen.rows, "floor")}
+
+    def probe(rate_qps: float, index: int) -> bool:
+        if index not in probes or not math.isclose(probes[index].offered_qps, rate_qps, rel_tol=1e-9):
+            raise ValueError(f"the floor was not offered {rate_qps:g} queries/s under trace {index}")
+        return holds(probes[index], seen.trial.sla)
+
+    if 0 not in probes:
+        raise ValueError("the floor at 1,000 queries/s is missing")
+    return climb(floor_latency(probes[0]), reported_qps, probe)
+
+
+def gate_result(labels: Float32, answers: Mapping[str, Answers], dtypes: Iterable[str]) -> GateResult:
     """R6 on the accuracy run, R4 on every timed answer, and R6 again with the timed answers put in their place."""
     baseline, candidate = answers["baseline"], answers["candidate"]
     first = gate(labels, baseline.accuracy, candidate.accuracy)
     asked = candidate.deviation >= 0.0
-    tolerance = answer_tolerance(block.dtype for block in plan.pipeline.blocks)
+    tolerance = answer_tolerance(dtypes)
     timed = timed_answers(candidate.accuracy[asked], candidate.timed[asked], tolerance)
     again = gate(labels, baseline.accuracy, np.where(asked, candidate.timed, candidate.accuracy))
     reasons = list(first.reasons)
@@ -82,22 +188,13 @@ def gate_result(labels: Float32, answers: Mapping[str, Answers], plan: Plan) -> 
     )
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Estimates:
-    """LBT of both sides from the quads that count, and from all of them."""
-
-    kept: Mapping[str, LbtEstimate | None]
-    everything: Mapping[str, LbtEstimate | None]
-    quads: tuple[int, ...]
-
-
-def ratio_result(
-    sides: Mapping[str, Side], estimates: Estimates, log: QuadLog, results: Mapping[str, SideResult]
-) -> Ratio:
+def ratio_result(seen: Seen, estimates: Estimates, kept: tuple[int, ...], results: Mapping[str, SideResult]) -> Ratio:
     """Candidate over baseline: LBT by quads, service time paired, offline throughput."""
     lbt, ci, p_value, reason = _lbt_ratio(estimates.kept)
     everything, everything_ci, _, _ = _lbt_ratio(estimates.everything)
-    service, service_ci, per_quad = _service_ratio(sides, estimates.quads)
+    service, service_ci, per_quad = _service_ratio(
+        [(_paired_ns(seen.rows, BASELINE, quad), _paired_ns(seen.rows, CANDIDATE, quad)) for quad in kept]
+    )
     return Ratio(
         lbt=lbt,
         lbt_ci=ci,
@@ -105,7 +202,7 @@ def ratio_result(
         reason=reason,
         service=service,
         service_ci=service_ci,
-        offline=_quotient(results["candidate"].offline_samples_per_s, results["baseline"].offline_samples_per_s),
+        offline=_quotient(results[CANDIDATE].offline_samples_per_s, results[BASELINE].offline_samples_per_s),
         quads=tuple(per_quad),
         lbt_with_voided=everything,
         lbt_with_voided_ci=everything_ci,
@@ -132,13 +229,21 @@ def _lbt_ratio(
     return found.interval.ratio, found.interval.ci, found.interval.p_value, ""
 
 
-def _service_ratio(
-    sides: Mapping[str, Side], quads: tuple[int, ...]
-) -> tuple[float | None, Interval | None, list[float]]:
+def _paired_ns(rows: Sequence[SegmentRows], side: str, quad: int) -> Times:
+    """Service times of the paired queries of one side in one quad, NaN where one was not asked or not answered."""
+    parts = [np.zeros(0)]
+    for row in of_purpose(rows, "paired", side):
+        if row.info.quad == quad:
+            times = np.full(row.info.asked, np.nan)
+            times[: len(row)] = np.where(row.answered, row.service_ns, np.nan)
+            parts.append(times)
+    return np.concatenate(parts)
+
+
+def _service_ratio(quads: Sequence[tuple[Times, Times]]) -> tuple[float | None, Interval | None, list[float]]:
     """Baseline's service time over the candidate's, on queries that both answered."""
     baseline, candidate = [], []
-    for quad in quads:
-        a, b = sides["baseline"].paired_service_ns[quad], sides["candidate"].paired_service_ns[quad]
+    for a, b in quads:
         both = np.isfinite(a) & np.isfinite(b)
         if both.any():
             baseline.append(a[both])
@@ -158,10 +263,10 @@ def _quotient(a: float | None, b: float | None) -> float | None:
     return a / b if a is not None and b else None
 
 
-def validity_of(log: QuadLog, remarks: list[str]) -> tuple[Validity, tuple[int, ...]]:
+def validity_of(evidence: Mapping[int, tuple[str, ...]], remarks: Sequence[str]) -> tuple[Validity, tuple[int, ...]]:
     """Verdict on the host, and the quads that count. ``remarks`` (a frozen side that ran) void the whole result."""
-    verdict = void_quads(log.reasons)
-    reasons = [f"quad {quad}: {reason}" for quad in sorted(log.reasons) for reason in log.reasons[quad]]
+    verdict = void_quads(evidence)
+    reasons = [f"quad {quad}: {reason}" for quad in sorted(evidence) for reason in evidence[quad]]
     state = "void" if remarks else "noisy_host" if verdict.noisy_host else "valid"
     return (
         Validity(verdict=state, reasons=(*reasons, *remarks), voided_quads=len(verdict.voided)),  # type: ignore[arg-type]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.host.validity import HostSample, between, sample_host, void_reasons
+from harness.host.validity import HostSample, between, sample_host
 from harness.measurement.bench import Bench
-from harness.measurement.floor import PROBE_S, null_p99_ns
+from harness.measurement.floor import PROBE_S, null_probe_p99_ns
 from harness.measurement.side import (
     PAIRED_S,
     Side,
     aim,
-    offline_samples_per_s,
+    offline,
     paired_count,
     paired_service,
     refine,
@@ -21,11 +21,10 @@ from harness.measurement.side import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuadLog:
-    """Outside evidence against each quad (no reasons: clean), what the host did, offline rates by side and quad."""
+    """What the host did in each quad: share of stolen time, and all of it as the record keeps it."""
 
-    reasons: dict[int, tuple[str, ...]]
+    steal: dict[int, float]
     host: list[dict[str, object]]
-    offline: dict[str, list[float | None]]
 
 
 def quad_seconds(bench: Bench, sides: int) -> float:
@@ -44,14 +43,14 @@ def run_quads(bench: Bench, sides: list[Side]) -> QuadLog:
         "mlperf_server": _single_stream_halves,
     }
     run = scenario[bench.trial.scenario]
-    log = QuadLog(reasons={}, host=[], offline={side.name: [] for side in sides})
-    probe = null_p99_ns(bench, 0)
+    log = QuadLog(steal={}, host=[])
+    probe = null_probe_p99_ns(bench, 0)
     for quad in range(bench.budget.quads):
         before = _sample(bench, sides)
-        run(bench, sides, quad, log)
+        run(bench, sides, quad)
         host = between(before, _sample(bench, sides))
-        probe, previous = null_p99_ns(bench, quad + 1), probe
-        log.reasons[quad] = void_reasons(float(host["steal_share"]), (previous, probe), bench.limit_ns)
+        probe, previous = null_probe_p99_ns(bench, quad + 1), probe
+        log.steal[quad] = float(host["steal_share"])
         log.host.append({"quad": quad, "null_p99_ns": [previous, probe], **host})
     return log
 
@@ -69,7 +68,7 @@ def abba_order(sides: list[Side], quad: int) -> list[tuple[Side, int]]:
     return [(first, 0), (second, 0), (second, 1), (first, 1)]
 
 
-def _open_halves(bench: Bench, sides: list[Side], quad: int, log: QuadLog) -> None:
+def _open_halves(bench: Bench, sides: list[Side], quad: int) -> None:
     count = _common_count(bench, sides)
     for side in sides:
         if side.centre_qps > 0.0:
@@ -81,7 +80,7 @@ def _open_halves(bench: Bench, sides: list[Side], quad: int, log: QuadLog) -> No
             refine(bench, side, quad, half)
 
 
-def _single_stream_halves(bench: Bench, sides: list[Side], quad: int, log: QuadLog) -> None:
+def _single_stream_halves(bench: Bench, sides: list[Side], quad: int) -> None:
     count = _common_count(bench, sides)
     for side, half in abba_order(sides, quad):
         paired_service(bench, side, quad, half, count)
@@ -89,11 +88,11 @@ def _single_stream_halves(bench: Bench, sides: list[Side], quad: int, log: QuadL
         bench.observer.advance(bench.budget.settle_s + bench.budget.segment_s)
 
 
-def _offline_halves(bench: Bench, sides: list[Side], quad: int, log: QuadLog) -> None:
+def _offline_halves(bench: Bench, sides: list[Side], quad: int) -> None:
     count = _common_count(bench, sides)
     for side, half in abba_order(sides, quad):
         paired_service(bench, side, quad, half, count)
-        log.offline[side.name].append(offline_samples_per_s(bench, side, quad))
+        offline(bench, side, quad)
         bench.observer.advance(bench.budget.settle_s + bench.budget.segment_s)
 
 

@@ -1,4 +1,4 @@
-"""One side of a trial under load: its service table, its twin, the search for its rate, its reported latencies."""
+"""One side of a trial under load: its service table, its twin, the search for its rate, the other scenarios."""
 
 from __future__ import annotations
 
@@ -9,28 +9,29 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from harness.estimate.lbt import LbtEstimate, estimate_lbt
+from harness.estimate.lbt import LbtEstimate
 from harness.estimate.longrun import QueueTwin
 from harness.estimate.replay import SegmentObservation
 from harness.estimate.search import futility_limits, next_rate, quad_rates
-from harness.estimate.stats import percentile
-from harness.estimate.twin import ServiceTable, fit_service_table
-from harness.measurement.bench import OFFLINE_IN_FLIGHT, Bench, Stretch
+from harness.estimate.twin import ServiceTable
+from harness.measurement.bench import OFFLINE_IN_FLIGHT, Bench, ClosedStretch, Stretch
 from harness.measurement.evidence import Answers
 from harness.options import Budget
-from harness.record.result import ServiceTimes, SingleStream
+from harness.record.segments import of_purpose
+from harness.record.service import MIX, ROUND, SERVICE_SIZES, ServiceSamples, queue_twin, service_samples
+from harness.record.side_numbers import lbt_of
 from harness.sut.process import SideInfo
 from harness.traffic.arrivals import Queries, sweep
-from harness.traffic.query_sizes import pmf
-from harness.traffic.segment import Segment
 from harness.trial import Sla
 from optimizations.contract import Dispatch
 
-SERVICE_SIZES = (1, 10, 32, 100)
+SERVICE_ROUNDS = 2
+SERVICE_S = 30.0
 LARGEST_STEP = 1.3
 SWEEP_QUERIES = 256
 MOST_QUERIES = 4000
 PAIRED_S = 0.3
+PAIRED_LIMIT_S = 5.0
 Float64 = npt.NDArray[np.float64]
 
 
@@ -64,37 +65,24 @@ class Side:
     info: SideInfo
     workers: int
     dispatch: Dispatch
-    service: dict[int, Float64] = field(default_factory=dict)
+    service: ServiceSamples | None = None
     table: ServiceTable | None = None
     centre_qps: float = 0.0
     rates_qps: tuple[float, float] = (0.0, 0.0)
     probes: list[SegmentObservation] = field(default_factory=list)
     refined: list[SegmentObservation] = field(default_factory=list)
-    paired_service_ns: dict[int, Float64] = field(default_factory=dict)
     _twin: QueueTwin | None = None
 
     def twin(self, bench: Load) -> QueueTwin:
         """The queueing twin of this side under the trial's mix of sizes; one object, since it keeps its long run."""
         if self._twin is None:
             assert self.table is not None
-            table = pmf(bench.trial.query_sizes)
-            sizes = np.flatnonzero(table)
-            self._twin = QueueTwin(
-                table=self.table,
-                sizes=sizes,
-                probability=table[sizes],
-                workers=self.workers,
-                dispatch=self.dispatch,
-            )
+            self._twin = queue_twin(self.table, bench.trial.query_sizes, self.workers, self.dispatch)
         return self._twin
 
     def estimate(self, bench: Load, quads: set[int] | None = None) -> LbtEstimate | None:
         """LBT from the refined segments of ``quads`` (None: all); None when no rate meets the SLA or too few ran."""
-        used = [s for s in self.refined if not s.aborted and (quads is None or s.quad in quads)]
-        if len(used) < 2:
-            return None
-        rates = [s.offered_qps for s in (*self.probes, *self.refined)]
-        return estimate_lbt(used, self.twin(bench), bench.trial.sla, (min(rates), max(rates)))
+        return lbt_of(self.probes, self.refined, self.twin(bench), bench.trial.sla, quads)
 
 
 def accuracy_run(bench: Bench, side: Side) -> None:
@@ -123,36 +111,19 @@ def service_table(bench: Bench, sides: list[Side]) -> None:
     Sides take turns, so that a drifting host moves both.
     """
     repeats = bench.budget.service_repeats
-    mixed: dict[str, list[Segment]] = {side.name: [] for side in sides}
-    for round_ in range(2):
+    fixed = {size: (f"fixed:{size}", max(2, repeats // 2)) for size in SERVICE_SIZES}
+    for round_ in range(SERVICE_ROUNDS):
         for side in sides:
-            for size in SERVICE_SIZES:
-                segment = _ask_fixed(bench, side, size, repeats // 2, round_)
-                known = side.service.get(size, np.zeros(0))
-                side.service[size] = np.concatenate([known, _service_ns(segment)])
-            queries = bench.trace("service", 100 + round_, 2 * repeats).queries(bench.split.groups)
-            mixed[side.name].append(bench.closed_loop(side.name, queries, _stretch("service", 30.0)))
+            for index, (sizes, count) in {**fixed, MIX: ("", 2 * repeats)}.items():
+                trace = ROUND * round_ + index
+                bench.closed_loop(
+                    side.name,
+                    ClosedStretch(purpose="service", index=trace, count=count, seconds=SERVICE_S, sizes=sizes),
+                )
             bench.observer.advance(1.0, side.name)
     for side in sides:
-        parts = mixed[side.name]
-        sizes = [part.size[part.answered] for part in parts]
-        sizes += [np.full(len(times), size) for size, times in side.service.items()]
-        times = [_service_ns(part) for part in parts] + list(side.service.values())
-        side.table = fit_service_table(np.concatenate(sizes), np.concatenate(times))
-
-
-def _ask_fixed(bench: Bench, side: Side, size: int, count: int, round_: int) -> Segment:
-    queries = bench.trace("service", 1000 * round_ + size, max(2, count), f"fixed:{size}").queries(bench.split.groups)
-    return bench.closed_loop(side.name, queries, _stretch("service", 30.0))
-
-
-def _service_ns(segment: Segment) -> Float64:
-    answered = segment.answered
-    return (segment.done_ns - segment.sent_ns)[answered].astype(np.float64)
-
-
-def _stretch(purpose: str, seconds: float, quad: int = -1) -> Stretch:
-    return Stretch(purpose=purpose, index=0, rate_qps=float("nan"), seconds=seconds, quad=quad)
+        side.service = service_samples(of_purpose(bench.evidence.rows, "service", side.name))
+        side.table = side.service.table()
 
 
 def search_rate(bench: Load, side: Side) -> None:
@@ -215,57 +186,33 @@ def _enough(seconds: float, service_ns: float) -> int:
 
 
 def paired_service(bench: Bench, side: Side, quad: int, half: int, count: int) -> None:
-    """Service times of the same queries on both sides of a quad; it also warms a side that was just thawed."""
-    queries = bench.trace("paired", 2 * quad + half, count).queries(bench.split.groups)
-    segment = bench.closed_loop(side.name, queries, _stretch("paired", 5.0, quad))
-    times = np.full(count, np.nan)
-    times[: len(segment)] = np.where(segment.answered, segment.done_ns - segment.sent_ns, np.nan)
-    known = side.paired_service_ns.get(quad, np.zeros(0))
-    side.paired_service_ns[quad] = np.concatenate([known, times])
+    """The same queries on both sides of a quad, one by one; it also warms a side that was just thawed."""
+    bench.closed_loop(
+        side.name,
+        ClosedStretch(purpose="paired", index=2 * quad + half, count=count, seconds=PAIRED_LIMIT_S, quad=quad),
+    )
 
 
-def offline_samples_per_s(bench: Bench, side: Side, quad: int = -1) -> float | None:
-    """Samples per second with many queries of 100 samples waiting."""
+def offline(bench: Bench, side: Side, quad: int = -1) -> None:
+    """Many queries of 100 samples waiting."""
+    assert side.service is not None
     size, seconds = max(SERVICE_SIZES), bench.budget.offline_s
-    count = _enough(seconds * side.workers, float(np.median(side.service[size])) / 2.0)
-    queries = bench.trace("offline", quad + 1, count, f"fixed:{size}").queries(bench.split.groups)
-    stretch = _stretch("offline", seconds, quad)
-    segment = bench.closed_loop(side.name, queries, stretch, OFFLINE_IN_FLIGHT)
-    answered = segment.answered
-    if not answered.any():
-        return None
-    span_ns = int(segment.done_ns[answered].max() - segment.sent_ns[answered].min())
-    return float(segment.size[answered].sum() / (span_ns / 1e9))
+    asked = ClosedStretch(
+        purpose="offline",
+        index=quad + 1,
+        count=_enough(seconds * side.workers, float(np.median(side.service.by_size[size])) / 2.0),
+        seconds=seconds,
+        sizes=f"fixed:{size}",
+        quad=quad,
+        concurrency=OFFLINE_IN_FLIGHT,
+    )
+    bench.closed_loop(side.name, asked)
 
 
-def single_stream(bench: Bench, side: Side, quad: int = -1) -> SingleStream:
-    """Latency of a client that waits for each answer."""
-    assert side.table is not None
+def single_stream(bench: Bench, side: Side, quad: int = -1) -> None:
+    """A client that waits for each answer."""
     seconds = bench.budget.single_stream_s
     count = _enough(seconds, side.twin(bench).service.mean_ns / 1.5)
-    queries = bench.trace("single_stream", quad + 1, count).queries(bench.split.groups)
-    segment = bench.closed_loop(side.name, queries, _stretch("single_stream", seconds, quad))
-    times = np.where(segment.answered, segment.done_ns - segment.sent_ns, np.inf)
-    p50, p99 = percentile(times, 0.50), percentile(times, 0.99)
-    return SingleStream(p50=_ms(p50), p99=_ms(p99), queries=len(times))
-
-
-def slack(bench: Bench, side: Side) -> float | None:
-    """SLA limit over the p99 service time of a 100-sample query (the largest one seen below 100 repeats)."""
-    times = side.service.get(max(SERVICE_SIZES))
-    if times is None or not len(times):
-        return None
-    return float(bench.limit_ns / np.quantile(times, 0.99, method="higher"))
-
-
-def service_times(side: Side) -> ServiceTimes:
-    """Median service time by size."""
-    medians = [
-        float(np.median(side.service[size])) / 1e6 if len(side.service.get(size, ())) else None
-        for size in SERVICE_SIZES
-    ]
-    return ServiceTimes(n1=medians[0], n10=medians[1], n32=medians[2], n100=medians[3])
-
-
-def _ms(value_ns: float | None) -> float | None:
-    return None if value_ns is None or not np.isfinite(value_ns) else value_ns / 1e6
+    bench.closed_loop(
+        side.name, ClosedStretch(purpose="single_stream", index=quad + 1, count=count, seconds=seconds, quad=quad)
+    )

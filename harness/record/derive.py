@@ -48,3 +48,8 @@ def percentile_ms(latencies: npt.NDArray[np.float64], share: float) -> float | N
     """An observed latency at ``share`` in (0, 1); None for too few queries or where it has no answer (infinite)."""
     value = percentile(latencies, share)
     return value if value is not None and np.isfinite(value) else None
+
+
+def milliseconds(value_ns: float | None) -> float | None:
+    """Nanoseconds as milliseconds; None for None and for what never ended (infinite)."""
+    return None if value_ns is None or not np.isfinite(value_ns) else value_ns / 1e6

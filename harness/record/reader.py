@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,11 +44,11 @@ class Record:
 
     def queries(self) -> dict[str, npt.NDArray[Any]]:
         """Columns of queries.parquet, each [Q]."""
-        return _read_columns(self.path / "queries.parquet", (*QUERY_TEXTS, *QUERY_COLUMNS))
+        return _read_columns(self.path / "queries.parquet", QUERY_TEXTS, QUERY_COLUMNS)
 
     def predictions(self) -> dict[str, npt.NDArray[Any]]:
         """Columns of predictions.parquet, each [P]."""
-        return _read_columns(self.path / "predictions.parquet", (*PREDICTION_TEXTS, *PREDICTION_COLUMNS))
+        return _read_columns(self.path / "predictions.parquet", PREDICTION_TEXTS, PREDICTION_COLUMNS)
 
 
 def find_records(records_dir: Path) -> list[Path]:
@@ -122,12 +122,24 @@ def _file_problem(folder: Path, name: str, digest: str) -> str | None:
     return None if file_sha256(folder / name) == digest else f"{name} was changed after the record was written"
 
 
-def _read_columns(path: Path, names: tuple[str, ...]) -> dict[str, npt.NDArray[Any]]:
+def _read_columns(path: Path, texts: Sequence[str], numbers: Mapping[str, type]) -> dict[str, npt.NDArray[Any]]:
+    """Columns by name. RecordError for a file that is no Parquet, a missing column, another type, or empty cells."""
     try:
-        table = pq.read_table(path, columns=list(names))
-        return {name: _as_array(table.column(name)) for name in names}
-    except (OSError, KeyError, pa.ArrowException) as error:
-        raise RecordError(f"{path} cannot be read: {error}") from error
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise RecordError(f"{path.name} cannot be read: {error}") from error
+    missing = [name for name in (*texts, *numbers) if name not in table.column_names]
+    if missing:
+        unknown = sorted(set(table.column_names) - {*texts, *numbers})
+        found = f"; it has {', '.join(unknown)}, which no record has" if unknown else ""
+        raise RecordError(f"{path.name} has no column {', '.join(missing)}{found}")
+    columns = {name: _as_array(table.column(name)) for name in (*texts, *numbers)}
+    for name, kind in numbers.items():
+        if columns[name].dtype != kind or table.column(name).null_count:
+            raise RecordError(
+                f"{path.name}: column {name} is {columns[name].dtype}, expected {np.dtype(kind)} throughout"
+            )
+    return columns
 
 
 def _as_array(column: pa.ChunkedArray) -> npt.NDArray[Any]:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from harness.errors import ExitCode
 from harness.record.jsonable import from_plain, to_plain
+from optimizations.contract import Dispatch
 
 RESULT_SCHEMA_VERSION = 1
 
@@ -122,6 +123,7 @@ class SideResult:
     | unreachable (late at every rate, LBT 0) | beyond_range (``lbt_qps``, the highest rate that was offered, is a lower
     bound) | not_measured (another scenario).
     slack: SLA limit / p99 service time of a 100-sample query. ``late_clumps``: independent late clumps behind the LBT.
+    workers, dispatch, dtypes: what the plan runs with; the twin and the tolerance of timed answers follow from them.
     """
 
     auc: float | None
@@ -142,6 +144,9 @@ class SideResult:
     lbt_method: str = ""
     lbt_twin_correlation: float | None = None
     late_clumps: int | None = None
+    workers: int = 1
+    dispatch: Dispatch = field(default_factory=Dispatch)
+    dtypes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,6 +227,10 @@ class SegmentInfo:
     side: baseline | candidate | floor. purpose: service | search | quad | paired | latency | single_stream | offline |
     floor | loadgen (arrivals drawn by MLPerf LoadGen, not from our seed). ``quad`` is -1 outside of the ABBA quads.
     ``late`` of ``queries`` counted ones missed the limit (or had no answer). A closed loop has no offered rate.
+    trace, sizes: index and distribution of query sizes of the trace (``harness.traffic.published``); -1 and "" where
+    the record does not say. seconds: how long queries were to arrive (open loop) or to be asked (closed loop).
+    asked: how many queries the trace holds; a closed loop may run out of time before the last. aborted: why it was
+    cut short, "" if it was not.
     """
 
     side: str
@@ -234,6 +243,11 @@ class SegmentInfo:
     late: int
     quad: int = -1
     voided: bool = False
+    trace: int = -1
+    sizes: str = ""
+    seconds: float | None = None
+    asked: int = 0
+    aborted: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,47 +1,84 @@
-"""Verification: a record that is as published passes; each kind of dressed-up number is found."""
+"""Verification: every number is recomputed by the run's own functions, and each kind of dressed-up number is found."""
 
 from __future__ import annotations
 
-import dataclasses
+import copy
 
 import numpy as np
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
 from harness.record.reader import read_record
-from harness.record.writer import RecordWriter
+from harness.record.result import Result
+from harness.traffic.segment import Status
 from leaderboard.result_check import check_result
-from leaderboard.verify import verify
+from leaderboard.trace_check import budget_of
+from leaderboard.verify import SAID, findings, verify
+
+BLOCKS = ("baseline", "candidate", "ratio", "gate", "floor", "validity")
 
 
-@pytest.fixture
-def forged(tmp_path, fabricate):
-    """Write a record whose result or columns were changed before the manifest was made."""
+@pytest.fixture(scope="module")
+def recomputed(measured):
+    """The record's own result as a dictionary, and what verification recomputed."""
+    from harness.measurement.outcome import outcome
+    from harness.record.jsonable import from_plain
+    from harness.record.segments import cut
+    from harness.trial import Trial
+    from leaderboard.verify import _seen
 
-    def write(result=lambda r: r, queries=lambda q: q, predictions=lambda p: p):
-        trial, measurement = fabricate()
-        measurement = dataclasses.replace(
-            measurement,
-            result=result(measurement.result),
-            queries=queries(dict(measurement.queries)),
-            predictions=predictions(dict(measurement.predictions)),
-        )
-        with RecordWriter(tmp_path, trial) as writer:
-            return writer.write(measurement)
-
-    return write
+    record = read_record(measured)
+    rows = cut(record.result.segments, record.queries())
+    return record.result.to_dict(), outcome(_seen(record, from_plain(Trial, record.trial), rows))
 
 
-def disagreements(path):
-    return [finding.what for finding in verify(path).findings if not finding.agrees]
+def leaves(value, path=()):
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if items is None:
+        yield path, value
+        return
+    for key, item in items:
+        yield from leaves(item, (*path, key))
 
 
-def test_an_honest_record_passes_and_agrees_with_other_libraries(forged):
-    path = forged()
-    verification = verify(path)
-    assert verification.passed and verification.problems == []
+def other(value):
+    """The opposite, the next whole number, or three millionths more."""
+    if isinstance(value, bool):
+        return not value
+    return value + 1 if isinstance(value, int) else value * (1 + 3e-6) + 1e-11
+
+
+def test_every_number_of_the_result_is_compared(recomputed):
+    """One number after the other is changed a little more than the tolerance allows."""
+    data, numbers = recomputed
+    changed = 0
+    for block in BLOCKS:
+        for path, value in leaves(data[block], (block,)):
+            if path[1] in SAID or isinstance(value, str) or value is None:
+                continue
+            forged = copy.deepcopy(data)
+            place = forged
+            for key in path[:-1]:
+                place = place[key]
+            place[path[-1]] = other(value)
+            wrong = [f.what for f in findings(Result.from_dict(forged), numbers) if not f.agrees]
+            assert ".".join(map(str, path)) in wrong, path
+            changed += 1
+    assert changed > 70
+
+
+def test_what_the_other_tests_tamper_with_is_there(recomputed):
+    data, numbers = recomputed
+    assert data["ratio"]["lbt_ci"][0] > 1.0 and data["ratio"]["service"] == pytest.approx(2.0, rel=0.01)
+    assert data["floor"]["lbt_qps"] > 5 * data["candidate"]["lbt_qps"]
+    assert sum(segment.late for segment in numbers.segments) > 100
+
+
+def test_numbers_agree_with_other_libraries(measured):
+    verification = verify(measured)
+    assert verification.passed
     found = {finding.what: finding.recomputed for finding in verification.findings}
-    record = read_record(path)
+    record = read_record(measured)
     columns = record.predictions()
     rows = (columns["side"] == "candidate") & (columns["run"] == "accuracy")
     labels, scores = columns["label"][rows], columns["score"][rows].astype(np.float64)
@@ -56,81 +93,140 @@ def test_an_honest_record_passes_and_agrees_with_other_libraries(forged):
         if queries["segment"][i] == segment.segment and queries["planned_ns"][i] >= segment.counted_from_ns
     )
     assert found["candidate.latency_ms.p99"] == taken[-(-99 * (len(taken) - 1) // 100)]
+    service = [
+        (queries["done_ns"][i] - queries["sent_ns"][i]) / 1e6
+        for s in record.result.segments
+        if s.side == "baseline" and s.purpose == "service" and s.sizes == "fixed:32"
+        for i in np.flatnonzero(queries["segment"] == s.segment)
+    ]
+    assert len(service) == 50
+    assert found["baseline.service_ms.n32"] == pytest.approx(np.median(service), rel=1e-12)
 
 
-def change_side(name, **changes):
-    return lambda r: dataclasses.replace(r, **{name: dataclasses.replace(getattr(r, name), **changes)})
-
-
-def faster(result):
-    latency = dataclasses.replace(result.candidate.latency_ms, p99=result.candidate.latency_ms.p90)
-    return change_side("candidate", latency_ms=latency)(result)
-
-
-def fewer_late(result):
-    index = next(i for i, s in enumerate(result.segments) if s.late > 0)
-    segments = list(result.segments)
-    segments[index] = dataclasses.replace(segments[index], late=0)
-    return dataclasses.replace(result, segments=tuple(segments))
+def test_void_quads_are_judged_again(simulate_record):
+    path = simulate_record(quads=8, voided=(2,))
+    assert problems_and_disagreements(path) == ([], [])
+    result = read_record(path).result
+    assert result.validity.reasons == ("quad 2: steal 5.0% of core time, above 2.0%",)
+    assert {s.quad for s in result.segments if s.voided} == {2}
+    assert result.ratio.lbt_with_voided != result.ratio.lbt and result.ratio.lbt_ci is not None
+    assert result.baseline.latency_ms.offered_qps != pytest.approx(0.7 * result.baseline.lbt_qps, rel=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("change", "found"),
-    [
-        (change_side("candidate", auc=0.9), ["candidate.auc"]),
-        (change_side("baseline", logloss=0.1), ["baseline.logloss"]),
-        (change_side("candidate", pcoc=1.0), ["candidate.pcoc"]),
-        (change_side("gate", auc_delta=0.0, auc_delta_ci=(-1e-9, 1e-9)), ["gate.auc_delta", "gate.auc_delta_ci.low",
-                                                                          "gate.auc_delta_ci.high"]),
-        (change_side("gate", timed_deviation=1e-7), ["gate.timed_deviation"]),
-        (faster, ["candidate.latency_ms.p99"]),
-    ],
-)  # fmt: skip
-def test_a_changed_number_is_named(forged, change, found):
-    assert sorted(disagreements(forged(result=change))) == sorted(found)
+    "fields",
+    [{"opts": {}}, {"scenario": "single_stream"}, {"scenario": "offline"}, {"query_sizes": "fixed:32"}],
+    ids=["baseline alone", "single_stream", "offline", "fixed sizes"],
+)
+def test_records_of_every_kind_pass(simulate_record, fields):
+    path = simulate_record(**fields)
+    assert problems_and_disagreements(path) == ([], [])
+    result = read_record(path).result
+    assert result.baseline.single_stream_ms.queries > 0 or fields.get("scenario") == "offline"
+    assert result.baseline.offline_samples_per_s > 0
 
 
-def test_a_changed_late_count_is_named(forged):
-    (what,) = disagreements(forged(result=fewer_late))
-    assert what.startswith("late of segment")
-
-
-def test_a_failed_gate_cannot_be_published_as_passed(forged):
-    def worse(columns):
-        rows = (columns["side"] == "candidate") & (columns["run"] == "accuracy")
-        scores = columns["score"].copy()
-        scores[rows] = np.random.default_rng(1).permutation(scores[rows])
-        return columns | {"score": scores}
-
-    assert "gate.verdict" in disagreements(forged(predictions=worse))
-
-
-def test_timed_answers_that_differ_fail_the_gate(forged):
-    def cheaper(columns):
-        rows = np.flatnonzero((columns["side"] == "candidate") & (columns["run"] == "timed"))
-        scores = columns["score"].copy()
-        scores[rows[3]] += 0.01
-        return columns | {"score": scores}
-
-    assert disagreements(forged(predictions=cheaper)) == ["gate.timed_deviation", "gate.verdict"]
-
-
-def test_an_unanswered_query_is_late_whatever_its_stamps_say(forged):
-    def failing(columns):
-        status = columns["status"].copy()
-        status[columns["side"] == "baseline"] = 1
-        return columns | {"status": status}
-
-    wrong = disagreements(forged(queries=failing))
-    assert "baseline.latency_ms.p50" in wrong and wrong[-1].startswith("late of segment")
-
-
-def test_harmed_files_are_problems(forged):
-    path = forged()
-    (path / "predictions.parquet").write_bytes(b"nothing")
+def problems_and_disagreements(path):
     verification = verify(path)
-    assert not verification.passed
-    assert any("predictions.parquet was changed" in problem for problem in verification.problems)
+    return verification.problems, [finding.what for finding in verification.findings if not finding.agrees]
+
+
+def test_a_changed_late_count_is_named(record, edit):
+    def fewer_late(result):
+        next(s for s in result["segments"] if s["late"])["late"] = 0
+
+    edit.json("result.json", fewer_late)
+    edit.rewrite_manifest()
+    problems, (what,) = problems_and_disagreements(record)
+    assert problems == [] and what.startswith("late of segment")
+
+
+def test_a_failed_gate_cannot_be_published_as_passed(record, edit):
+    def worse(rows):
+        own = (rows["side"] == "candidate") & (rows["run"] == "accuracy")
+        rows["score"][own] = np.random.default_rng(1).permutation(rows["score"][own])
+        return rows
+
+    edit.columns("predictions.parquet", worse)
+    edit.rewrite_manifest()
+    assert "gate.verdict" in problems_and_disagreements(record)[1]
+
+
+def test_timed_answers_that_differ_fail_the_gate(record, edit):
+    def cheaper(rows):
+        rows["score"][np.flatnonzero((rows["side"] == "candidate") & (rows["run"] == "timed"))[3]] += 0.01
+        return rows
+
+    edit.columns("predictions.parquet", cheaper)
+    edit.rewrite_manifest()
+    wrong = problems_and_disagreements(record)[1]
+    assert {"gate.timed_deviation", "gate.timed_answers", "gate.verdict"} <= set(wrong)
+
+
+def test_an_unanswered_query_is_late_whatever_its_stamps_say(record, edit):
+    def failing(rows):
+        rows["status"][rows["side"] == "baseline"] = Status.FAILED
+        return rows
+
+    edit.columns("queries.parquet", failing)
+    edit.rewrite_manifest()
+    problems, wrong = problems_and_disagreements(record)
+    assert problems or any(what.startswith("late of segment") for what in wrong)
+
+
+def test_labels_that_differ_between_sides_are_refused(record, edit):
+    def kinder(rows):
+        rows["label"][np.flatnonzero(rows["side"] == "candidate")[:9]] = 1.0
+        return rows
+
+    edit.columns("predictions.parquet", kinder)
+    edit.rewrite_manifest()
+    assert any("labels of the candidate differ" in problem for problem in problems_and_disagreements(record)[0])
+
+
+def test_a_whole_quad_cannot_be_left_out(record, edit):
+    """A bad quad goes from columns and result, and the segments are numbered anew."""
+    gone = {s["segment"] for s in edit.read("result.json")["segments"] if s["quad"] == 5}
+    kept = [s["segment"] for s in edit.read("result.json")["segments"] if s["segment"] not in gone]
+    number = {old: new for new, old in enumerate(kept)}
+
+    def columns(rows):
+        inside = ~np.isin(rows["segment"], list(gone))
+        rows = {name: column[inside] for name, column in rows.items()}
+        return rows | {"segment": np.array([number[old] for old in rows["segment"].tolist()])}
+
+    def segments(result):
+        left = [s for s in result["segments"] if s["segment"] in number]
+        result["segments"] = [{**s, "segment": number[s["segment"]]} for s in left]
+
+    edit.columns("queries.parquet", columns)
+    edit.json("result.json", segments)
+    edit.rewrite_manifest()
+    problems = problems_and_disagreements(record)[0]
+    assert "candidate, quad: the segments of traces [10, 11] are missing" in problems
+
+
+def test_a_tolerance_cannot_be_widened_without_an_optimization_that_claims_it(record, edit):
+    edit.json("result.json", lambda result: result["candidate"].update(dtypes=["int8"]))
+    edit.rewrite_manifest()
+    assert any("no optimization claims .dtype" in problem for problem in problems_and_disagreements(record)[0])
+
+
+def test_a_record_without_traces_is_refused_and_told_why(record, edit):
+    """As an earlier version wrote it."""
+
+    def older(result):
+        for segment in result["segments"]:
+            del segment["trace"], segment["sizes"], segment["seconds"], segment["asked"]
+
+    edit.json("result.json", older)
+    edit.rewrite_manifest()
+    assert any("an earlier version wrote it" in problem for problem in problems_and_disagreements(record)[0])
+
+
+def test_budgets_are_read_by_name():
+    assert budget_of("quick,quads=8").quads == 8
+    assert budget_of("smoke").name == "smoke"
 
 
 @pytest.mark.parametrize(
@@ -147,6 +243,7 @@ def test_harmed_files_are_problems(forged):
         (lambda d: d.update(gate=None), "candidate, ratio and gate must be there together"),
         (lambda d: d["plan"].clear(), "plan and trial.opts name different optimizations"),
         (lambda d: d["segments"][0].update(late=10**6), "segment 0: 1000000 late of"),
+        (lambda d: d["candidate"].update(workers=2), "candidate.workers is 2 and baseline.workers 1, and no"),
         (lambda d: d["floor"].pop("lbt_qps"), "floor.lbt_qps is missing"),
     ],
 )

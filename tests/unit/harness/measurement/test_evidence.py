@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
+import pytest
 
-from harness.measurement.bench import trace_seed
-from harness.measurement.evidence import Answers, Evidence
+from harness.measurement.evidence import Answers, Evidence, answers_from
 from harness.record.result import SegmentInfo
 from harness.traffic.segment import Segment, Status
 
@@ -66,12 +64,13 @@ def test_an_answer_that_is_no_number_is_the_farthest_of_all() -> None:
 
 def test_columns_of_all_segments_stand_end_to_end() -> None:
     evidence = Evidence()
-    evidence.add(_segment("baseline", [0.5, 0.5], [Status.ANSWERED, Status.DROPPED]), _info("baseline", 0))
-    evidence.add(_segment("candidate", [0.5], [Status.ANSWERED]), _info("candidate", 1))
+    evidence.add(_segment("baseline", [0.5, 0.5], [Status.ANSWERED, Status.DROPPED]), _info("baseline", 0), 300)
+    evidence.add(_segment("candidate", [0.5], [Status.ANSWERED]), _info("candidate", 1), 300)
     queries = evidence.queries()
     assert queries["side"].tolist() == ["baseline", "baseline", "candidate"]
     assert queries["segment"].tolist() == [0, 0, 1]
     assert queries["status"].tolist() == [Status.ANSWERED, Status.DROPPED, Status.ANSWERED]
+    assert [(info.queries, info.late) for info in evidence.segments] == [(2, 2), (1, 1)]
     assert evidence.sends == 3
     assert evidence.sender_cpu_ns == 10
     assert np.concatenate(evidence.lateness_ns).tolist() == [7, 7, 7]
@@ -88,6 +87,33 @@ def test_predictions_hold_every_sample_and_the_farthest_timed_answers() -> None:
     assert np.isnan(rows["label"]).tolist() == [False, True, True]
 
 
-def test_a_trace_seed_can_be_made_again_by_anyone() -> None:
-    digest = hashlib.sha256(b"7/quad/3").hexdigest()
-    assert trace_seed(7, "quad", 3) == int(digest[:16], 16)
+def test_predictions_can_be_read_back() -> None:
+    evidence, labels = Evidence(), np.array([1.0, 0.0, np.nan], np.float32)
+    for side, shift in (("baseline", 0.0), ("candidate", 0.125)):
+        evidence.answers[side] = Answers.of(np.array([0.5, 0.25, 0.75], np.float32) + np.float32(shift))
+        evidence.answers[side].note(np.array([2, 0]), np.array([0.5, np.nan], np.float32))
+    found, answers = answers_from(evidence.predictions(labels))
+    np.testing.assert_array_equal(found, labels)
+    assert list(answers) == ["baseline", "candidate"]
+    for side, kept in evidence.answers.items():
+        np.testing.assert_array_equal(answers[side].accuracy, kept.accuracy)
+        np.testing.assert_array_equal(answers[side].timed, kept.timed)
+        np.testing.assert_array_equal(answers[side].deviation, kept.deviation)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([0, 1, 1, 2], "every sample once"),
+        ([1, 0, 2], "every sample once"),
+        ([0, 2], "every sample once"),
+        ([0, 1, 2, 3, 3], "timed answers"),
+    ],
+)
+def test_predictions_that_are_repeated_moved_or_gone_are_refused(rows: list[int], said: str) -> None:
+    evidence = Evidence()
+    evidence.answers["baseline"] = Answers.of(np.array([0.5, 0.25, 0.75], np.float32))
+    evidence.answers["baseline"].note(np.array([1]), np.array([0.5], np.float32))
+    written = evidence.predictions(np.zeros(3, np.float32))
+    with pytest.raises(ValueError, match=said):
+        answers_from({name: column[rows] for name, column in written.items()})

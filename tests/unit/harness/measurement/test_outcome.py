@@ -7,18 +7,9 @@ import pytest
 
 from harness.measurement.evidence import Answers
 from harness.measurement.outcome import gate_result, validity_of
-from harness.measurement.quads import QuadLog
-from optimizations.contract import Pipeline, Plan
-from zoo.blueprint import Block
 from zoo.schema import Float32
 
 SAMPLES = 4000
-
-
-def _plan(dtype: str = "fp32") -> Plan:
-    block = Block(path="out", role="fc", kind="none", shape=(("inputs", 1), ("outputs", 1)), side="mixed", dtype=dtype)
-    pipeline = Pipeline(model="dlrm", backend="torch", device="cpu", scope="serve", blocks=(block,))
-    return Plan(steps=(), pipeline=pipeline)
 
 
 def _labels_and_scores() -> tuple[Float32, Float32]:
@@ -35,7 +26,7 @@ def test_equal_answers_pass_with_a_difference_of_zero() -> None:
     labels, scores = _labels_and_scores()
     answers = _answers(scores)
     answers["candidate"].note(np.arange(100), scores[:100])
-    result = gate_result(labels, answers, _plan())
+    result = gate_result(labels, answers, ("fp32",))
     assert (result.verdict, result.timed_answers, result.reasons) == ("pass", "pass", ())
     assert result.auc_delta == 0.0
     assert result.pcoc_ratio == 1.0
@@ -51,7 +42,7 @@ def test_timed_answers_are_held_to_the_tolerance_of_the_plan(dtype: str, shift: 
     timed = scores[:50].copy()
     timed[7] += np.float32(shift)
     answers["candidate"].note(np.arange(50), timed)
-    result = gate_result(labels, answers, _plan(dtype))
+    result = gate_result(labels, answers, ("fp32", dtype))
     assert result.timed_answers == verdict
     assert result.verdict == verdict
     assert result.timed_deviation == pytest.approx(shift, rel=0.05)
@@ -61,21 +52,21 @@ def test_cheap_timed_answers_fail_though_the_accuracy_run_was_perfect() -> None:
     labels, scores = _labels_and_scores()
     answers = _answers(scores)
     answers["candidate"].note(np.arange(SAMPLES), np.full(SAMPLES, scores.mean(), np.float32))
-    result = gate_result(labels, answers, _plan())
+    result = gate_result(labels, answers, ("fp32",))
     assert result.verdict == "fail"
     assert any(reason.startswith("timed answers: AUC") for reason in result.reasons)
 
 
 def test_no_timed_answer_is_no_pass() -> None:
     labels, scores = _labels_and_scores()
-    assert gate_result(labels, _answers(scores), _plan()).timed_answers == "fail"
+    assert gate_result(labels, _answers(scores), ("fp32",)).timed_answers == "fail"
 
 
 def test_a_void_quad_leaves_and_too_many_mark_the_host() -> None:
-    one = QuadLog(reasons={0: (), 1: ("steal",), 2: (), 3: ()}, host=[], offline={})
+    one: dict[int, tuple[str, ...]] = {0: (), 1: ("steal",), 2: (), 3: ()}
     validity, kept = validity_of(one, [])
     assert (validity.verdict, validity.voided_quads, kept) == ("valid", 1, (0, 2, 3))
-    two = QuadLog(reasons={0: (), 1: ("steal",), 2: ("null",), 3: ()}, host=[], offline={})
+    two: dict[int, tuple[str, ...]] = {0: (), 1: ("steal",), 2: ("null",), 3: ()}
     validity, kept = validity_of(two, [])
     assert (validity.verdict, validity.voided_quads, kept) == ("noisy_host", 2, (0, 1, 2, 3))
     assert validity.reasons == ("quad 1: steal", "quad 2: null")
@@ -83,6 +74,6 @@ def test_a_void_quad_leaves_and_too_many_mark_the_host() -> None:
 
 @pytest.mark.parametrize("reasons", [(), ("steal",)])
 def test_a_frozen_side_that_ran_voids_the_result_however_quiet_the_host_was(reasons: tuple[str, ...]) -> None:
-    validity, _ = validity_of(QuadLog(reasons={0: reasons, 1: reasons}, host=[], offline={}), ["it ran"])
+    validity, _ = validity_of({0: reasons, 1: reasons}, ["it ran"])
     assert validity.verdict == "void"
     assert validity.reasons[-1] == "it ran"
