@@ -79,6 +79,9 @@ _CRITEO: dict[str, Any] = {"max_epochs": 2, "evaluations": 4, "final_lr_share": 
 DATASET_DEFAULTS: dict[tuple[str, str], dict[str, Any]] = {
     ("criteo", "wdl"): {**_CRITEO, "embedding_lr": 0.01, "dropout": 0.3},
     ("criteo", "dlrm"): {**_CRITEO, "batch_size": 256, "embedding_lr": 0.02, "embedding_accumulator": 0.0},
+    ("planted", "wdl"): {"max_epochs": 2, "final_lr_share": 0.05},
+    ("planted", "dlrm"): {"final_lr_share": 0.05},
+    **{("planted", model): {"batch_size": 128, "final_lr_share": 0.05} for model in ("din", "dien")},
     **{("amazon", model): _BEHAVIOURS for model in ("wdl", "din", "dien")},
 }
 """What a (data set, model) changes on top of that."""

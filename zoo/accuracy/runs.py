@@ -97,7 +97,8 @@ def _all_scores(
 
 def _scores(contender: Contender, contest: Contest, dataset: Dataset, seed: int, cache_dir: Path, say: Say) -> Float32:
     config = model_config(contender.model, contender.sizes)
-    training = training_config(contender.model, {**contest.training, "seed": seed}, contest.dataset)
+    changes = {**contest.training, **contender.training, "seed": seed}
+    training = training_config(contender.model, changes, contest.dataset)
     path = weights_file(cache_dir, config.name, checkpoint_key(config, dataset.schema, training, dataset.fingerprint))
 
     told: list[float] = []

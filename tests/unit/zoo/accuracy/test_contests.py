@@ -64,6 +64,16 @@ def test_settings_of_a_contest_train_every_contender(contest: Contest, tmp_path:
     assert sum("step 30 of 30" in line for line in said) == 2
 
 
+def test_settings_of_a_contender_come_before_those_of_the_contest(contest: Contest, tmp_path: Path) -> None:
+    said: list[str] = []
+    one, other = contest.contenders
+    contenders = (dataclasses.replace(one, training={"batch_size": 500}), other)
+    changed = dataclasses.replace(contest, contenders=contenders, training={"max_epochs": 1, "batch_size": 400})
+    hold(changed, range(1, 2), tmp_path, said.append)
+    steps = {(line.split(",")[0], line.split(",")[2].split(" of ")[1]) for line in said}
+    assert steps == {("t: small", "8"), ("t: wider", "10")}
+
+
 def _by_category(count: int, seed: int) -> Split:
     rng = np.random.default_rng(seed)
     category = rng.integers(1, 4, count)
