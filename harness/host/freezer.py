@@ -1,4 +1,4 @@
-"""Control groups that freeze (R9): cgroup v2, which no member can leave unnoticed or undo by a signal.
+"""Control groups that freeze (R9): cgroup v2. What a member starts is a member, and no signal wakes it.
 
 The freezer of cgroup v1 is not used: a process that it has frozen cannot be killed, and would outlive a main process
 that is killed. Where no v2 group can be made, ``harness.host.processes`` stops processes by SIGSTOP.

@@ -1,6 +1,6 @@
 """The sender process: ``python -m harness.traffic.sender --control FD``.
 
-One thread; stdlib and numpy only; owns the clock that counts. It obeys one command at a time from the main
+One thread; stdlib and numpy only (LoadGen has threads of its own); owns the clock that counts. It obeys one command at a time from the main
 process (see ``harness.measurement.referee``).
 """
 
