@@ -1,7 +1,7 @@
 """The sender process: ``python -m harness.traffic.sender --control FD``.
 
-One thread; stdlib and numpy only (LoadGen has threads of its own); owns the clock that counts. It obeys one command at a time from the main
-process (see ``harness.measurement.referee``).
+One thread; stdlib and numpy only (MLPerf LoadGen, where it is asked for, has threads of its own); owns the clock that
+counts. It obeys one command at a time from the main process (see ``harness.measurement.referee``).
 """
 
 from __future__ import annotations

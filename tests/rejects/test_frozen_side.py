@@ -18,13 +18,12 @@ from harness.host.processes import read_stat
 from harness.measurement.bench import Bench, Stretch
 from harness.measurement.evidence import Evidence
 from harness.measurement.outcome import validity_of
-from harness.measurement.quads import QuadLog
 from harness.measurement.referee import Referee, ring_shape
 from harness.options import BUDGETS
 from zoo.schema import Split
 
 COMMAND = (sys.executable, str(Path(__file__).with_name("misbehaving_sut.py")))
-QUIET = QuadLog(reasons=dict.fromkeys(range(6), ()), host=[], offline={})
+QUIET: dict[int, tuple[str, ...]] = dict.fromkeys(range(6), ())
 MS = 1_000_000
 
 
