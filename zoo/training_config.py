@@ -55,33 +55,31 @@ class TrainingConfig:
 
 
 _SEQUENCE: dict[str, Any] = {
-    "batch_size": 256,
+    "batch_size": 128,
     "max_epochs": 3,
     "patience": 3,
     "dense_lr": 3e-3,
     "embedding_lr": 0.1,
     "embedding_l2": 3e-4,
+    "final_lr_share": 0.05,
 }
 
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "wdl": {"max_epochs": 1},
+    "wdl": {"final_lr_share": 0.05},
     "din": _SEQUENCE,
     "dien": _SEQUENCE,
-    "dlrm": {"embedding_lr": 0.1, "embedding_accumulator": 1e-6},
+    "dlrm": {"embedding_lr": 0.1, "embedding_accumulator": 1e-6, "final_lr_share": 0.05},
 }
 """What each model changes of ``TrainingConfig``."""
 
-_BEHAVIOURS: dict[str, Any] = {**_SEQUENCE, "evaluations": 4, "patience": 8, "final_lr_share": 0.05}
+_BEHAVIOURS: dict[str, Any] = {**_SEQUENCE, "batch_size": 256, "evaluations": 4, "patience": 8}
 """Alike for every model that is compared on behaviours; they over-fit within two epochs."""
 
-_CRITEO: dict[str, Any] = {"max_epochs": 2, "evaluations": 4, "final_lr_share": 0.05, "embedding_l2": 1e-3}
+_CRITEO: dict[str, Any] = {"evaluations": 4, "embedding_l2": 1e-3}
 
 DATASET_DEFAULTS: dict[tuple[str, str], dict[str, Any]] = {
     ("criteo", "wdl"): {**_CRITEO, "embedding_lr": 0.01, "dropout": 0.3},
     ("criteo", "dlrm"): {**_CRITEO, "batch_size": 256, "embedding_lr": 0.02, "embedding_accumulator": 0.0},
-    ("planted", "wdl"): {"max_epochs": 2, "final_lr_share": 0.05},
-    ("planted", "dlrm"): {"final_lr_share": 0.05},
-    **{("planted", model): {"batch_size": 128, "final_lr_share": 0.05} for model in ("din", "dien")},
     **{("amazon", model): _BEHAVIOURS for model in ("wdl", "din", "dien")},
 }
 """What a (data set, model) changes on top of that."""
