@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,7 @@ POINTWISE_TRAINING = {"max_epochs": 1}
 LARGE_TRAINING = {"batch_size": 256, "max_epochs": 2, "final_lr_share": 0.05}
 """Five times the samples: two epochs do, and the rates can fall."""
 
-LARGE_DIEN = {"batch_size": 128, "dense_lr": 0.005, "final_lr_share": 0.02, "evaluations": 4, "patience": 8}
-"""With fewer or smaller steps the state of some seeds learns too late that markers turn the intent."""
-
-ROLLING_TRAINING = {"max_epochs": 2}
+ROLLING_TRAINING = {"max_epochs": 1}
 """Six times the samples of the last behaviours."""
 
 POPULAR_NOTE = "One negative per positive, drawn by popularity as for DIEN. The base is trained as DIN and DIEN are."
@@ -89,7 +86,7 @@ def planted_contests() -> tuple[Contest, ...]:
             title="planted, sequence, large size",
             dataset="planted",
             options={"shape": "sequence", "size": "large"},
-            contenders=(WDL, DIN, replace(DIEN, training=LARGE_DIEN)),
+            contenders=(WDL, DIN, DIEN),
             training=LARGE_TRAINING,
         ),
     )
