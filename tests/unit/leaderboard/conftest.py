@@ -32,10 +32,12 @@ DATA = {"shape": "pointwise", "size": "tiny"}
 class SimulatedReferee:
     """Stands for ``harness.measurement.referee.Referee``: single-server queues with 5 % service noise in virtual time.
 
-    The candidate is twice as fast; the null system takes 0.1 ms. Scores depend on the sample alone.
+    The candidate is twice as fast; the null system takes 0.1 ms. Scores depend on the sample alone. ``hesitates``: the
+    first open segment of each side is served ten times slower, so that the search cuts it short.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, hesitates: bool = False) -> None:
+        self.hesitates = hesitates
         self.rng = np.random.default_rng(3)
         self.now = 10**12
         self.speed: dict[str, float] = {"baseline": 1.0, "candidate": 2.0}
@@ -43,6 +45,7 @@ class SimulatedReferee:
         self.sender = SimpleNamespace(priority="simulated", group=SimpleNamespace(pid=0))
         self.frozen_by: dict[str, str] = {}
         self.collections: dict[str, object] = {}
+        self.met: set[str] = set()
 
     def __enter__(self):
         return self
@@ -69,8 +72,14 @@ class SimulatedReferee:
 
     def run_open(self, name, split, trace, rate_qps, limits):
         planned = self.now + 2 * MS + trace.planned_ns(rate_qps)
-        done = planned + simulate(planned, self._service(name, trace.sizes)).astype(np.int64)
-        return self._segment(name, "open", rate_qps, trace.queries(split.groups), planned, planned + 5000, done)
+        service = self._service(name, trace.sizes) * (10 if self.hesitates and name not in self.met else 1)
+        self.met.add(name)
+        done = planned + simulate(planned, service).astype(np.int64)
+        late = np.flatnonzero((done - planned > limits.limit_ns) & (np.arange(len(done)) >= limits.count_from))
+        end = None
+        if 0 <= limits.max_late < len(late):
+            end = int(planned[late[limits.max_late]]) + limits.limit_ns
+        return self._segment(name, "open", rate_qps, trace.queries(split.groups), planned, planned + 5000, done, end)
 
     def run_closed(self, name, split, queries, concurrency=1, budget_s=600.0):
         service = self._service(name, queries.sizes).astype(np.int64)
@@ -85,9 +94,16 @@ class SimulatedReferee:
             return np.full(len(sizes), 0.1 * MS)
         return (1.0 + 0.15 * sizes) * MS / self.speed[name] * np.exp(self.rng.normal(0.0, 0.05, len(sizes)))
 
-    def _segment(self, name, mode, rate_qps, queries, planned, sent, done):
-        self.now = int(max(done.max(), planned.max())) + MS
+    def _segment(self, name, mode, rate_qps, queries, planned, sent, done, end=None):
+        """``end``: the moment at which the segment was cut short."""
+        end_ns = end or int(max(done.max(), planned.max()))
+        self.now = end_ns + MS
         samples = queries.samples[: queries.offsets[-1]]
+        done = np.maximum(done, sent)
+        status = np.select([sent > end_ns, done > end_ns], [Status.NOT_SENT, Status.UNFINISHED], Status.ANSWERED)
+        scores = np.where(
+            np.repeat(status == Status.ANSWERED, queries.sizes), _scores(name, samples), np.float32(np.nan)
+        )
         return Segment(
             side=name,
             mode=mode,
@@ -95,15 +111,15 @@ class SimulatedReferee:
             query_id=queries.query_id,
             size=queries.sizes,
             planned_ns=planned,
-            sent_ns=sent,
-            done_ns=np.maximum(done, sent),
-            status=np.full(len(planned), Status.ANSWERED, np.int64),
+            sent_ns=np.where(status == Status.NOT_SENT, -1, sent),
+            done_ns=np.where(status == Status.ANSWERED, done, -1),
+            status=status.astype(np.int64),
             dequeued_ns=sent,
             started_ns=sent,
             worker=np.zeros(len(planned), np.int64),
-            scores=_scores(name, samples),
+            scores=scores,
             score_offsets=queries.offsets,
-            aborted="",
+            aborted="late" if end else "",
             duplicates=0,
             sender_cpu_ns=0,
         )
@@ -133,7 +149,9 @@ def _host(quads_with_steal):
     return between
 
 
-def simulated_record(folder: Path, quads: int = 6, voided: tuple[int, ...] = (), **fields) -> Path:
+def simulated_record(
+    folder: Path, quads: int = 6, voided: tuple[int, ...] = (), hesitates: bool = False, **fields
+) -> Path:
     """A record of a simulated trial of short quads, some of them void by stolen time; ``fields`` of the trial."""
     budget = budget_named("quick", {"quads": quads})
     given = {"opts": {"fusion": {}}, "scenario": "server", "query_sizes": "heavy", **fields}
@@ -166,7 +184,7 @@ def simulated_record(folder: Path, quads: int = 6, voided: tuple[int, ...] = (),
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("harness.measure.prepare", lambda trial, options, observer: prepared)
-        patch.setattr("harness.measure.Referee", SimulatedReferee)
+        patch.setattr("harness.measure.Referee", lambda: SimulatedReferee(hesitates))
         patch.setattr("harness.measure.model_spec", lambda prepared, plan, cache_dir: nullcontext({}))
         patch.setattr("harness.measurement.quads.between", _host(voided))
         patch.setattr("harness.record.writer.write_plots", lambda folder, result, queries: [])
@@ -183,7 +201,7 @@ def measured(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def simulate_record(tmp_path):
-    """Makes another simulated record: ``simulate_record(quads=, voided=, **fields of the trial)``."""
+    """Makes another simulated record: ``simulate_record(quads=, voided=, hesitates=, **fields of the trial)``."""
     return lambda **fields: simulated_record(tmp_path, **fields)
 
 

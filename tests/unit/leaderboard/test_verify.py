@@ -113,6 +113,13 @@ def test_void_quads_are_judged_again(simulate_record):
     assert result.baseline.latency_ms.offered_qps != pytest.approx(0.7 * result.baseline.lbt_qps, rel=1e-6)
 
 
+def test_a_probe_that_was_cut_short_is_no_contradiction(simulate_record):
+    """Its last queries were never sent, and the next segment begins before they were planned."""
+    path = simulate_record(hesitates=True)
+    assert {s.purpose for s in read_record(path).result.segments if s.aborted} == {"search"}
+    assert problems_and_disagreements(path) == ([], [])
+
+
 @pytest.mark.parametrize(
     "fields",
     [{"opts": {}}, {"scenario": "single_stream"}, {"scenario": "offline"}, {"query_sizes": "fixed:32"}],
