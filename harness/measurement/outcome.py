@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from harness.estimate.accuracy import answer_tolerance, gate, timed_answers
 from harness.estimate.comparison import RatioInterval, lbt_ratio, paired_service_ratio, void_quads
 from harness.estimate.lbt import LbtEstimate
 from harness.host.validity import void_reasons
 from harness.measurement.evidence import Answers
+from harness.measurement.gate import gate_result
 from harness.measurement.preparation import BASELINE, CANDIDATE
 from harness.record.floor import NULL_PROBES, climb, floor_latency, holds, null_p99_ns
 from harness.record.result import Floor, GateResult, Interval, Ratio, SegmentInfo, SideResult, Validity
@@ -157,35 +157,6 @@ def _floor(seen: Seen, reported_qps: float) -> Floor:
     if 0 not in probes:
         raise ValueError("the floor at 1,000 queries/s is missing")
     return climb(floor_latency(probes[0]), reported_qps, probe)
-
-
-def gate_result(labels: Float32, answers: Mapping[str, Answers], dtypes: Iterable[str]) -> GateResult:
-    """R6 on the accuracy run, R4 on every timed answer, and R6 again with the timed answers put in their place."""
-    baseline, candidate = answers["baseline"], answers["candidate"]
-    first = gate(labels, baseline.accuracy, candidate.accuracy)
-    asked = candidate.deviation >= 0.0
-    tolerance = answer_tolerance(dtypes)
-    timed = timed_answers(candidate.accuracy[asked], candidate.timed[asked], tolerance)
-    again = gate(labels, baseline.accuracy, np.where(asked, candidate.timed, candidate.accuracy))
-    reasons = list(first.reasons)
-    if timed.verdict == "fail":
-        reasons.append(
-            f"{timed.beyond} of {timed.compared} timed answers differ from the accuracy run by more than {tolerance:g} "
-            f"(the farthest by {timed.largest:.2g})"
-        )
-    reasons += [f"timed answers: {reason}" for reason in again.reasons if reason not in first.reasons]
-    return GateResult(
-        verdict="fail" if reasons else "pass",
-        auc_delta=first.auc_delta,
-        auc_delta_ci=first.auc_delta_ci,
-        margin=first.margin,
-        logloss_delta_ci=first.logloss_delta_ci,
-        pcoc_ratio=first.pcoc_ratio,
-        timed_answers="fail" if timed.verdict == "fail" or again.verdict == "fail" else "pass",
-        timed_deviation=timed.largest,
-        timed_tolerance=tolerance,
-        reasons=tuple(reasons),
-    )
 
 
 def ratio_result(seen: Seen, estimates: Estimates, kept: tuple[int, ...], results: Mapping[str, SideResult]) -> Ratio:

@@ -7,6 +7,7 @@ import shutil
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pyarrow as pa
@@ -76,9 +77,8 @@ class SimulatedReferee:
         self.met.add(name)
         done = planned + simulate(planned, service).astype(np.int64)
         late = np.flatnonzero((done - planned > limits.limit_ns) & (np.arange(len(done)) >= limits.count_from))
-        end = None
-        if 0 <= limits.max_late < len(late):
-            end = int(planned[late[limits.max_late]]) + limits.limit_ns
+        cut = 0 <= limits.max_late < len(late)
+        end = int(planned[late[limits.max_late]]) + limits.limit_ns if cut else None
         return self._segment(name, "open", rate_qps, trace.queries(split.groups), planned, planned + 5000, done, end)
 
     def run_closed(self, name, split, queries, concurrency=1, budget_s=600.0):
@@ -131,13 +131,6 @@ def _scores(name, samples):
     return (base + (1e-4 * (samples % 3 - 1) if name == "candidate" else 0.0)).astype(np.float32)
 
 
-class Silent:
-    """An observer that says nothing."""
-
-    def __getattr__(self, name):
-        return lambda *arguments, **named: None
-
-
 def _host(quads_with_steal):
     """Stands for ``between``: the hypervisor takes 5 % of the time in some quads."""
     seen = []
@@ -188,7 +181,7 @@ def simulated_record(
         patch.setattr("harness.measure.model_spec", lambda prepared, plan, cache_dir: nullcontext({}))
         patch.setattr("harness.measurement.quads.between", _host(voided))
         patch.setattr("harness.record.writer.write_plots", lambda folder, result, queries: [])
-        measurement = measure(trial, options, Silent())
+        measurement = measure(trial, options, Mock())
         with RecordWriter(options.records_dir, trial) as writer:
             return writer.write(measurement)
 

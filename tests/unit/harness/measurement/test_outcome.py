@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from harness.measurement.evidence import Answers
-from harness.measurement.outcome import gate_result, validity_of
+from harness.measurement.gate import gate_result
+from harness.measurement.outcome import validity_of
 from zoo.schema import Float32
 
 SAMPLES = 4000

@@ -1,0 +1,41 @@
+"""The accuracy gate on what the sides answered, in the accuracy run and while they were timed. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from harness.estimate.accuracy import answer_tolerance, gate, timed_answers
+from harness.measurement.evidence import Answers
+from harness.record.result import GateResult
+from zoo.schema import Float32
+
+
+def gate_result(labels: Float32, answers: Mapping[str, Answers], dtypes: Iterable[str]) -> GateResult:
+    """R6 on the accuracy run, R4 on every timed answer, and R6 again with the timed answers put in their place."""
+    baseline, candidate = answers["baseline"], answers["candidate"]
+    first = gate(labels, baseline.accuracy, candidate.accuracy)
+    asked = candidate.deviation >= 0.0
+    tolerance = answer_tolerance(dtypes)
+    timed = timed_answers(candidate.accuracy[asked], candidate.timed[asked], tolerance)
+    again = gate(labels, baseline.accuracy, np.where(asked, candidate.timed, candidate.accuracy))
+    reasons = list(first.reasons)
+    if timed.verdict == "fail":
+        reasons.append(
+            f"{timed.beyond} of {timed.compared} timed answers differ from the accuracy run by more than {tolerance:g} "
+            f"(the farthest by {timed.largest:.2g})"
+        )
+    reasons += [f"timed answers: {reason}" for reason in again.reasons if reason not in first.reasons]
+    return GateResult(
+        verdict="fail" if reasons else "pass",
+        auc_delta=first.auc_delta,
+        auc_delta_ci=first.auc_delta_ci,
+        margin=first.margin,
+        logloss_delta_ci=first.logloss_delta_ci,
+        pcoc_ratio=first.pcoc_ratio,
+        timed_answers="fail" if timed.verdict == "fail" or again.verdict == "fail" else "pass",
+        timed_deviation=timed.largest,
+        timed_tolerance=tolerance,
+        reasons=tuple(reasons),
+    )
