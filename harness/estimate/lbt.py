@@ -220,6 +220,8 @@ def _paired(seen: _Evidence) -> tuple[float, tuple[float, ...]]:
     mixture = not np.isfinite(each).all()
 
     def level(keep: Array, log_scale: float) -> float:
+        if not keep.any():  # the only quad
+            return math.nan
         if mixture:
             return seen.surface.log_lbt(speeds[keep] + log_scale)
         return float(np.mean(seen.surface.log_lbt_each(speeds[keep] + log_scale)))

@@ -178,3 +178,10 @@ def test_two_whole_segments_are_the_least() -> None:
     segments = _segments([100.0, 110.0], 4.0, 0.0, 10)
     with pytest.raises(ValueError, match="at least 2 whole segments"):
         estimate_lbt([segments[0], dataclasses.replace(segments[1], aborted=True)], _twin(0.01, 1), SLACK5)
+
+
+def test_one_quad_has_an_estimate_and_nothing_without_it() -> None:
+    rate = _truth(0.15, SLACK5)
+    estimate = estimate_lbt(_segments([rate, 1.05 * rate], 20.0, 0.15, 3), _twin(0.15, 3), SLACK5)
+    assert estimate.quads == (0,) and np.isnan(estimate.log_lbt_without).tolist() == [True]
+    assert np.exp(estimate.log_lbt) == pytest.approx(rate, rel=0.15)
