@@ -9,6 +9,7 @@ shows as scatter between segments, and the jackknife measures it.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -132,7 +133,7 @@ def estimate_lbt(
     if math.isfinite(scale) and counts.late <= HOPELESS * sla.late_fraction * counts.queries:
         believed = opened.twin.believable(sla, math.exp(scale))
         if believed is not opened.twin:
-            opened = OpenLoop(twin=believed, log_speeds=opened.log_speeds, known=opened.known)
+            opened = dataclasses.replace(opened, twin=believed)
             replay = Replay(used, believed, sla.limit_ms * 1e6, opened.log_speeds)
             scale = free_scale(replay, opened.known)
     if not math.isfinite(scale):
@@ -169,7 +170,8 @@ def _with_root(seen: _Evidence) -> LbtEstimate:
     log_lbt = surface.log_lbt(speeds + fit.log_scale)
     if not math.isfinite(log_lbt):
         return _rootless(counts, "unreachable", seen.highest)
-    without = np.array([surface.log_lbt(np.delete(speeds, i) + x) for i, x in enumerate(fit.without_segment)])
+    by_table = _table_share(fit) * _shifts(seen, log_lbt)
+    without = by_table + [surface.log_lbt(np.delete(speeds, i) + x) for i, x in enumerate(fit.without_segment)]
     rise = surface.log_lbt(speeds + fit.log_scale - 0.01) - surface.log_lbt(speeds + fit.log_scale + 0.01)
     prior_sd = fit.prior_log_sd * rise / 0.02 if math.isfinite(rise) else math.inf
     degrees = effective_degrees(_shared(fit.information_segment, fit))
@@ -179,7 +181,8 @@ def _with_root(seen: _Evidence) -> LbtEstimate:
     )
     slope = seen.opened.twin.log_slope(lbt, seen.sla, math.exp(fit.log_scale))
     curve = _late_curve(seen, slope)
-    method: Method = "regression" if fit.correlation < MIN_CORRELATION and counts.clumps >= MIN_CLUMPS else "twin"
+    explained = fit.correlation >= MIN_CORRELATION or (seen.opened.known and fit.prior_log_sd > 0.0)
+    method: Method = "twin" if explained or counts.clumps < MIN_CLUMPS else "regression"
     ci: tuple[float, float] | None = (lbt * math.exp(-half), lbt * math.exp(half)) if half < MAX_LOG_HALF else None
     if method == "regression" and curve:
         factor, (low, high) = crossing(curve, seen.sla.late_fraction)
@@ -187,7 +190,7 @@ def _with_root(seen: _Evidence) -> LbtEstimate:
     status = _status(lbt, ci, seen)
     if status == "few_clumps" and ci:
         ci = (lbt * (ci[0] / lbt) ** 2, lbt * (ci[1] / lbt) ** 2)
-    paired, paired_without = _paired(seen)
+    paired, paired_without = _paired(seen, by_table)
     return LbtEstimate(
         lbt_qps={"above_range": seen.highest, "undetermined": None}.get(status, lbt),
         ci=ci if status in ("ok", "few_clumps") else None, status=status, method=method, correlation=fit.correlation,
@@ -199,16 +202,37 @@ def _with_root(seen: _Evidence) -> LbtEstimate:
     )  # fmt: skip
 
 
+def _table_share(fit: TwinFit) -> float:
+    """How far the work, and not the late queries, fixed the scale: what chance did to the table counts so much."""
+    return fit.prior_log_sd / PRIOR_SD
+
+
+def _shifts(seen: _Evidence, log_lbt: float) -> Array:
+    """By how much the log LBT would move if the table were refitted without each segment; (segments,).
+
+    To first order: the change of the late fraction at the LBT over its slope. Only where it is solved by number.
+    """
+    opened, limit_ns = seen.opened, seen.sla.limit_ms * 1e6
+    twin, count = opened.twin, opened.log_speeds.size
+    if not opened.known or not twin.plain or twin.workers > 1 or _table_share(seen.fit) == 0.0:
+        return np.zeros(count)
+    scale, rate = math.exp(seen.fit.log_scale), math.exp(log_lbt)
+    here = max(twin.late_fraction(rate, limit_ns, scale), 1e-9)
+    rest = [max(opened.without(i).late_fraction(rate, limit_ns, scale), 1e-9) for i in range(count)]
+    shifts: Array = -np.log(np.array(rest) / here) / twin.log_slope(rate, seen.sla, scale)
+    return shifts
+
+
 def _shared(information: Array, fit: TwinFit) -> Array:
     """What each unit knows: its share of the late queries' information as far as these decided, else an equal one."""
     known = np.maximum(information, 0.0)
-    by_lateness = 1.0 - fit.prior_log_sd / PRIOR_SD
+    by_lateness = 1.0 - _table_share(fit)
     share = known / known.sum() if known.sum() > 0.0 else np.full(known.size, 1.0 / known.size)
     mixed: Array = by_lateness * share + (1.0 - by_lateness) / known.size
     return mixed
 
 
-def _paired(seen: _Evidence) -> tuple[float, tuple[float, ...]]:
+def _paired(seen: _Evidence, by_table: Array) -> tuple[float, tuple[float, ...]]:
     """Mean over segments of the log LBT at each one's own speed, and the same without each quad.
 
     Speeds that both sides of a quad share cancel in the ratio of these means. Where some segment was too slow for any
@@ -216,6 +240,7 @@ def _paired(seen: _Evidence) -> tuple[float, tuple[float, ...]]:
     """
     fit, speeds = seen.fit, seen.opened.log_speeds
     quads = np.array([s.quad for s in seen.segments])
+    by_quad = np.bincount(np.searchsorted(fit.quads, quads), by_table)
     each = seen.surface.log_lbt_each(speeds + fit.log_scale)
     mixture = not np.isfinite(each).all()
 
@@ -226,8 +251,8 @@ def _paired(seen: _Evidence) -> tuple[float, tuple[float, ...]]:
             return seen.surface.log_lbt(speeds[keep] + log_scale)
         return float(np.mean(seen.surface.log_lbt_each(speeds[keep] + log_scale)))
 
-    rest = (level(quads != quad, float(x)) for quad, x in zip(fit.quads, fit.without_quad, strict=True))
-    return level(quads == quads, fit.log_scale), tuple(rest)
+    rest = [level(quads != quad, float(x)) for quad, x in zip(fit.quads, fit.without_quad, strict=True)]
+    return level(quads == quads, fit.log_scale), tuple(float(x) for x in rest + by_quad)
 
 
 def _late_curve(seen: _Evidence, slope: float) -> LateCurve | None:

@@ -56,7 +56,7 @@ class QueueTwin:
         """
         if self.lbt_qps(sla, scale) > 0.0:
             return self
-        return replace(self, table=replace(self.table, spread=np.ones(1)))
+        return replace(self, table=self.table.without_noise())
 
     @property
     def capacity_qps(self) -> float:
@@ -142,7 +142,7 @@ class _SimulatedTails:
         self._twin, self._tail = twin, dict[int, Array]()
         self._arrivals = np.cumsum(rng.exponential(NS, shape), axis=-1)
         self._sizes = rng.choice(twin.sizes, size=shape, p=twin.probability / np.sum(twin.probability))
-        self._factor = twin.table.draw(shape, _SEED + 1)
+        self._factor = twin.table.draw((), self._sizes, _SEED + 1)
         # Merging can serve more than the capacity without it, by at most the batch; splitting never adds any.
         self._highest_load = -math.ceil(math.log(twin.dispatch.batch) / _LOAD_STEP)
 

@@ -1,8 +1,8 @@
 """Scaling the twin's service until twin and SUT are late equally often on the same traces. Pure functions.
 
 What the open loop shows of the service (``open_loop``) fixes the scale near 1; the late queries correct it as far as
-they know better. The prior says how far: a twin of our own dispatcher, fed with the work of the very queries, was found
-within a few percent of reality. Late queries that contradict it by more than 2.5 standard errors overrule it.
+they know better. The prior says how far: to about 1 %, which is what transport and the dispatcher's own moments leave open once
+the work of the very queries is known. Late queries that contradict it by more than 2.5 standard errors overrule it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from harness.estimate.replay import Replay
 
 Array = npt.NDArray[Any]
 
-PRIOR_SD = 0.02
+PRIOR_SD = 0.01
 CONFLICT = 2.5
 _FARTHEST = 2.0
 _AROUND = np.array([-0.15, -0.07, -0.03, -0.01, 0.0, 0.01, 0.03, 0.07, 0.15])

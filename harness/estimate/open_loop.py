@@ -39,13 +39,24 @@ _MAD_TO_SD = 1.4826
 class OpenLoop:
     """The twin with its service as the open loop shows it.
 
-    log_speeds: (segments,) log of each segment's service time over the table's (mean 0 by number of queries).
-    known: whether work could be inferred; if not, the twin is as it was and the speeds are 0.
+    log_speeds: (segments,) log of each segment's service time over the table's (mean 0 by number of queries). known:
+    whether work could be inferred; if not, the twin is as it was and the speeds are 0. sizes, work_ns, owner: (n,) the
+    queries behind the table, their work at the table's speed and the segments that they belong to.
     """
 
     twin: QueueTwin
     log_speeds: Array
     known: bool
+    sizes: Array
+    work_ns: Array
+    owner: Array
+
+    def without(self, segment: int) -> QueueTwin:
+        """The twin, its table refitted to all other segments."""
+        rest = self.owner != segment
+        if not self.known or np.count_nonzero(rest) < FEWEST_QUERIES:
+            return self.twin
+        return dataclasses.replace(self.twin, table=fit_service_table(self.sizes[rest], self.work_ns[rest]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -89,10 +100,12 @@ def open_loop_twin(segments: Sequence[SegmentObservation], twin: QueueTwin) -> O
 
     Unknown where queries are split or merged, where answers overtake one another, and below 60 answered queries.
     """
-    unknown = OpenLoop(twin=twin, log_speeds=np.zeros(len(segments)), known=False)
+    none = np.zeros(0)
+    unknown = OpenLoop(twin=twin, log_speeds=np.zeros(len(segments)), known=False, sizes=none, work_ns=none, owner=none)
     if not twin.plain or not segments:
         return unknown
     table, delay_ns, speeds = twin.table, 0.0, np.zeros(len(segments))
+    sizes, ns, owner = none, none, none
     for _ in range(_PASSES):
         delay_ns = _delay(segments, twin.workers, table)
         works = [work_of(segment, twin.workers, delay_ns) for segment in segments]
@@ -104,7 +117,10 @@ def open_loop_twin(segments: Sequence[SegmentObservation], twin: QueueTwin) -> O
         sizes, ns, owner = sizes[sound], ns[sound], owner[sound]
         speeds = _speeds(np.log(ns / table.mean(sizes)), owner, len(works))
         table = fit_service_table(sizes, ns / np.exp(speeds[owner]))
-    return OpenLoop(twin=dataclasses.replace(twin, table=table, delay_ns=delay_ns), log_speeds=speeds, known=True)
+    return OpenLoop(
+        twin=dataclasses.replace(twin, table=table, delay_ns=delay_ns), log_speeds=speeds, known=True, sizes=sizes,
+        work_ns=ns / np.exp(speeds[owner]), owner=owner,
+    )  # fmt: skip
 
 
 def _delay(segments: Sequence[SegmentObservation], workers: int, table: ServiceTable) -> float:

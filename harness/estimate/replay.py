@@ -82,7 +82,7 @@ class Replay:
         most = copies if twin.plain else min(copies, _DISPATCH_COPIES)
         copies = int(np.clip(_SIMULATED_QUERIES // self._sizes.size, 1, most)) if twin.table.log_sd > 0.0 else 1
         own = np.zeros(len(segments)) if log_speeds is None else np.asarray(log_speeds)
-        self._noise = twin.table.draw((copies, *self._sizes.shape), seed=0) * np.exp(own)[:, None]
+        self._noise = twin.table.draw((copies,), self._sizes, seed=0) * np.exp(own)[:, None]
         self._known: dict[float, Array] = {}
         self._variance: dict[float, Array] = {}
         numbers, self.quads = np.unique([s.quad for s in segments], return_inverse=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,11 @@ from harness.estimate.mg1 import NS, ServiceAtoms, service_atoms
 from optimizations.contract import Dispatch
 
 Array = npt.NDArray[Any]
-SPREAD_POINTS = 4096
-"""So many closed-loop samples keep their own value; lumped, a rare stall would weigh more than it should."""
+SPREAD_POINTS = 8192
+"""So many samples keep their own value; lumped, a rare stall would weigh more than it should."""
 _ATOM_WIDTH = 1e-3
 _KNOTS = 24
+_GROUP_SAMPLES = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -24,12 +25,17 @@ class ServiceTable:
     """Service time by query size, as measured in a closed loop.
 
     sizes, mean_ns: (knots,) ascending sizes and the mean service there, linear in between and beyond. spread:
-    (points,) equally likely values of service over its mean, ascending, with mean exactly 1.
+    (points,) values of service over its mean, with mean 1, equally likely within a group of neighbouring sizes: a stall
+    of a fixed length is a large factor for a small query and a small one for a large query. edges: (groups - 1,) the
+    largest size of each group but the last; counts: (groups,) how many values of ``spread`` belong to each, in order.
+    Without edges all values are of one group.
     """
 
     sizes: Array
     mean_ns: Array
     spread: Array
+    edges: Array = field(default_factory=lambda: np.zeros(0))
+    counts: Array = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def mean(self, sizes: Array) -> Array:
         """Mean service in ns of queries of the given sizes (any shape); never below 1 ns."""
@@ -46,32 +52,77 @@ class ServiceTable:
         """Standard deviation of log(service / mean): the noise that the size does not explain."""
         return float(np.log(self.spread).std())
 
-    def draw(self, shape: tuple[int, ...], seed: int) -> Array:
-        """Random service noise factors (mean 1); the same seed gives the same factors."""
-        rng = np.random.default_rng(seed)
-        factors: Array = self.spread[rng.integers(0, self.spread.size, shape)]
+    def without_noise(self) -> ServiceTable:
+        """The same means, and every service time at its mean."""
+        return ServiceTable(sizes=self.sizes, mean_ns=self.mean_ns, spread=np.ones(1))
+
+    def values(self, size: float) -> Array:
+        """The equally likely factors of a query of this size."""
+        if not self.edges.size:
+            return self.spread
+        last = np.cumsum(self.counts)
+        group = int(np.searchsorted(self.edges, size, side="left"))
+        found: Array = self.spread[last[group] - self.counts[group] : last[group]]
+        return found
+
+    def draw(self, copies: tuple[int, ...], sizes: Array, seed: int) -> Array:
+        """Random service factors for queries of these sizes, (*copies, *sizes.shape); the same for the same seed."""
+        uniform = np.random.default_rng(seed).random((*copies, *np.shape(sizes)))
+        if not self.edges.size:
+            factors: Array = self.spread[(uniform * self.spread.size).astype(np.int64)]
+            return factors
+        group = np.searchsorted(self.edges, sizes, side="left")
+        first = (np.cumsum(self.counts) - self.counts)[group]
+        factors = self.spread[first + (uniform * self.counts[group]).astype(np.int64)]
         return factors
 
 
 def fit_service_table(sizes: Array, service_ns: Array) -> ServiceTable:
-    """Service table from closed-loop samples. sizes, service_ns: (n,), n >= 2; every service time positive.
+    """Service table from samples. sizes, service_ns: (n,), n >= 2; every service time positive.
 
-    Up to 24 knots: each distinct size, or groups of neighbouring sizes with equal counts where there are more.
+    Up to 24 knots: each distinct size, or groups of neighbouring sizes with equal counts where there are more. The
+    noise has a group of its own for every 100 samples, up to as many as there are knots.
     """
     n, service = np.asarray(sizes, dtype=np.float64), np.asarray(service_ns, dtype=np.float64)
     if n.size < 2 or n.shape != service.shape or not (service > 0).all() or not np.isfinite(service).all():
         raise ValueError("a service table needs at least 2 sizes, each with one finite positive service time")
     distinct, group = np.unique(n, return_inverse=True)
     if distinct.size > _KNOTS:
-        edges = np.unique(np.quantile(n, np.linspace(0, 1, _KNOTS + 1)[1:-1]))
-        _, group = np.unique(np.searchsorted(edges, n, side="left"), return_inverse=True)
+        _, group = np.unique(np.searchsorted(_group_edges(n, _KNOTS), n, side="left"), return_inverse=True)
     count = np.bincount(group)
     knots, mean = np.bincount(group, n) / count, np.bincount(group, service) / count
-    table = ServiceTable(sizes=knots, mean_ns=mean, spread=np.ones(SPREAD_POINTS))
-    ratios = np.sort(service / table.mean(n))
-    points = min(SPREAD_POINTS, ratios.size)
-    spread = np.array([chunk.mean() for chunk in np.array_split(ratios, points)])
-    return ServiceTable(sizes=knots, mean_ns=mean, spread=spread / spread.mean())
+    ratios = service / ServiceTable(sizes=knots, mean_ns=mean, spread=np.ones(1)).mean(n)
+    ratios = ratios / ratios.mean()
+    edges = _group_edges(n, min(n.size // _GROUP_SAMPLES, knots.size))
+    member = np.searchsorted(edges, n, side="left")
+    lumped = [_lumped(ratios[member == g], SPREAD_POINTS // (edges.size + 1)) for g in range(edges.size + 1)]
+    return ServiceTable(
+        sizes=knots, mean_ns=mean, spread=np.concatenate(lumped), edges=edges,
+        counts=np.array([part.size for part in lumped]),
+    )  # fmt: skip
+
+
+def _group_edges(n: Array, groups: int) -> Array:
+    """Sizes that part the samples into about so many groups of equal counts, the last one open; (groups - 1,)."""
+    if groups < 2:
+        return np.zeros(0)
+    edges: Array = np.unique(np.quantile(n, np.linspace(0, 1, groups + 1)[1:-1]))
+    inside: Array = edges[(edges >= n.min()) & (edges < n.max())]
+    return inside
+
+
+def _lumped(values: Array, points: int) -> Array:
+    """At most so many equally likely values: the means of as many equal shares of the ordered values."""
+    ordered = np.sort(values)
+    if ordered.size <= points:
+        return ordered
+    below = np.interp(
+        np.linspace(0.0, ordered.size, points + 1),
+        np.arange(ordered.size + 1),
+        np.concatenate(([0.0], np.cumsum(ordered))),
+    )
+    lumped: Array = np.diff(below) * (points / ordered.size)
+    return lumped
 
 
 def simulate(arrivals_ns: Array, service_ns: Array, workers: int = 1) -> Array:
@@ -153,12 +204,14 @@ def _serve(parts: _Parts, service: DispatchedService, workers: int) -> Array:
 
 
 def atoms_of(table: ServiceTable, sizes: Array, probability: Array) -> ServiceAtoms:
-    """Service time of a random query: every size times every point of the spread. sizes, probability: (k,).
+    """Service time of a random query: every size times every factor of its group. sizes, probability: (k,).
 
     Values within 0.1 % of one another become one atom at their mean.
     """
-    weight = np.repeat(np.asarray(probability, dtype=np.float64), table.spread.size) / table.spread.size
-    ns = np.outer(table.mean(sizes), table.spread).ravel()
+    means, shares = table.mean(sizes), np.asarray(probability, dtype=np.float64)
+    factors = [table.values(size) for size in np.asarray(sizes, dtype=np.float64)]
+    ns = np.concatenate([mean * values for mean, values in zip(means, factors, strict=True)])
+    weight = np.concatenate([np.full(v.size, share / v.size) for share, v in zip(shares, factors, strict=True)])
     _, atom = np.unique(np.floor(np.log(ns) / _ATOM_WIDTH), return_inverse=True)
     mass = np.bincount(atom, weight)
     known = mass > 0.0
