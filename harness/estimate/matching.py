@@ -1,8 +1,9 @@
 """Scaling the twin's service until twin and SUT are late equally often on the same traces. Pure functions.
 
 What the open loop shows of the service (``open_loop``) fixes the scale near 1; the late queries correct it as far as
-they know better. The prior says how far: to about 1 %, which is what transport and the dispatcher's own moments leave open once
-the work of the very queries is known. Late queries that contradict it by more than 2.5 standard errors overrule it.
+they know better. The prior says how far: to about 1 %, which is what transport and the dispatcher's own moments leave
+open once the work of the very queries is known. Late queries that contradict it by more than 2.5 standard errors
+overrule it.
 """
 
 from __future__ import annotations
