@@ -123,6 +123,8 @@ class SideResult:
     | unreachable (late at every rate, LBT 0) | beyond_range (``lbt_qps``, the highest rate that was offered, is a lower
     bound) | not_measured (another scenario).
     slack: SLA limit / p99 service time of a 100-sample query. ``late_clumps``: independent late clumps behind the LBT.
+    lbt_service_scale: mean service in the open loop over that of the closed loop; lbt_speed_sd: spread of the log
+    speeds of its segments; lbt_delay_ms: latency that is neither queueing nor work.
     workers, dispatch, dtypes: what the plan runs with; the twin and the tolerance of timed answers follow from them.
     """
 
@@ -143,6 +145,9 @@ class SideResult:
     train: TrainResult | None = None
     lbt_method: str = ""
     lbt_twin_correlation: float | None = None
+    lbt_service_scale: float | None = None
+    lbt_speed_sd: float | None = None
+    lbt_delay_ms: float | None = None
     late_clumps: int | None = None
     workers: int = 1
     dispatch: Dispatch = field(default_factory=Dispatch)

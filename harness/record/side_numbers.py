@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
@@ -75,6 +76,9 @@ def with_lbt(side: SideResult, estimate: LbtEstimate | None, searched: bool) -> 
             lbt_status="unreachable" if searched else "not_measured",
             lbt_method="",
             lbt_twin_correlation=None,
+            lbt_service_scale=None,
+            lbt_speed_sd=None,
+            lbt_delay_ms=None,
             late_clumps=None,
         )
     return dataclasses.replace(
@@ -84,6 +88,9 @@ def with_lbt(side: SideResult, estimate: LbtEstimate | None, searched: bool) -> 
         lbt_status=STATUS[estimate.status],
         lbt_method=estimate.method,
         lbt_twin_correlation=estimate.correlation,
+        lbt_service_scale=estimate.service_scale if math.isfinite(estimate.service_scale) else None,
+        lbt_speed_sd=estimate.speed_sd,
+        lbt_delay_ms=estimate.delay_ns / 1e6,
         late_clumps=estimate.clumps,
     )
 
