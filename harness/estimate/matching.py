@@ -1,9 +1,8 @@
 """Scaling the twin's service until twin and SUT are late equally often on the same traces. Pure functions.
 
 What the open loop shows of the service (``open_loop``) fixes the scale near 1; the late queries correct it as far as
-they know better. The prior says how far: to about 1 %, which is what transport and the dispatcher's own moments leave
-open once the work of the very queries is known. Late queries that contradict it by more than 2.5 standard errors
-overrule it.
+they know better. The prior says how far: to about 2 %, what slow spells within a segment and the dispatcher's own
+moments leave open once the work of the very queries is known. Late queries that surely contradict it overrule it.
 """
 
 from __future__ import annotations
@@ -15,14 +14,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize
+from scipy import optimize, stats
 
 from harness.estimate.replay import Replay
+from harness.estimate.stats import effective_degrees
 
 Array = npt.NDArray[Any]
 
-PRIOR_SD = 0.01
-CONFLICT = 2.5
+PRIOR_SD = 0.02
+CONFLICT = 0.99
+"""Confidence with which late queries have to contradict the prior before it is dropped."""
 _FARTHEST = 2.0
 _AROUND = np.array([-0.15, -0.07, -0.03, -0.01, 0.0, 0.01, 0.03, 0.07, 0.15])
 _LEAST_WEIGHT = 0.05
@@ -104,27 +105,31 @@ def _prior(replay: Replay, weights: Array) -> _Prior:
 
     The score sum w (twin - SUT) has slope I and variance V, the larger of what the twin's noise makes and what was
     seen between segments; the log scale by late queries alone then has variance V / I^2, and the posterior of a normal
-    prior solves score + scale V / (I sd^2) = 0.
+    prior solves score + scale V / (I sd^2) = 0. Where neither twin nor SUT come near the limit, the prior decides.
     """
-    information = float(weights @ np.maximum(replay.information(0.0), 0.0))
-    if information <= 1e-9:
-        return _Prior(pull=1.0, log_sd=PRIOR_SD)
     free = _root(replay, weights, _Prior())
-    at = min(max(free, -_FARTHEST), _FARTHEST)
+    at = free if math.isfinite(free) else 0.0
+    information = float(weights @ np.maximum(replay.information(at), 0.0))
+    variance = max(_noise_variance(replay, weights, x) for x in (at, at + PRIOR_SD))
     if math.isfinite(free):
-        information = max(float(weights @ np.maximum(replay.information(at), 0.0)), 1e-9)
-    variance = max(_score_variance(replay, weights, 0.0), _score_variance(replay, weights, at))
+        variance = max(variance, float(np.sum((weights * (replay.twin(at) - replay.real)) ** 2)))
+    if information <= 1e-9 or variance <= 0.0:
+        return _Prior(pull=1.0, log_sd=PRIOR_SD)
     by_lateness = variance / information**2
-    if math.isfinite(free) and abs(free) > CONFLICT * math.sqrt(by_lateness + PRIOR_SD**2):
+    if math.isfinite(free) and abs(free) > _sure(replay, weights) * math.sqrt(by_lateness + PRIOR_SD**2):
         return _Prior()
     trusted = PRIOR_SD**2 / (PRIOR_SD**2 + by_lateness)
     return _Prior(pull=variance / (information * PRIOR_SD**2), log_sd=(1.0 - trusted) * PRIOR_SD)
 
 
-def _score_variance(replay: Replay, weights: Array, log_scale: float) -> float:
-    expected = replay.twin(log_scale)
-    seen = float(np.sum((weights * (expected - replay.real)) ** 2)) if math.isfinite(log_scale) else 0.0
-    return max(seen if log_scale != 0.0 else 0.0, float(np.sum(weights**2 * replay.variance(log_scale))))
+def _noise_variance(replay: Replay, weights: Array, log_scale: float) -> float:
+    return float(np.sum(weights**2 * replay.variance(log_scale)))
+
+
+def _sure(replay: Replay, weights: Array) -> float:
+    """Standard errors beyond which late queries overrule the prior, by the number of segments that hold them."""
+    degrees = max(effective_degrees(weights * replay.real), 1.0)
+    return float(stats.t.ppf(0.5 + CONFLICT / 2, degrees))
 
 
 def _balanced_weights(replay: Replay, prior: _Prior, root: float, distance: Crossing) -> Array:

@@ -1,12 +1,13 @@
 """Matching the twin to a simulated SUT on the same traces."""
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 
 from harness.estimate.longrun import QueueTwin
-from harness.estimate.matching import CONFLICT, PRIOR_SD, TwinFit, fit_scale, free_scale
+from harness.estimate.matching import PRIOR_SD, TwinFit, fit_scale, free_scale
 from harness.estimate.replay import Replay, SegmentObservation, lateness
 from harness.estimate.twin import ServiceTable, simulate, unit_trace
 from harness.trial import Sla
@@ -163,5 +164,23 @@ def test_late_queries_and_prior_share_by_their_variances(noise: float) -> None:
 def test_late_queries_that_contradict_the_prior_overrule_it() -> None:
     segments = _segments(6, 1.2, 11)
     fit = _fit(segments, _twin(), known=True)
-    assert abs(math.log(1.2)) > CONFLICT * PRIOR_SD
     assert math.exp(fit.log_scale) == pytest.approx(1.2, abs=2e-3) and fit.prior_log_sd == 0.0
+
+
+def test_one_long_queue_does_not_overrule_the_prior() -> None:
+    """All late queries in one of eight segments: however late, one clump is no contradiction."""
+    segments = [*_segments(7, 1.0, 12), _segments(8, 1.3, 12)[7]]
+    fit = _fit(segments, _twin(np.array([0.9, 1.1])), known=True)
+    assert 0.0 < fit.log_scale < 2.5 * PRIOR_SD
+
+
+def test_the_prior_decides_where_neither_side_has_a_late_query() -> None:
+    """At a fifth of the load nothing is late, and nothing says that the system is infinitely fast."""
+    quiet = []
+    for s in _segments(6, 1.0, 13):
+        planned = s.planned_ns * 5
+        latency = simulate(planned, np.full(672, 5 * MS))
+        quiet.append(dataclasses.replace(s, offered_qps=22.4, planned_ns=planned, latency_ns=latency, duration_s=30.0))
+    fit = _fit(quiet, _twin(np.array([0.95, 1.05])), known=True)
+    assert fit.log_scale == pytest.approx(0.0, abs=PRIOR_SD)
+    assert fit.prior_log_sd > 0.5 * PRIOR_SD
