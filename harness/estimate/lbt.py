@@ -3,8 +3,8 @@
 The twin's service is what the open loop shows of it, query by query and segment by segment (``open_loop``). It replays
 the very traces that the SUT got, its service scaled by one factor until it makes as many late queries as the SUT made,
 as far as these know better than the work itself (``matching``). The LBT is then the twin's, in the long run, at the
-speeds that the segments had. What chance did to the traces happens to both and cancels; what the twin does not know
-shows as scatter between segments, and the jackknife measures it.
+mean speed of the host: the geometric mean of the LBTs at each segment's own. What chance did to the traces happens to
+both and cancels; what the twin does not know shows as scatter between segments, and the jackknife measures it.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ class LbtEstimate:
     SUT and twin. clumps, late, queries: of the counted part. slope: d log(late) / d log(rate) at the LBT by the twin.
     phi: dispersion of late counts. service_scale: mean service here over that of the closed loop. delay_ns: of the
     twin. speed_sd: spread of the segments' log speeds. For paired comparison, all empty when there is no root: quads:
-    their numbers; log_lbt: mean over the segments of the log LBT at each one's speed; log_lbt_without: the same with
-    each quad left out in turn; quad_information: how much each quad knows. prior_log_sd: the part of log LBT's
-    standard error that comes from the twin's prior, which no scatter shows.
+    their numbers; log_lbt: log LBT by the twin; log_lbt_without: the same with each quad left out in turn;
+    quad_information: how much each quad knows. prior_log_sd: the part of log LBT's standard error that comes from the
+    twin's prior, which no scatter shows.
     """
 
     lbt_qps: float | None
@@ -167,12 +167,12 @@ def _rootless(counts: _Counts, status: Status, highest: float) -> LbtEstimate:
 
 def _with_root(seen: _Evidence) -> LbtEstimate:
     counts, fit, speeds, surface = seen.counts, seen.fit, seen.opened.log_speeds, seen.surface
-    log_lbt = surface.log_lbt(speeds + fit.log_scale)
+    log_lbt = _level(surface, speeds + fit.log_scale)
     if not math.isfinite(log_lbt):
         return _rootless(counts, "unreachable", seen.highest)
     by_table = _table_share(fit) * _shifts(seen, log_lbt)
-    without = by_table + [surface.log_lbt(np.delete(speeds, i) + x) for i, x in enumerate(fit.without_segment)]
-    rise = surface.log_lbt(speeds + fit.log_scale - 0.01) - surface.log_lbt(speeds + fit.log_scale + 0.01)
+    without = by_table + [_level(surface, np.delete(speeds, i) + x) for i, x in enumerate(fit.without_segment)]
+    rise = _level(surface, speeds + fit.log_scale - 0.01) - _level(surface, speeds + fit.log_scale + 0.01)
     prior_sd = fit.prior_log_sd * rise / 0.02 if math.isfinite(rise) else math.inf
     degrees = effective_degrees(_shared(fit.information_segment, fit))
     lbt, half = (
@@ -190,14 +190,13 @@ def _with_root(seen: _Evidence) -> LbtEstimate:
     status = _status(lbt, ci, seen)
     if status == "few_clumps" and ci:
         ci = (lbt * (ci[0] / lbt) ** 2, lbt * (ci[1] / lbt) ** 2)
-    paired, paired_without = _paired(seen, by_table)
     return LbtEstimate(
         lbt_qps={"above_range": seen.highest, "undetermined": None}.get(status, lbt),
         ci=ci if status in ("ok", "few_clumps") else None, status=status, method=method, correlation=fit.correlation,
         clumps=counts.clumps, late=counts.late, queries=counts.queries, slope=slope, phi=curve.phi if curve else 1.0,
         service_scale=math.exp(fit.log_scale) * seen.opened.twin.service.mean_ns / seen.closed_mean_ns,
         delay_ns=seen.opened.twin.delay_ns, speed_sd=float(speeds.std()),
-        quads=fit.quads, log_lbt=paired, log_lbt_without=paired_without,
+        quads=fit.quads, log_lbt=log_lbt, log_lbt_without=_without_quads(seen, by_table),
         quad_information=tuple(float(x) for x in _shared(fit.information_quad, fit)), prior_log_sd=prior_sd,
     )  # fmt: skip
 
@@ -232,27 +231,24 @@ def _shared(information: Array, fit: TwinFit) -> Array:
     return mixed
 
 
-def _paired(seen: _Evidence, by_table: Array) -> tuple[float, tuple[float, ...]]:
-    """Mean over segments of the log LBT at each one's own speed, and the same without each quad.
+def _level(surface: LateSurface, log_scales: Array) -> float:
+    """Mean of the log LBTs at these speeds. Speeds that both sides of a quad share cancel in the difference of two.
 
-    Speeds that both sides of a quad share cancel in the ratio of these means. Where some segment was too slow for any
-    rate to meet the SLA, the LBT of the mixture stands in.
+    Where some segment was too slow for any rate to meet the SLA, the LBT of the mixture of speeds stands in.
     """
+    if not log_scales.size:  # the only unit was left out
+        return math.nan
+    each = surface.log_lbt_each(log_scales)
+    return float(np.mean(each)) if np.isfinite(each).all() else surface.log_lbt(log_scales)
+
+
+def _without_quads(seen: _Evidence, by_table: Array) -> tuple[float, ...]:
+    """The log LBT without each quad."""
     fit, speeds = seen.fit, seen.opened.log_speeds
     quads = np.array([s.quad for s in seen.segments])
     by_quad = np.bincount(np.searchsorted(fit.quads, quads), by_table)
-    each = seen.surface.log_lbt_each(speeds + fit.log_scale)
-    mixture = not np.isfinite(each).all()
-
-    def level(keep: Array, log_scale: float) -> float:
-        if not keep.any():  # the only quad
-            return math.nan
-        if mixture:
-            return seen.surface.log_lbt(speeds[keep] + log_scale)
-        return float(np.mean(seen.surface.log_lbt_each(speeds[keep] + log_scale)))
-
-    rest = [level(quads != quad, float(x)) for quad, x in zip(fit.quads, fit.without_quad, strict=True)]
-    return level(quads == quads, fit.log_scale), tuple(float(x) for x in rest + by_quad)
+    rest = [_level(seen.surface, speeds[quads != q] + x) for q, x in zip(fit.quads, fit.without_quad, strict=True)]
+    return tuple(float(x) for x in rest + by_quad)
 
 
 def _late_curve(seen: _Evidence, slope: float) -> LateCurve | None:

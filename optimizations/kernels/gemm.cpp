@@ -1,7 +1,8 @@
 #include "gemm.h"
 
 #include <cstdlib>
-#include <utility>
+
+#include "gemm_tile.h"
 
 namespace recarena {
 namespace {
@@ -33,39 +34,10 @@ struct Pair {
   }
 };
 
-struct Tile {
-  const float *a, *b, *start;
-  float* c;
-  long a_stride, b_stride, steps, start_stride, c_stride;
-  long last;  // lanes of the last vector that may be touched
-};
-
-template <class Type, int R, int V>
-inline void sums_to_memory(const Tile& t, vec (&sum)[R][V]) {
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) {
-      float* to = t.c + r * t.c_stride + v * LANES;
-      if (v < V - 1 || t.last == LANES)
-        store(to, sum[r][v]);
-      else
-        store_first(to, sum[r][v], t.last);
-    }
-  }
-}
-
 template <class Type, int R, int V>
 void run(const Tile& t) {
   vec sum[R][V];
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) {
-      const float* from = t.start + r * t.start_stride + v * LANES;
-      sum[r][v] = v < V - 1 || t.last == LANES ? load(from) : load_first(from, t.last);
-    }
-  }
+  sums_from_memory(t, sum);
   // Few rows are few independent sums: a second set over the odd steps hides the latency of the additions.
   constexpr int U = R * V <= 8 ? 2 : 1;
   vec odd[R][V] = {};
@@ -96,22 +68,18 @@ void run(const Tile& t) {
     for (int r = 0; r < R; ++r)
       for (int v = 0; v < V; ++v) sum[r][v] = sum[r][v] + odd[r][v];
   }
-  sums_to_memory<Type, R, V>(t, sum);
+  sums_to_memory(t, sum);
 }
 
-typedef void (*Kernel)(const Tile&);
+template <int R, int V>
+struct Floats {
+  static void tile(const Tile& t) { run<Float, R, V>(t); }
+};
 
-template <class Type, int... I>
-Kernel pick(long index, std::integer_sequence<int, I...>) {
-  static const Kernel kernels[] = {&run<Type, I / TILE_VECTORS + 1, I % TILE_VECTORS + 1>...};
-  return kernels[index];
-}
-
-template <class Type>
-Kernel kernel(long rows, long vectors) {
-  typedef std::make_integer_sequence<int, ROWS * TILE_VECTORS> All;
-  return pick<Type>((rows - 1) * TILE_VECTORS + vectors - 1, All{});
-}
+template <int R, int V>
+struct Pairs {
+  static void tile(const Tile& t) { run<Pair, R, V>(t); }
+};
 
 }  // namespace
 
@@ -177,7 +145,12 @@ void multiply_strip(Precision precision, const float* b, long b_stride, long vec
   for (long block = 0; block < blocks; ++block) {
     const long row = block * x.rows / blocks, rows = (block + 1) * x.rows / blocks - row;
     t.a = x.a + row * x.a_stride, t.start = x.start + row * x.start_stride, t.c = x.c + row * x.c_stride;
-    (precision == BF16 ? kernel<Pair>(rows, vectors) : kernel<Float>(rows, vectors))(t);
+    if (precision != BF16)
+      kernel<Floats>(rows, vectors)(t);
+    else if (rows >= LEAST_ROWS_TO_WIDEN && widen_pairs())
+      multiply_widened(t, rows, vectors);
+    else
+      kernel<Pairs>(rows, vectors)(t);
   }
 }
 
