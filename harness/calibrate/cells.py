@@ -69,15 +69,25 @@ class Cell:
     def _system(self, gain: float) -> QueueTwin:
         table = pmf(self.sizes)
         sizes = np.flatnonzero(table)
-        levels = (np.arange(_BANDS) + 0.5) / _BANDS
-        factors = -np.log1p(-levels) if self.exponential else np.exp(self.noise * sps.norm.ppf(levels))
-        factors = factors / factors.mean()
+        factors = _exponential_bands() if self.exponential else _log_normal_bands(self.noise)
         if self.stall_share:
             return _Stalled(self, gain, sizes, table[sizes], factors)
         service = ServiceTable(sizes=sizes.astype(float), mean_ns=self.mean_ns(sizes, gain), spread=factors)
         return QueueTwin(
             table=service, sizes=sizes, probability=table[sizes], workers=self.workers, delay_ns=self.delay_ms * MS
         )
+
+
+def _exponential_bands() -> Array:
+    """Means of an exponential variable of mean 1 over bands of equal probability."""
+    left = 1.0 - np.arange(_BANDS) / _BANDS
+    integral = np.append(left * np.log(left) + 1.0 - left, 1.0)
+    return np.asarray(np.diff(integral) * _BANDS)
+
+
+def _log_normal_bands(sd: float) -> Array:
+    factors = np.exp(sd * sps.norm.ppf((np.arange(_BANDS) + 0.5) / _BANDS))
+    return np.asarray(factors / factors.mean())
 
 
 class _Stalled(QueueTwin):

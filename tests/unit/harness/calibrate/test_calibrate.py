@@ -1,0 +1,98 @@
+"""The calibration's own truths, its simulated bench, and its arithmetic."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.calibrate.__main__ import main
+from harness.calibrate.cells import CELLS, Cell, host_speed
+from harness.calibrate.simulated import SimulatedBench
+from harness.calibrate.study import summarise
+from harness.estimate.twin import simulate
+from harness.measurement.bench import Stretch
+from harness.options import BUDGETS
+from harness.traffic.query_sizes import pmf
+
+MS = 1e6
+
+
+def test_the_truth_of_exponential_service_is_the_closed_form() -> None:
+    """M/M/1: P(latency > t) = exp(-(mu - lambda) t), so the LBT is mu - ln(100) / limit."""
+    cell = Cell(name="mm1", slack=10.0, exponential=True)
+    assert cell.truth_qps() == pytest.approx(200.0 - math.log(100.0) / 0.05, rel=2e-3)
+    assert cell.truth_qps(gain=5.0) == pytest.approx(1000.0 - math.log(100.0) / 0.05, rel=2e-3)
+
+
+@pytest.mark.parametrize("name", ["heavy-s5-n15", "stalls", "delay", "md2-s5-n15"])
+def test_at_the_truth_one_query_in_a_hundred_is_late(name: str) -> None:
+    """A simulation of 2 million queries at the stated LBT, apart from the code that found it."""
+    cell = next(cell for cell in CELLS if cell.name == name)
+    rng, n = np.random.default_rng(1), 2_000_000
+    table = pmf(cell.sizes)
+    sizes = rng.choice(table.size, n, p=table)
+    service = cell.mean_ns(sizes) * cell.noise_factors(rng, n)
+    service += (rng.random(n) < cell.stall_share) * cell.stall_ms * MS
+    arrivals = np.cumsum(rng.exponential(1e9 / cell.truth_qps(), n))
+    latency = simulate(arrivals, service, cell.workers) + cell.delay_ms * MS
+    assert np.mean(latency > cell.sla.limit_ms * MS) == pytest.approx(0.01, rel=0.08)
+
+
+def test_the_host_wavers_as_it_says() -> None:
+    cell = Cell(name="w", host_sd=0.2, host_memory_s=2.0)
+    logs = np.log(host_speed(np.random.default_rng(2), cell, 20_000.0))
+    assert logs.std() == pytest.approx(0.2, rel=0.05)
+    lag = round(2.0 / 0.05)
+    assert np.corrcoef(logs[:-lag], logs[lag:])[0, 1] == pytest.approx(math.exp(-1.0), abs=0.05)
+    assert set(host_speed(np.random.default_rng(2), Cell(name="steady"), 10.0)) == {1.0}
+
+
+def test_both_sides_run_the_same_trace_with_noise_of_their_own() -> None:
+    cell = Cell(name="x", sizes="heavy", noise=0.15)
+    bench = SimulatedBench(cell=cell, budget=BUDGETS["quick"], seed=3, gains={"a": 1.0, "b": 5.0})
+    stretch = Stretch(purpose="quad", index=4, rate_qps=60.0, seconds=30.0, quad=2)
+    a, b = bench.open_loop("a", stretch), bench.open_loop("b", stretch)
+    assert (a.planned_ns == b.planned_ns).all() and (a.sizes == b.sizes).all()
+    assert a.planned_ns.size == pytest.approx(1800, abs=4 * math.sqrt(1800))
+    assert 4.0 < np.median(a.latency_ns / b.latency_ns) < 20.0
+
+
+def test_a_row_says_what_its_repeats_say() -> None:
+    cell = Cell(name="c", noise=0.05)
+    truth = cell.truth_qps()
+
+    def side(factor: float) -> dict[str, object]:
+        ci = [truth * factor / 1.02, truth * factor * 1.02]
+        return {"status": "ok", "lbt": truth * factor, "ci": ci, "correlation": 0.9, "clumps": 20, "method": "twin"}
+
+    def repeat(ratio: float, seconds: float, baseline: float, candidate: float) -> dict[str, object]:
+        interval = {"value": ratio, "ci": [ratio - 0.1, ratio + 0.1]}
+        sides = {"baseline": side(baseline), "candidate": side(candidate)}
+        return {"budget": "quick", "ratio": interval, "s": seconds, **sides}
+
+    results = [repeat(1.0, 1.0, 1.01, 0.99), repeat(1.2, 3.0, 1.05, 0.95)]
+    row = summarise(cell, results)
+    assert (row.covered, row.overstated, row.sides, row.ratio_covered, row.seconds) == (0.5, 0.25, 4, 0.5, 2.0)
+    assert row.error == pytest.approx(np.mean(np.log([1.01, 0.99, 1.05, 0.95])))
+    assert row.half_width == pytest.approx(0.02)
+
+
+def test_a_stopped_calibration_goes_on_where_it_stood(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Three repeats of M/D/1 at the quick budget; the second call finds two of them done and adds one."""
+    results = tmp_path / "results.jsonl"
+    arguments = ["--budget", "quick", "--cells", "md1-s5", "--results", str(results)]
+    main([*arguments, "--repeats", "2"])
+    first = results.read_text()
+    main([*arguments, "--repeats", "3", "--out", str(tmp_path / "rows.json")])
+    assert results.read_text().startswith(first) and len(results.read_text().splitlines()) == 3
+    (row,) = json.loads((tmp_path / "rows.json").read_text())
+    assert row["repeats"] == 3 and row["truth_qps"] == pytest.approx(111.9, rel=1e-3)
+    assert abs(row["error"]) < 0.03
+    assert "| md1-s5 |" in capsys.readouterr().out
+
+
+def test_an_unknown_cell_is_named() -> None:
+    with pytest.raises(SystemExit):
+        main(["--cells", "nosuch"])
