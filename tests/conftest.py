@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -307,3 +308,11 @@ def split() -> Split:
         labels=rng.integers(0, 2, groups * each).astype(np.float32),
         groups=np.arange(groups + 1) * each,
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interrupts_reach_children() -> None:
+    """A suite that was started in the background inherits an ignored SIGINT and would hand it on to the programs that
+    it interrupts; with a handler of its own, a child starts with the default."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
