@@ -16,6 +16,7 @@ from harness.console.observer import Observer
 from harness.host.environment import describe_environment
 from harness.host.validity import sample_host
 from harness.measurement.bench import Bench, Stretch
+from harness.measurement.certificate import issue_certificate
 from harness.measurement.evidence import Evidence
 from harness.measurement.floor import NULL, climb_floor, null_latency
 from harness.measurement.mlperf import SCENARIO as MLPERF
@@ -28,19 +29,9 @@ from harness.measurement.side import Side, accuracy_run, offline, search_rate, s
 from harness.measurement.sut_spec import model_spec, plan_lines
 from harness.measurement.weights import file_sha256
 from harness.options import RunOptions
-from harness.record.result import (
-    DatasetInfo,
-    Floor,
-    GitState,
-    Latency,
-    Measurement,
-    PlanLine,
-    Result,
-    ServiceTimes,
-    SideResult,
-    SingleStream,
-)
+from harness.record.result import DatasetInfo, Floor, GitState, Measurement, PlanLine, Result
 from harness.record.service import SERVICE_SIZES, slack
+from harness.record.side_result import Latency, ServiceTimes, SideResult, SingleStream
 from harness.trial import Trial
 from optimizations.contract import Plan
 from zoo.schema import Dataset
@@ -68,6 +59,7 @@ def measure(trial: Trial, options: RunOptions, observer: Observer) -> Measuremen
         log = _quads(bench, sides)
         logs = loadgen_runs(bench, sides) if trial.scenario == MLPERF else {}
         facts = {side.name: _other_scenarios(bench, side, prepared.plans[side.name]) for side in sides}
+        _certify(bench, prepared, sides[-1], options.cache_dir)
         _finish_floor(bench, floor, sides)
     return _assemble(bench, prepared, sides, _Kept(log=log, facts=facts, logs=logs))
 
@@ -176,6 +168,12 @@ def _faults_per_query(bench: Bench, side: Side, rate_qps: float, seconds: float)
     return faults / max(1, len(seen.latency_ns))
 
 
+def _certify(bench: Bench, prepared: Prepared, side: Side, cache_dir: Path) -> None:
+    if bench.budget.certificate_s and bench.trial.scenario == "server":
+        shape = ring_shape([bench.split], max(SERVICE_SIZES))
+        issue_certificate(bench, side, lambda: model_spec(prepared, prepared.plans[side.name], cache_dir), shape)
+
+
 def _finish_floor(bench: Bench, floor: Floor, sides: list[Side]) -> None:
     if bench.trial.scenario != "server":
         return
@@ -222,6 +220,7 @@ def _assemble(bench: Bench, prepared: Prepared, sides: list[Side], kept: _Kept) 
         weights_sha256=file_sha256(prepared.weights),
         hardware_class=environment["hardware_class"],
         segments=numbers.segments,
+        certificate=numbers.certificate,
     )
     bench.observer.done(result)
     return Measurement(

@@ -16,7 +16,8 @@ from harness.console.report import number, with_interval
 from harness.errors import ConfigurationError
 from harness.estimate import accuracy
 from harness.record.reader import Record
-from harness.record.result import Interval, Result
+from harness.record.result import Result
+from harness.record.side_result import Interval
 from leaderboard.store import Workload
 
 Verdict = Literal["better", "worse", "no difference", "not tested"]

@@ -93,6 +93,9 @@ def _facts(entry: Entry) -> list[tuple[str, str]]:
         ("floor", f"p99 {number(result.floor.p99_ms)} ms, {number(result.floor.lbt_qps)} qps"),
         ("validity", f"{result.validity.verdict}, {result.validity.voided_quads} quads voided"),
     ]
+    if result.certificate is not None:
+        rate = result.certificate.rate_qps
+        found.append(("certificate", f"{number(rate)} qps" if rate else "failed"))
     if result.gate is not None and result.gate.auc_delta is not None:
         low, high = result.gate.auc_delta_ci or (float("nan"), float("nan"))
         found.append(("AUC difference", f"{result.gate.auc_delta:+.5f} [{low:+.5f}, {high:+.5f}]"))

@@ -9,7 +9,7 @@ from harness.options import BUDGETS
 from harness.record.reader import RecordError, find_records, read_record, record_problems
 from harness.record.result import Result
 
-RANKED_BUDGETS = frozenset(BUDGETS) - {"smoke"} | {"official"}
+RANKED_BUDGETS = frozenset(BUDGETS) - {"smoke"}
 MINIMUM_SLACK = 2.0
 """Below it an LBT ratio explodes: a workload is ranked only if its baseline has at least this slack."""
 
@@ -101,6 +101,8 @@ def reasons_against(result: Result, problems: list[str]) -> tuple[str, ...]:
         reasons.append(f"budget {result.trial['budget']}")
     if result.gate is not None and result.gate.verdict == "fail":
         reasons.append("accuracy gate failed")
+    if result.trial["budget"] == "official" and not result.certified:
+        reasons.append("no certificate")
     if result.validity.verdict != "valid":
         reasons.append(result.validity.verdict.replace("_", " "))
     if result.floor.referee_bound:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -10,12 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.errors import ConfigurationError
+from harness.estimate.comparison import MAX_VOID_SHARE
 from harness.estimate.replay import THAW_NS
+from harness.estimate.search import SHARES
 from harness.options import Budget, budget_named
 from harness.record.floor import NULL_PROBES
 from harness.record.segments import SegmentRows
 from harness.record.service import MIX, ROUND, SERVICE_SIZES
-from harness.traffic.published import PublishedTrace, any_groups
+from harness.traffic.published import HELD_OUT_PURPOSE, PublishedTrace, any_groups
 from harness.traffic.segment import Status
 from harness.trial import Trial
 
@@ -37,11 +40,13 @@ def trace_problems(trial: Trial, rows: Sequence[SegmentRows], queries: Columns) 
             "result.json does not say which traces its segments ran: an earlier version wrote it, and nothing can be "
             "recomputed; measure again"
         ]
-    found = [*_whole(rows, queries), *_complete(trial, rows)]
+    found = [*_whole(rows, queries), *_complete(trial, rows), *_lengths(trial, rows)]
     telling = [
         row
         for row in rows
-        if len(row) >= TELLING and _sizes(trial, row) == trial.query_sizes and row.info.purpose != LOADGEN
+        if len(row) >= TELLING
+        and _sizes(trial, row) == trial.query_sizes
+        and row.info.purpose not in (LOADGEN, HELD_OUT_PURPOSE)
     ]
     if telling and not any(_same_sizes(trial, row) for row in telling):
         return [*found, f"none of {len(telling)} segments ran the traces of seed {trial.seed}: the seed is wrong"]
@@ -86,9 +91,14 @@ def _complete(trial: Trial, rows: Sequence[SegmentRows]) -> Iterator[str]:
     except ConfigurationError as error:
         yield str(error)
         return
+    again = _repeated(rows, quads)
+    if len(set(again.values())) < len(again) or len(again) > MAX_VOID_SHARE * quads:
+        yield f"quads {sorted(again)} repeat quads {sorted(again.values())}: more than void quads allow"
     seen = Counter((row.info.side, row.info.purpose, row.info.trace) for row in rows)
     for (side, purpose, trace), count in seen.items():
-        if count > (2 if purpose in (SINGLE_STREAM, OFFLINE) and trace else 1):  # both halves of a quad ask the same
+        halves = 2 if purpose in (SINGLE_STREAM, OFFLINE) and trace else 1  # both halves of a quad ask the same
+        quad = trace - 1 if purpose in (SINGLE_STREAM, OFFLINE) else trace // 2 if purpose in ("quad", "paired") else -1
+        if count > halves * (2 if quad in again.values() else 1):
             yield f"{side}, {purpose}: trace {trace} is there {count} times"
     for side in ("baseline", "candidate") if trial.opts else ("baseline",):
         for purpose, wanted in _wanted(trial.scenario, quads).items():
@@ -96,9 +106,38 @@ def _complete(trial: Trial, rows: Sequence[SegmentRows]) -> Iterator[str]:
             missing = sorted(wanted - traces)
             if missing and (traces or purpose != "quad"):
                 yield f"{side}, {purpose}: the segments of traces {missing} are missing"
-    missing = sorted({0, *(NULL_PROBES + index for index in range(quads + 1))} - _floor_traces(rows))
+    missing = sorted({0, *(NULL_PROBES + index for index in range(quads + len(again) + 1))} - _floor_traces(rows))
     if missing:
         yield f"floor: the segments of traces {missing} are missing"
+
+
+def _lengths(trial: Trial, rows: Sequence[SegmentRows]) -> Iterator[str]:
+    """Open segments last as long as the budget says; in quads, what one side has more the other one has less."""
+    try:
+        budget = budget_of(trial.budget)
+    except ConfigurationError:  # ``_complete`` says so
+        return
+    asked = {"search": budget.search_s, "latency": budget.latency_s, HELD_OUT_PURPOSE: budget.certificate_s}
+    quads: dict[tuple[int, int], list[float]] = {}
+    for row in rows:
+        info = row.info
+        loaded = (info.seconds or 0.0) - budget.settle_s
+        if info.purpose == "quad":
+            quads.setdefault((info.quad, info.trace), []).append(loaded / budget.segment_s)
+        elif info.purpose in asked and not math.isclose(loaded, asked[info.purpose]):
+            yield f"{info.side}, {info.purpose}: trace {info.trace} did not last as long as budget={budget.name} says"
+    for (quad, trace), factors in quads.items():
+        least, most = (2.0 * share for share in SHARES) if len(factors) == 2 else (1.0, 1.0)
+        whole = math.isclose(sum(factors), len(factors))
+        if not whole or min(factors) < least - 1e-9 or max(factors) > most + 1e-9:
+            yield f"quad {quad}: its segments of trace {trace} did not last as long as budget={budget.name} says"
+
+
+def _repeated(rows: Sequence[SegmentRows], quads: int) -> dict[int, int]:
+    """By number of each quad beyond the budget's: the void quad whose traces it runs again."""
+    return {
+        row.info.quad: row.info.trace // 2 for row in rows if row.info.quad >= quads and row.info.purpose == "paired"
+    }
 
 
 def _floor_traces(rows: Sequence[SegmentRows]) -> set[int]:

@@ -14,8 +14,9 @@ from harness.measurement.evidence import answers_from
 from harness.measurement.outcome import Outcome, Seen, outcome
 from harness.record.jsonable import from_plain, to_plain
 from harness.record.reader import Record, RecordError, read_record, record_problems
-from harness.record.result import Result, SideResult
+from harness.record.result import Result
 from harness.record.segments import SegmentRows, cut
+from harness.record.side_result import SideResult
 from harness.trial import Trial, canonical_json
 from leaderboard.result_check import check_result
 from leaderboard.trace_check import trace_problems
@@ -27,6 +28,7 @@ ESTIMATE_TOLERANCE = 1e-6
 ROUNDING = 1e-14
 """Absolute: a difference of two AUCs is no better than this."""
 ESTIMATED = re.compile(r"\.lbt|LBT")
+COMPARED = ("ratio", "gate", "floor", "validity", "certificate")
 SAID = ("rss_bytes", "minor_faults_per_query", "start_s", "train", "workers", "dispatch", "dtypes")
 """Of a side: what no raw column tells. It stands as published; see docs/verifying.md."""
 
@@ -112,11 +114,11 @@ def findings(result: Result, numbers: Outcome) -> Iterator[Finding]:
     """Every number of ``result`` beside the recomputed one."""
     published = _numbers(
         {"baseline": result.baseline} | ({"candidate": result.candidate} if result.candidate else {}),
-        {"ratio": result.ratio, "gate": result.gate, "floor": result.floor, "validity": result.validity},
+        {name: getattr(result, name) for name in COMPARED},
     )
     recomputed = _numbers(
         numbers.sides,
-        {"ratio": numbers.ratio, "gate": numbers.gate, "floor": numbers.floor, "validity": numbers.validity},
+        {name: getattr(numbers, name) for name in COMPARED},
     )
     for what in dict.fromkeys([*published, *recomputed]):
         yield _finding(what, published.get(what), recomputed.get(what))

@@ -17,17 +17,14 @@ from harness.record.result import (
     Floor,
     GateResult,
     GitState,
-    Latency,
     Measurement,
     PlanLine,
     Ratio,
     Result,
     SegmentInfo,
-    ServiceTimes,
-    SideResult,
-    SingleStream,
     Validity,
 )
+from harness.record.side_result import Latency, ServiceTimes, SideResult, SingleStream
 from harness.trial import Sla, Trial
 from zoo.schema import Rows, Split
 

@@ -78,7 +78,7 @@ _BEHAVIOURS: dict[str, Any] = {**_SEQUENCE, "batch_size": 256, "evaluations": 4,
 _CRITEO: dict[str, Any] = {"evaluations": 4, "embedding_l2": 1e-3}
 
 DATASET_DEFAULTS: dict[tuple[str, str], dict[str, Any]] = {
-    ("criteo", "wdl"): {**_CRITEO, "embedding_lr": 0.01, "dropout": 0.3},
+    ("criteo", "wdl"): {**_CRITEO, "patience": 8, "embedding_lr": 0.01, "dropout": 0.3},
     ("criteo", "dlrm"): {**_CRITEO, "batch_size": 256, "embedding_lr": 0.02, "embedding_accumulator": 0.0},
     **{("amazon", model): _BEHAVIOURS for model in ("wdl", "din", "dien")},
 }

@@ -1,5 +1,6 @@
 """``python -m harness.calibrate``: the whole estimator against systems of known truth, as a table and as JSON.
 
+Simulated by default; with ``--processes`` the whole referee against real processes, on an otherwise idle machine.
 Repeats are kept as they end (``--results``), so that a long run that is stopped goes on where it stood.
 """
 
@@ -8,14 +9,15 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import multiprocessing
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.calibrate.cells import CELLS, Cell
-from harness.calibrate.study import Row, compare_once, summarise
+from harness.calibrate.jobs import all_repeats
+from harness.calibrate.processes import PROCESS_CELLS, ProcessCell, process_table
+from harness.calibrate.study import Row, summarise
 
 COLUMNS = (
     ("cell", "{0.cell}"),
@@ -42,53 +44,30 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m harness.calibrate", description=__doc__)
     parser.add_argument("--budget", choices=("quick", "standard"), default="standard")
     parser.add_argument("--repeats", type=int, default=100)
-    parser.add_argument("--cells", nargs="*", metavar="NAME", default=[cell.name for cell in CELLS])
-    parser.add_argument("--workers", type=int, default=1, help="processes")
+    parser.add_argument("--cells", nargs="*", metavar="NAME", help="all by default")
+    parser.add_argument("--processes", action="store_true", help="real systems under test instead of simulated ones")
+    parser.add_argument("--workers", type=int, default=1, help="simulations at a time")
     parser.add_argument("--results", type=Path, help="JSON lines, one per repeat; read first if it exists")
     parser.add_argument("--out", type=Path, help="the rows as JSON")
     given = parser.parse_args(arguments)
-    known = {cell.name: cell for cell in CELLS}
-    if unknown := [name for name in given.cells if name not in known]:
-        parser.error(f"unknown cell {unknown[0]!r}; choose of {', '.join(known)}")
-    cells = [known[name] for name in given.cells]
-    results = _all_repeats(cells, given)
-    rows = [summarise(cell, [r for r in results if r["cell"] == cell.name]) for cell in cells]
-    sys.stdout.write(markdown(rows))
+    everything: Sequence[Cell | ProcessCell] = PROCESS_CELLS if given.processes else CELLS
+    names = given.cells or [cell.name for cell in everything]
+    if unknown := [name for name in names if name not in {cell.name for cell in everything}]:
+        parser.error(f"unknown cell {unknown[0]!r}; choose of {', '.join(cell.name for cell in everything)}")
+    jobs = [(cell, given.budget, seed) for cell in everything if cell.name in names for seed in range(given.repeats)]
+    workers = 1 if given.processes else given.workers
+    results = all_repeats(jobs, given.results, workers, lambda line: print(line, file=sys.stderr, flush=True))
+    if given.processes:
+        sys.stdout.write(process_table(results))
+        rows: list[Any] = list(results)
+    else:
+        found = [
+            summarise(cell, [r for r in results if r["cell"] == cell.name]) for cell in CELLS if cell.name in names
+        ]
+        sys.stdout.write(markdown(found))
+        rows = [dataclasses.asdict(row) for row in found]
     if given.out:
-        given.out.write_text(json.dumps([dataclasses.asdict(row) for row in rows], indent=1), "utf-8")
-
-
-def _all_repeats(cells: Sequence[Cell], given: argparse.Namespace) -> list[Mapping[str, Any]]:
-    done = _read(given.results) if given.results and given.results.exists() else []
-    wanted = {(cell.name, given.budget, seed) for cell in cells for seed in range(given.repeats)}
-    results = [r for r in done if (r["cell"], r["budget"], r["seed"]) in wanted]
-    missing = wanted - {(r["cell"], r["budget"], r["seed"]) for r in results}
-    jobs = [(cell, given.budget, seed) for cell in cells for seed in range(given.repeats)]
-    jobs = [job for job in jobs if (job[0].name, job[1], job[2]) in missing]
-    for number, result in enumerate(_run(jobs, given.workers), start=1):
-        results.append(result)
-        if given.results:
-            with given.results.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(result) + "\n")
-        if number % 20 == 0 or number == len(jobs):
-            sys.stderr.write(f"{number} of {len(jobs)}: {result['cell']}\n")
-    return results
-
-
-def _read(path: Path) -> list[Mapping[str, Any]]:
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.endswith("}")]
-
-
-def _run(jobs: Sequence[tuple[Cell, str, int]], workers: int) -> Iterable[Mapping[str, Any]]:
-    if workers == 1:
-        yield from map(_one, jobs)
-        return
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        yield from pool.imap_unordered(_one, jobs)
-
-
-def _one(job: tuple[Cell, str, int]) -> Mapping[str, Any]:
-    return compare_once(*job)
+        given.out.write_text(json.dumps(rows, indent=1), "utf-8")
 
 
 def markdown(rows: Sequence[Row]) -> str:

@@ -8,17 +8,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.calibrate.cells import MS, Cell, host_speed
+from harness.calibrate.cells import HOST_STEP_S, MS, Cell, host_speed
 from harness.estimate.replay import SegmentObservation
 from harness.estimate.twin import ServiceTable, fit_service_table, simulate
 from harness.measurement.bench import Stretch, trace_seed
 from harness.options import Budget
+from harness.record.service import SERVICE_SIZES
 from harness.traffic.query_sizes import draw, pmf
 from harness.trial import Sla
 
 Array = npt.NDArray[Any]
-_SERVICE_SIZES = (1, 10, 32, 100)
-_HOST_STEP_S = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,14 +61,14 @@ class SimulatedBench:
         rng = self._rng()
         factor = self.cell.noise_factors(rng, sizes.size)
         stalls = (rng.random(sizes.size) < self.cell.stall_share) * self.cell.stall_ms * MS
-        step = ((self.now_s + at_ns / 1e9) / _HOST_STEP_S).astype(np.int64) % self._speed.size
+        step = ((self.now_s + at_ns / 1e9) / HOST_STEP_S).astype(np.int64) % self._speed.size
         service: Array = self.cell.mean_ns(sizes, self.gains[side]) * factor * self._speed[step] + stalls
         return service
 
     def closed_table(self, side: str) -> ServiceTable:
         """The service table of a closed loop, with as many queries as the real program asks."""
         repeats, table = self.budget.service_repeats, pmf(self.cell.sizes)
-        fixed = np.repeat(_SERVICE_SIZES, repeats) if table.nonzero()[0].size > 1 else np.zeros(0, np.int64)
+        fixed = np.repeat(SERVICE_SIZES, repeats) if table.nonzero()[0].size > 1 else np.zeros(0, np.int64)
         sizes = np.concatenate([fixed, draw(table, self._rng().random(4 * repeats))])
         at = np.cumsum(self.cell.mean_ns(sizes, self.gains[side]))
         latency = self._service(side, sizes, at) + self.cell.delay_ms * MS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ from harness.calibrate.simulated import SimulatedBench
 from harness.clock import now_ns
 from harness.estimate.comparison import lbt_ratio
 from harness.estimate.lbt import LbtEstimate
+from harness.measurement.bench import Quad
 from harness.measurement.quads import abba_order
-from harness.measurement.side import Side, aim, refine, search_rate
+from harness.measurement.side import Side, prepare_quad, refine, search_rate
 from harness.options import BUDGETS
 from harness.sut.process import SideInfo
 from optimizations.contract import Dispatch
@@ -32,11 +34,9 @@ def compare_once(cell: Cell, budget: str, seed: int) -> dict[str, Any]:
     sides = [_side_of(name, cell, bench) for name in BOTH]
     for side in sides:
         search_rate(bench, side)
-    for quad in range(bench.budget.quads):
-        for side in sides:
-            if side.centre_qps > 0.0:
-                aim(bench, side)
-        for side, half in abba_order(sides, quad):
+    for quad in (Quad(number=number, traces=number) for number in range(int(bench.budget.quads))):
+        prepare_quad(bench, sides, quad)
+        for side, half in abba_order(sides, quad.number):
             if side.centre_qps > 0.0:
                 refine(bench, side, quad, half)
     start = now_ns()
@@ -105,7 +105,8 @@ class Row:
 def summarise(cell: Cell, results: Sequence[Mapping[str, Any]]) -> Row:
     """The row of one cell; NaN where nothing ended with an interval."""
     sides = [(result[name], name) for result in results for name in BOTH]
-    truths = {name: cell.truth_qps(cell.gain if name == "candidate" else 1.0) for name in BOTH}
+    calm = cell if cell.steady else dataclasses.replace(cell, host_sd=0.0)
+    truths = {name: calm.truth_qps(cell.gain if name == "candidate" else 1.0) for name in BOTH}
     sound = [(side, truths[name]) for side, name in sides if side["ci"]]
     errors = np.array([math.log(side["lbt"] / truth) for side, truth in sound])
     ratio = truths["candidate"] / truths["baseline"]
@@ -116,7 +117,7 @@ def summarise(cell: Cell, results: Sequence[Mapping[str, Any]]) -> Row:
         repeats=len(results),
         truth_qps=truths["baseline"],
         truth_ratio=ratio,
-        steady=cell.host_sd == 0.0,
+        steady=cell.steady,
         correlation=float(np.median([side["correlation"] for side, _ in sides])),
         clumps=float(np.median([side["clumps"] for side, _ in sides])),
         ok=_share([side["status"] == "ok" for side, _ in sides]),

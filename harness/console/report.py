@@ -10,7 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.record.jsonable import to_plain
-from harness.record.result import Interval, PlanLine, Result, SideResult
+from harness.record.result import Certificate, PlanLine, Result
+from harness.record.side_result import Interval, SideResult
 from optimizations.plan import available
 
 DASH = "-"
@@ -164,6 +165,15 @@ def _auc_delta(result: Result) -> str:
     return f"{result.gate.auc_delta:+.5f}{shown}"
 
 
+def _certified(certificate: Certificate) -> str:
+    last = certificate.attempts[-1]
+    late = f"{last.late_fraction:.2%} late, below {last.bound:.2%} with 95 % confidence"
+    if certificate.rate_qps is None:
+        return f"none after {len(certificate.attempts)} attempts; the last, at {number(last.rate_qps)} qps: {late}"
+    tries = f", attempt {len(certificate.attempts)}" if len(certificate.attempts) > 1 else ""
+    return f"{number(certificate.rate_qps)} qps held by a fresh process on a held-out trace{tries}: {late}"
+
+
 def _footer(result: Result) -> list[str]:
     lines = []
     if result.ratio is not None:
@@ -172,6 +182,8 @@ def _footer(result: Result) -> list[str]:
     if result.gate is not None:
         reasons = f": {escape('; '.join(result.gate.reasons))}" if result.gate.reasons else ""
         lines.append(f"gate: {result.gate.verdict}, timed answers {result.gate.timed_answers}{reasons}")
+    if result.certificate is not None:
+        lines.append(f"certificate: {_certified(result.certificate)}")
     floor = result.floor
     bound = ", the result is bound by the referee" if floor.referee_bound else ""
     lines.append(

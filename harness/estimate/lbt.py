@@ -19,10 +19,19 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.estimate.late_surface import LateSurface
+from harness.estimate.leave_out import (
+    Counts,
+    Evidence,
+    mean_log_lbt,
+    shared_information,
+    table_share,
+    table_shifts,
+    without_quads,
+)
 from harness.estimate.longrun import QueueTwin, ramp_ns
-from harness.estimate.matching import PRIOR_SD, TwinFit, fit_scale, free_scale
+from harness.estimate.matching import fit_scale, free_scale
 from harness.estimate.mg1 import NS
-from harness.estimate.open_loop import OpenLoop, open_loop_twin
+from harness.estimate.open_loop import open_loop_twin
 from harness.estimate.regression import LateCurve, SlopePrior, crossing, fit_late_curve
 from harness.estimate.replay import Replay, SegmentObservation
 from harness.estimate.stats import effective_degrees, jackknife_half_width, late_clumps, t_factor
@@ -52,10 +61,10 @@ class LbtEstimate:
     lbt_qps is the highest of them, a lower bound, ci None). method: which estimator gave the number. correlation: of
     SUT and twin. clumps, late, queries: of the counted part. slope: d log(late) / d log(rate) at the LBT by the twin.
     phi: dispersion of late counts. service_scale: mean service here over that of the closed loop. delay_ns: of the
-    twin. speed_sd: spread of the segments' log speeds. For paired comparison, all empty when there is no root: quads:
-    their numbers; log_lbt: log LBT by the twin; log_lbt_without: the same with each quad left out in turn;
-    quad_information: how much each quad knows. prior_log_sd: the part of log LBT's standard error that comes from the
-    twin's prior, which no scatter shows.
+    twin. speed_sd: spread of the segments' log speeds; spell_sd: of spells within them. For paired comparison, all
+    empty when there is no root: quads: their numbers; log_lbt: log LBT by the twin; log_lbt_without: the same with each
+    quad left out in turn; quad_information: how much each quad knows. prior_log_sd: the part of log LBT's standard
+    error that comes from the twin's prior, which no scatter shows.
     """
 
     lbt_qps: float | None
@@ -71,6 +80,7 @@ class LbtEstimate:
     service_scale: float
     delay_ns: float
     speed_sd: float
+    spell_sd: float
     quads: tuple[int, ...]
     log_lbt: float
     log_lbt_without: tuple[float, ...]
@@ -78,37 +88,14 @@ class LbtEstimate:
     prior_log_sd: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Counts:
-    clumps: int
-    late: int
-    queries: int
-
-
-def _count(segments: Sequence[SegmentObservation], limit_ns: float) -> _Counts:
+def _count(segments: Sequence[SegmentObservation], limit_ns: float) -> Counts:
     clumps = late = queries = 0
     for s in segments:
         keep = s.counted
         clumps += late_clumps(s.planned_ns[keep], s.latency_ns[keep], limit_ns)
         late += int(np.count_nonzero(s.latency_ns[keep] > limit_ns))
         queries += int(np.count_nonzero(keep))
-    return _Counts(clumps=clumps, late=late, queries=queries)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Evidence:
-    """Segments, the twin as the open loop shows it, its late surface, the fit of its scale, the measured rates, and
-    the closed loop's mean service."""
-
-    segments: Sequence[SegmentObservation]
-    sla: Sla
-    counts: _Counts
-    opened: OpenLoop
-    surface: LateSurface
-    fit: TwinFit
-    lowest: float
-    highest: float
-    closed_mean_ns: float
+    return Counts(clumps=clumps, late=late, queries=queries)
 
 
 def estimate_lbt(
@@ -127,14 +114,14 @@ def estimate_lbt(
         raise ValueError(f"an LBT needs at least 2 whole segments, got {len(used)} of {len(segments)}")
     rates = [s.offered_qps for s in used]
     lowest, highest = measured_qps or (min(rates), max(rates))
-    counts, opened = _count(used, sla.limit_ms * 1e6), open_loop_twin(used, twin)
-    replay = Replay(used, opened.twin, sla.limit_ms * 1e6, opened.log_speeds)
+    counts, opened = _count(used, sla.limit_ms * 1e6), open_loop_twin(used, twin, sla.limit_ms * 1e6)
+    replay = Replay(used, opened.twin, sla.limit_ms * 1e6, opened.log_speeds, spells=opened.spells)
     scale = free_scale(replay, opened.known)
     if math.isfinite(scale) and counts.late <= HOPELESS * sla.late_fraction * counts.queries:
         believed = opened.twin.believable(sla, math.exp(scale))
         if believed is not opened.twin:
             opened = dataclasses.replace(opened, twin=believed)
-            replay = Replay(used, believed, sla.limit_ms * 1e6, opened.log_speeds)
+            replay = Replay(used, believed, sla.limit_ms * 1e6, opened.log_speeds, spells=opened.spells)
             scale = free_scale(replay, opened.known)
     if not math.isfinite(scale):
         return _rootless(counts, "above_range" if scale < 0 else "undetermined", highest)
@@ -149,43 +136,41 @@ def estimate_lbt(
     if not math.isfinite(fit.log_scale):
         return _rootless(counts, "above_range" if fit.log_scale < 0 else "undetermined", highest)
     return _with_root(
-        _Evidence(
+        Evidence(
             segments=used, sla=sla, counts=counts, opened=opened, surface=surface, fit=fit, lowest=lowest,
             highest=highest, closed_mean_ns=twin.service.mean_ns,
         )
     )  # fmt: skip
 
 
-def _rootless(counts: _Counts, status: Status, highest: float) -> LbtEstimate:
+def _rootless(counts: Counts, status: Status, highest: float) -> LbtEstimate:
     return LbtEstimate(
         lbt_qps={"above_range": highest, "unreachable": 0.0}.get(status), ci=None, status=status, method="twin",
         correlation=0.0, clumps=counts.clumps, late=counts.late, queries=counts.queries, slope=math.nan, phi=1.0,
-        service_scale=math.nan, delay_ns=0.0, speed_sd=0.0, quads=(), log_lbt=math.nan, log_lbt_without=(),
-        quad_information=(), prior_log_sd=0.0,
+        service_scale=math.nan, delay_ns=0.0, speed_sd=0.0, spell_sd=0.0, quads=(), log_lbt=math.nan,
+        log_lbt_without=(), quad_information=(), prior_log_sd=0.0,
     )  # fmt: skip
 
 
-def _with_root(seen: _Evidence) -> LbtEstimate:
+def _with_root(seen: Evidence) -> LbtEstimate:
     counts, fit, speeds, surface = seen.counts, seen.fit, seen.opened.log_speeds, seen.surface
-    log_lbt = _level(surface, speeds + fit.log_scale)
+    log_lbt = mean_log_lbt(surface, speeds + fit.log_scale)
     if not math.isfinite(log_lbt):
         return _rootless(counts, "unreachable", seen.highest)
-    by_table = _table_share(fit) * _shifts(seen, log_lbt)
-    without = by_table + [_level(surface, np.delete(speeds, i) + x) for i, x in enumerate(fit.without_segment)]
-    rise = _level(surface, speeds + fit.log_scale - 0.01) - _level(surface, speeds + fit.log_scale + 0.01)
+    by_table = table_share(fit) * table_shifts(seen, log_lbt)
+    without = by_table + [mean_log_lbt(surface, np.delete(speeds, i) + x) for i, x in enumerate(fit.without_segment)]
+    rise = mean_log_lbt(surface, speeds + fit.log_scale - 0.01) - mean_log_lbt(surface, speeds + fit.log_scale + 0.01)
     prior_sd = fit.prior_log_sd * rise / 0.02 if math.isfinite(rise) else math.inf
-    degrees = effective_degrees(_shared(fit.information_segment, fit))
-    lbt, half = (
-        math.exp(log_lbt),
-        math.hypot(jackknife_half_width(log_lbt, without, degrees), t_factor(degrees) * prior_sd),
-    )
+    degrees = effective_degrees(shared_information(fit.information_segment, fit))
+    half = math.hypot(jackknife_half_width(log_lbt, without, degrees), t_factor(degrees) * prior_sd)
+    lbt = math.exp(log_lbt)
     slope = seen.opened.twin.log_slope(lbt, seen.sla, math.exp(fit.log_scale))
     curve = _late_curve(seen, slope)
     explained = fit.correlation >= MIN_CORRELATION or (seen.opened.known and fit.prior_log_sd > 0.0)
-    method: Method = "twin" if explained or counts.clumps < MIN_CLUMPS else "regression"
+    method: Method = "twin"
     ci: tuple[float, float] | None = (lbt * math.exp(-half), lbt * math.exp(half)) if half < MAX_LOG_HALF else None
-    if method == "regression" and curve:
-        factor, (low, high) = crossing(curve, seen.sla.late_fraction)
+    if curve and not explained and counts.clumps >= MIN_CLUMPS:
+        method, (factor, (low, high)) = "regression", crossing(curve, seen.sla.late_fraction)
         lbt, ci = lbt * factor, (lbt * low, lbt * high)
     status = _status(lbt, ci, seen)
     if status == "few_clumps" and ci:
@@ -195,63 +180,13 @@ def _with_root(seen: _Evidence) -> LbtEstimate:
         ci=ci if status in ("ok", "few_clumps") else None, status=status, method=method, correlation=fit.correlation,
         clumps=counts.clumps, late=counts.late, queries=counts.queries, slope=slope, phi=curve.phi if curve else 1.0,
         service_scale=math.exp(fit.log_scale) * seen.opened.twin.service.mean_ns / seen.closed_mean_ns,
-        delay_ns=seen.opened.twin.delay_ns, speed_sd=float(speeds.std()),
-        quads=fit.quads, log_lbt=log_lbt, log_lbt_without=_without_quads(seen, by_table),
-        quad_information=tuple(float(x) for x in _shared(fit.information_quad, fit)), prior_log_sd=prior_sd,
+        delay_ns=seen.opened.twin.delay_ns, speed_sd=float(speeds.std()), spell_sd=seen.opened.twin.spell_sd,
+        quads=fit.quads, log_lbt=log_lbt, log_lbt_without=without_quads(seen, by_table),
+        quad_information=tuple(float(x) for x in shared_information(fit.information_quad, fit)), prior_log_sd=prior_sd,
     )  # fmt: skip
 
 
-def _table_share(fit: TwinFit) -> float:
-    """How far the work, and not the late queries, fixed the scale: what chance did to the table counts so much."""
-    return fit.prior_log_sd / PRIOR_SD
-
-
-def _shifts(seen: _Evidence, log_lbt: float) -> Array:
-    """By how much the log LBT would move if the table were refitted without each segment; (segments,).
-
-    To first order: the change of the late fraction at the LBT over its slope. Only where it is solved by number.
-    """
-    opened, limit_ns = seen.opened, seen.sla.limit_ms * 1e6
-    twin, count = opened.twin, opened.log_speeds.size
-    if not opened.known or not twin.plain or twin.workers > 1 or _table_share(seen.fit) == 0.0:
-        return np.zeros(count)
-    scale, rate = math.exp(seen.fit.log_scale), math.exp(log_lbt)
-    here = max(twin.late_fraction(rate, limit_ns, scale), 1e-9)
-    rest = [max(opened.without(i).late_fraction(rate, limit_ns, scale), 1e-9) for i in range(count)]
-    shifts: Array = -np.log(np.array(rest) / here) / twin.log_slope(rate, seen.sla, scale)
-    return shifts
-
-
-def _shared(information: Array, fit: TwinFit) -> Array:
-    """What each unit knows: its share of the late queries' information as far as these decided, else an equal one."""
-    known = np.maximum(information, 0.0)
-    by_lateness = 1.0 - _table_share(fit)
-    share = known / known.sum() if known.sum() > 0.0 else np.full(known.size, 1.0 / known.size)
-    mixed: Array = by_lateness * share + (1.0 - by_lateness) / known.size
-    return mixed
-
-
-def _level(surface: LateSurface, log_scales: Array) -> float:
-    """Mean of the log LBTs at these speeds. Speeds that both sides of a quad share cancel in the difference of two.
-
-    Where some segment was too slow for any rate to meet the SLA, the LBT of the mixture of speeds stands in.
-    """
-    if not log_scales.size:  # the only unit was left out
-        return math.nan
-    each = surface.log_lbt_each(log_scales)
-    return float(np.mean(each)) if np.isfinite(each).all() else surface.log_lbt(log_scales)
-
-
-def _without_quads(seen: _Evidence, by_table: Array) -> tuple[float, ...]:
-    """The log LBT without each quad."""
-    fit, speeds = seen.fit, seen.opened.log_speeds
-    quads = np.array([s.quad for s in seen.segments])
-    by_quad = np.bincount(np.searchsorted(fit.quads, quads), by_table)
-    rest = [_level(seen.surface, speeds[quads != q] + x) for q, x in zip(fit.quads, fit.without_quad, strict=True)]
-    return tuple(float(x) for x in rest + by_quad)
-
-
-def _late_curve(seen: _Evidence, slope: float) -> LateCurve | None:
+def _late_curve(seen: Evidence, slope: float) -> LateCurve | None:
     """Regression on the segments whose ramp leaves at least half of them; None when too little is left.
 
     Its rates are in units of each segment's own crossing by the twin, so that a wavering speed does not blur it.
@@ -272,7 +207,7 @@ def _late_curve(seen: _Evidence, slope: float) -> LateCurve | None:
     return fit_late_curve(np.array(factors), np.array(late), np.array(queries), prior)
 
 
-def _status(lbt: float, ci: tuple[float, float] | None, seen: _Evidence) -> Status:
+def _status(lbt: float, ci: tuple[float, float] | None, seen: Evidence) -> Status:
     """The estimate's standing; see ``LbtEstimate``."""
     if lbt > seen.highest * (1.0 + RANGE_TOLERANCE):
         return "above_range"

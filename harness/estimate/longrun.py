@@ -6,12 +6,14 @@ One worker without splitting or merging is solved by number (``mg1``); all else 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import optimize
 
 from harness.estimate import mg1
 from harness.estimate.mg1 import NS, ServiceAtoms
@@ -26,6 +28,10 @@ _SEED = 20_190_625
 _LOAD_STEP = 0.02
 _LOWEST_LOAD = 350
 """Loads of the simulated grid are exp(-0.02 i) of capacity, down to i = 350, a thousandth."""
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(5)
+_SHARES = _WEIGHTS / _WEIGHTS.sum()
+"""Speeds of spells: five points that stand for a normal distribution (Gauss-Hermite)."""
+_IDLE = math.log(1000.0)
 _TIMES = np.exp(np.linspace(-8.0, 12.0, 8001))
 
 
@@ -34,6 +40,8 @@ class QueueTwin:
     """A service table, the mix of query sizes (sizes, probability: (k,)) and how the SUT queues them.
 
     delay_ns: what every latency has on top of queueing and service (transport, waking up); it occupies no worker.
+    spell_sd: standard deviation of log service between slow and fast spells that outlast the queue's memory; the late
+    fraction is then the mean of those at each speed.
     """
 
     table: ServiceTable
@@ -42,6 +50,7 @@ class QueueTwin:
     workers: int = 1
     dispatch: Dispatch = field(default_factory=Dispatch)
     delay_ns: float = 0.0
+    spell_sd: float = 0.0
 
     @cached_property
     def service(self) -> ServiceAtoms:
@@ -92,31 +101,51 @@ class QueueTwin:
     def _tails(self) -> _SimulatedTails:
         return _SimulatedTails(self)
 
+    @property
+    def _exact(self) -> bool:
+        return self.workers == 1 and self.plain
+
+    def _late_at(self, limit_ns: float, scale: float) -> Callable[[float], float]:
+        """The late fraction as a function of the rate; delay left out."""
+        spells = [(scale, 1.0)]
+        if self.spell_sd > 0.0:
+            spells = [(scale * math.exp(self.spell_sd * z), w) for z, w in zip(_NODES, _SHARES, strict=True)]
+        if not self._exact:
+            tail = self._tails.late_fraction
+            return lambda rate: math.fsum(share * tail(rate * x, limit_ns / x) for x, share in spells)
+        queues = [(mg1.StationaryWait(self.service.scaled(x), limit_ns), share) for x, share in spells]
+        return lambda rate: math.fsum(share * queue.late_fraction(rate, limit_ns) for queue, share in queues)
+
     def late_fraction(self, rate_qps: float, limit_ns: float, scale: float = 1.0) -> float:
         """P(latency > limit) at an offered rate when every service time is multiplied by ``scale``."""
         limit_ns -= self.delay_ns
-        if limit_ns <= 0.0:
-            return 1.0
-        if self.workers == 1 and self.plain:
-            return mg1.late_fraction(self.service.scaled(scale), rate_qps, limit_ns)
-        return self._tails.late_fraction(rate_qps * scale, limit_ns / scale)
+        return self._late_at(limit_ns, scale)(rate_qps) if limit_ns > 0.0 else 1.0
 
     def late_fractions(self, loads: Array, limit_ns: float, scale: float = 1.0) -> Array:
         """``late_fraction`` at many rates, given as loads (share of the capacity at this scale); the shape of loads."""
         rates = np.asarray(loads, dtype=np.float64) * self.capacity_qps / scale
-        if self.workers > 1 or not self.plain or limit_ns <= self.delay_ns:
-            return np.array([self.late_fraction(float(rate), limit_ns, scale) for rate in rates])
-        queue = mg1.StationaryWait(self.service.scaled(scale), limit_ns - self.delay_ns)
-        return np.array([queue.late_fraction(float(rate), limit_ns - self.delay_ns) for rate in rates])
+        limit_ns -= self.delay_ns
+        late = self._late_at(limit_ns, scale) if limit_ns > 0.0 else (lambda rate: 1.0)
+        return np.array([late(float(rate)) for rate in rates])
 
     def lbt_qps(self, sla: Sla, scale: float = 1.0) -> float:
         """Latency-bound throughput: the largest rate that keeps the SLA in the long run; 0 if none does."""
         limit_ns = sla.limit_ms * 1e6 - self.delay_ns
         if limit_ns <= 0.0:
             return 0.0
-        if self.workers == 1 and self.plain:
+        if self.spell_sd > 0.0:
+            return self._lbt_among_spells(self._late_at(limit_ns, scale), sla.late_fraction, scale)
+        if self._exact:
             return mg1.lbt_qps(self.service.scaled(scale), limit_ns, sla.late_fraction)
         return self._tails.lbt_qps(limit_ns / scale, sla.late_fraction) / scale
+
+    def _lbt_among_spells(self, late: Callable[[float], float], allowed: float, scale: float) -> float:
+        capacity = math.log(self.capacity_qps / scale)
+        idle, busy = capacity - _IDLE, capacity + 3.0 * self.spell_sd
+        if late(math.exp(idle)) >= allowed:
+            return 0.0
+        root = optimize.brentq(lambda log_rate: late(math.exp(log_rate)) - allowed, idle, busy, xtol=1e-6)
+        return math.exp(float(root))
 
     def log_slope(self, rate_qps: float, sla: Sla, scale: float = 1.0) -> float:
         """d log(late fraction) / d log(rate): how sharp the crossing is; at least 0.1."""

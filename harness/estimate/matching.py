@@ -1,8 +1,8 @@
 """Scaling the twin's service until twin and SUT are late equally often on the same traces. Pure functions.
 
 What the open loop shows of the service (``open_loop``) fixes the scale near 1; the late queries correct it as far as
-they know better. The prior says how far: to about 2 %, what slow spells within a segment and the dispatcher's own
-moments leave open once the work of the very queries is known. Late queries that surely contradict it overrule it.
+they know better. The prior says how far: to about 1 %, what the dispatcher's own moments and the shape of slow spells
+leave open once the work of the very queries is known. Late queries that surely contradict it overrule it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from harness.estimate.stats import effective_degrees
 
 Array = npt.NDArray[Any]
 
-PRIOR_SD = 0.02
+PRIOR_SD = 0.01
 CONFLICT = 0.99
 """Confidence with which late queries have to contradict the prior before it is dropped."""
 _FARTHEST = 2.0

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from harness.estimate.longrun import QueueTwin
 from harness.estimate.replay import SegmentObservation
+from harness.estimate.spells import Residuals, SegmentSpells, find_spells, no_spells, spell_log_sd
 from harness.estimate.twin import ServiceTable, fit_service_table
 
 Array = npt.NDArray[Any]
@@ -31,6 +32,8 @@ MOST_OUT_OF_ORDER = 0.01
 FEWEST_QUERIES = 60
 _FEWEST_OF_A_KIND = 10
 _PASSES = 2
+_LEAST_SPARE = 0.05
+_QUICKEST = 0.005
 _MEDIAN_VARIANCE = np.pi / 2.0
 _MAD_TO_SD = 1.4826
 
@@ -40,34 +43,53 @@ class OpenLoop:
     """The twin with its service as the open loop shows it.
 
     log_speeds: (segments,) log of each segment's service time over the table's (mean 0 by number of queries). known:
-    whether work could be inferred; if not, the twin is as it was and the speeds are 0. sizes, work_ns, owner: (n,) the
-    queries behind the table, their work at the table's speed and the segments that they belong to.
+    whether work could be inferred; if not, the twin is as it was and the speeds are 0. spells: of each segment. sizes,
+    work_ns, owner: (n,) the queries behind the table, their work at its speed and the segments that they belong to.
     """
 
     twin: QueueTwin
     log_speeds: Array
     known: bool
+    spells: tuple[SegmentSpells, ...]
     sizes: Array
     work_ns: Array
     owner: Array
 
     def without(self, segment: int) -> QueueTwin:
-        """The twin, its table refitted to all other segments."""
+        """The twin, its table and spells refitted to all other segments."""
         rest = self.owner != segment
         if not self.known or np.count_nonzero(rest) < FEWEST_QUERIES:
             return self.twin
-        return dataclasses.replace(self.twin, table=fit_service_table(self.sizes[rest], self.work_ns[rest]))
+        others = [spells for i, spells in enumerate(self.spells) if i != segment]
+        table = fit_service_table(self.sizes[rest], self.work_ns[rest])
+        return dataclasses.replace(self.twin, table=table, spell_sd=spell_log_sd(others))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Work:
-    """Of one segment's counted, answered queries: size, work in ns (not positive where an answer overtook an older
-    one), latency in ns, and how long before the query's arrival a worker was free (negative: it had to wait)."""
+    """Of one segment's counted, answered queries: planned moment, size, work in ns (not positive where an answer came
+    before an older one's), latency in ns, and how long before its arrival a worker was free (negative: it waited)."""
 
+    planned_ns: Array
     sizes: Array
     ns: Array
     latency_ns: Array
     idle_ns: Array
+
+    def apart(self, table: ServiceTable) -> Work:
+        """Answers that a referee which was itself held up saw at one moment share their work as the table expects."""
+        if not self.ns.size:
+            return self
+        done = self.planned_ns + self.latency_ns
+        at = np.cumsum(np.diff(done, prepend=done[0]) != 0.0)
+        expected = table.mean(self.sizes)
+        shared = np.bincount(at, self.ns)[at] * expected / np.bincount(at, expected)[at]
+        return dataclasses.replace(self, ns=np.where(np.bincount(at)[at] > 1, shared, self.ns))
+
+    def in_order(self) -> Work:
+        """The queries whose work is positive."""
+        sound = self.ns > 0.0
+        return Work(**{field.name: getattr(self, field.name)[sound] for field in dataclasses.fields(self)})
 
 
 def work_of(segment: SegmentObservation, workers: int, delay_ns: float = 0.0) -> Work:
@@ -78,7 +100,7 @@ def work_of(segment: SegmentObservation, workers: int, delay_ns: float = 0.0) ->
     ns = done - np.maximum(planned + delay_ns, free)
     keep = segment.counted & np.isfinite(done)
     return Work(
-        sizes=np.asarray(segment.sizes)[keep], ns=ns[keep], latency_ns=(done - planned)[keep],
+        planned_ns=planned[keep], sizes=np.asarray(segment.sizes)[keep], ns=ns[keep], latency_ns=(done - planned)[keep],
         idle_ns=(planned - free)[keep],
     )  # fmt: skip
 
@@ -95,39 +117,70 @@ def _free_at(done: Array, workers: int) -> Array:
     return free
 
 
-def open_loop_twin(segments: Sequence[SegmentObservation], twin: QueueTwin) -> OpenLoop:
-    """Refit the twin's table, noise and delay to these segments, and find the speed of each.
+def open_loop_twin(segments: Sequence[SegmentObservation], twin: QueueTwin, limit_ns: float) -> OpenLoop:
+    """Refit the twin's table, noise and delay to these segments, and find the speed of each and the spells within.
 
+    limit_ns: of the SLA; a spell that makes queries late lasts about as long as a queue takes to grow so far.
     Unknown where queries are split or merged, where answers overtake one another, and below 60 answered queries.
     """
-    none = np.zeros(0)
-    unknown = OpenLoop(twin=twin, log_speeds=np.zeros(len(segments)), known=False, sizes=none, work_ns=none, owner=none)
+    none, one_speed = np.zeros(0), np.zeros(len(segments))
+    unknown = OpenLoop(
+        twin=twin, log_speeds=one_speed, known=False, spells=(no_spells(),) * len(segments), sizes=none, work_ns=none,
+        owner=none,
+    )  # fmt: skip
     if not twin.plain or not segments:
         return unknown
-    table, delay_ns, speeds = twin.table, 0.0, np.zeros(len(segments))
-    sizes, ns, owner = none, none, none
+    table, delay_ns, speeds, works = twin.table, 0.0, one_speed, list[Work]()
     for _ in range(_PASSES):
         delay_ns = _delay(segments, twin.workers, table)
-        works = [work_of(segment, twin.workers, delay_ns) for segment in segments]
-        sizes, ns = (np.concatenate([getattr(work, name) for work in works]) for name in ("sizes", "ns"))
-        owner = np.repeat(np.arange(len(works)), [work.ns.size for work in works])
-        sound = ns > 0.0
+        works = [work_of(segment, twin.workers, delay_ns).apart(table) for segment in segments]
+        sound = np.concatenate([work.ns for work in works]) > 0.0
         if sound.sum() < FEWEST_QUERIES or np.mean(~sound) > MOST_OUT_OF_ORDER:
             return unknown
-        sizes, ns, owner = sizes[sound], ns[sound], owner[sound]
-        speeds = _speeds(np.log(ns / table.mean(sizes)), owner, len(works))
-        table = fit_service_table(sizes, ns / np.exp(speeds[owner]))
+        works = [work.in_order() for work in works]
+        ratios = [np.log(work.ns / table.mean(work.sizes)) for work in works]
+        speeds = _speeds(np.concatenate(ratios), _owner(works), len(works))
+        table = _table(works, [np.full(work.ns.size, speed) for work, speed in zip(works, speeds, strict=True)])
+    fitted = dataclasses.replace(twin, table=table, delay_ns=delay_ns)
+    load = float(np.mean([segment.offered_qps for segment in segments])) / fitted.capacity_qps
+    residuals = [
+        Residuals(
+            planned_ns=work.planned_ns, log_ratio=np.log(work.ns / table.mean(work.sizes)) - speed,
+            kind=table.group(work.sizes),
+        )
+        for work, speed in zip(works, speeds, strict=True)
+    ]  # fmt: skip
+    # By time reversal, the likeliest way to a long queue grows it about as fast as it would empty by itself.
+    spells = find_spells(residuals, limit_ns / max(1.0 - load, _LEAST_SPARE))
+    factors = [
+        speed + s.log_factor[s.block_of(work.planned_ns)] for work, speed, s in zip(works, speeds, spells, strict=True)
+    ]
     return OpenLoop(
-        twin=dataclasses.replace(twin, table=table, delay_ns=delay_ns), log_speeds=speeds, known=True, sizes=sizes,
-        work_ns=ns / np.exp(speeds[owner]), owner=owner,
+        twin=dataclasses.replace(fitted, table=_table(works, factors), spell_sd=spell_log_sd(spells)),
+        log_speeds=speeds, known=True, spells=tuple(spells), sizes=np.concatenate([work.sizes for work in works]),
+        work_ns=np.concatenate([work.ns / np.exp(f) for work, f in zip(works, factors, strict=True)]),
+        owner=_owner(works),
     )  # fmt: skip
 
 
+def _owner(works: Sequence[Work]) -> Array:
+    return np.repeat(np.arange(len(works)), [work.ns.size for work in works])
+
+
+def _table(works: Sequence[Work], log_factors: Sequence[Array]) -> ServiceTable:
+    """The service table at the mean speed; ``log_factors`` of the queries of each segment are taken out."""
+    sizes = np.concatenate([work.sizes for work in works])
+    return fit_service_table(sizes, np.concatenate([w.ns / np.exp(f) for w, f in zip(works, log_factors, strict=True)]))
+
+
 def _delay(segments: Sequence[SegmentObservation], workers: int, table: ServiceTable) -> float:
-    """Delay in ns that makes queries which found the system idle as fast as those which waited; 0 if few did either."""
+    """Delay in ns that makes queries which found the system idle as fast as those which waited; 0 if few did either.
+
+    It is part of every latency, so it is at most what the quickest took.
+    """
     delay = 0.0
     for _ in range(3):
-        values, weights = [], []
+        values, weights, quickest = [], [], []
         for segment in segments:
             work = work_of(segment, workers)
             mean, idle, busy = table.mean(work.sizes), work.idle_ns >= 0.0, work.idle_ns < -delay
@@ -137,9 +190,10 @@ def _delay(segments: Sequence[SegmentObservation], workers: int, table: ServiceT
             speed = float(np.median(work.ns[busy] / mean[busy]))
             values.append(float(np.median(work.latency_ns[idle] - speed * mean[idle])))
             weights.append(fewest)
+            quickest.append(float(np.quantile(work.latency_ns[idle], _QUICKEST)))
         if not values:
             return 0.0
-        delay = max(float(np.average(values, weights=weights)), 0.0)
+        delay = min(max(float(np.average(values, weights=weights)), 0.0), min(quickest))
     return delay
 
 

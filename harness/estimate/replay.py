@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from harness.estimate.longrun import QueueTwin
 from harness.estimate.mg1 import NS
+from harness.estimate.spells import SegmentSpells
 
 Array = npt.NDArray[Any]
 
@@ -59,6 +60,7 @@ class Replay:
     """Smoothed lateness of twin and SUT on the same segments, for any scale of the twin's service.
 
     log_speeds: (segments,) log of each segment's own service scale, to which the common one is added; 0 by default.
+    spells: of each segment; by default none. What is open of a spell is noise that all of its queries share.
 
     Segments lie side by side in arrays (segments, longest); what fills a shorter one up comes after its last query and
     is not counted.
@@ -71,6 +73,7 @@ class Replay:
         limit_ns: float,
         log_speeds: Array | None = None,
         copies: int = _COPIES,
+        spells: Sequence[SegmentSpells] | None = None,
     ) -> None:
         self._segments, self._queue, self._limit_ns = segments, twin, limit_ns
         self._arrivals = _side_by_side([s.planned_ns for s in segments])
@@ -80,9 +83,17 @@ class Replay:
         for row, segment in zip(self._counts, segments, strict=True):
             row[: segment.planned_ns.size] = segment.counted
         most = copies if twin.plain else min(copies, _DISPATCH_COPIES)
-        copies = int(np.clip(_SIMULATED_QUERIES // self._sizes.size, 1, most)) if twin.table.log_sd > 0.0 else 1
+        copies = (
+            int(np.clip(_SIMULATED_QUERIES // self._sizes.size, 1, most))
+            if twin.table.log_sd > 0.0 or twin.spell_sd > 0.0
+            else 1
+        )
         own = np.zeros(len(segments)) if log_speeds is None else np.asarray(log_speeds)
         self._noise = twin.table.draw((copies,), self._sizes, seed=0) * np.exp(own)[:, None]
+        for i, of in enumerate(spells or ()):
+            block = of.block_of(self._arrivals[i])
+            drawn = np.random.default_rng((1, i)).normal(size=(copies, of.log_factor.size))
+            self._noise[:, i] *= np.exp(of.log_factor + of.left_sd * drawn)[:, block]
         self._known: dict[float, Array] = {}
         self._variance: dict[float, Array] = {}
         numbers, self.quads = np.unique([s.quad for s in segments], return_inverse=True)

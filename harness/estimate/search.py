@@ -20,6 +20,8 @@ MAX_PROBES = 6
 CLOSE = 1.05
 RATE_FACTORS = (1.0 / 0.6, 1.5)
 """How much rarer and more frequent than allowed late queries are at the two refined rates."""
+SHARES = (0.3, 0.7)
+"""Least and greatest share of the time that one of two sides gets."""
 _COPIES = 4
 
 
@@ -68,14 +70,21 @@ def steer(done: Sequence[SegmentObservation], twin: QueueTwin, sla: Sla) -> Stee
 
     The next speed is expected halfway between that of the last quad (or probe) and the mean of all.
     """
-    opened = open_loop_twin(done, twin)
+    opened = open_loop_twin(done, twin, sla.limit_ms * 1e6)
     whole = [i for i, s in enumerate(done) if not s.aborted]
     if not whole and not opened.known:
         return Steering(twin=twin, log_scale=math.inf)
     scale = 0.0
     if whole:
         segments = [done[i] for i in whole]
-        replay = Replay(segments, opened.twin, sla.limit_ms * 1e6, opened.log_speeds[whole], copies=_COPIES)
+        replay = Replay(
+            segments,
+            opened.twin,
+            sla.limit_ms * 1e6,
+            opened.log_speeds[whole],
+            copies=_COPIES,
+            spells=[opened.spells[i] for i in whole],
+        )
         scale = free_scale(replay, opened.known)
     last = [i for i, s in enumerate(done) if s.quad == done[-1].quad] if done[-1].quad >= 0 else [len(done) - 1]
     return Steering(twin=opened.twin, log_scale=scale + 0.5 * float(np.mean(opened.log_speeds[last])))
@@ -144,9 +153,11 @@ def quad_rates(done: Sequence[SegmentObservation], twin: QueueTwin, sla: Sla, ce
 
 
 def time_shares(spread_baseline: float, spread_candidate: float) -> tuple[float, float]:
-    """Shares of the time for baseline and candidate, in proportion to the spread (sd of log LBT per unit of time)
-    of each, which makes the ratio's interval shortest; neither gets less than 30 %."""
+    """Shares of the time for baseline and candidate, in proportion to the spread (sd of log LBT from equal times) of
+    each, which makes the ratio's interval shortest; both within ``SHARES``. inf: not known yet."""
     total = spread_baseline + spread_candidate
-    share = spread_baseline / total if total > 0.0 else 0.5
-    share = min(max(share, 0.3), 0.7)
+    if total == 0.0 or spread_baseline == spread_candidate:
+        return 0.5, 0.5
+    share = spread_baseline / total if math.isfinite(total) else float(math.isinf(spread_baseline))
+    share = min(max(share, SHARES[0]), SHARES[1])
     return share, 1.0 - share

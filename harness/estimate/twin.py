@@ -56,12 +56,16 @@ class ServiceTable:
         """The same means, and every service time at its mean."""
         return ServiceTable(sizes=self.sizes, mean_ns=self.mean_ns, spread=np.ones(1))
 
+    def group(self, sizes: Array) -> Array:
+        """Number of the noise group of each size."""
+        return np.searchsorted(self.edges, sizes, side="left")
+
     def values(self, size: float) -> Array:
         """The equally likely factors of a query of this size."""
         if not self.edges.size:
             return self.spread
         last = np.cumsum(self.counts)
-        group = int(np.searchsorted(self.edges, size, side="left"))
+        group = int(self.group(np.asarray(size)))
         found: Array = self.spread[last[group] - self.counts[group] : last[group]]
         return found
 
@@ -71,7 +75,7 @@ class ServiceTable:
         if not self.edges.size:
             factors: Array = self.spread[(uniform * self.spread.size).astype(np.int64)]
             return factors
-        group = np.searchsorted(self.edges, sizes, side="left")
+        group = self.group(sizes)
         first = (np.cumsum(self.counts) - self.counts)[group]
         factors = self.spread[first + (uniform * self.counts[group]).astype(np.int64)]
         return factors
@@ -137,13 +141,14 @@ def simulate(arrivals_ns: Array, service_ns: Array, workers: int = 1) -> Array:
         latency: Array = busy + np.maximum.accumulate(arrivals - (busy - service), axis=-1) - arrivals
         return latency
     arrivals, service = np.broadcast_arrays(arrivals, service)
-    flat_arrivals, flat_service = arrivals.reshape(-1, arrivals.shape[-1]).T, service.reshape(-1, arrivals.shape[-1]).T
-    free = np.full((workers, flat_arrivals.shape[1]), -np.inf)
+    flat_arrivals, flat_service = (np.ascontiguousarray(x.reshape(-1, x.shape[-1]).T) for x in (arrivals, service))
+    free = [np.full(flat_arrivals.shape[1], -np.inf) for _ in range(workers)]
     done = np.empty_like(flat_service)
     for k in range(done.shape[0]):
-        done[k] = np.maximum(free[0], flat_arrivals[k]) + flat_service[k]
-        free[0] = done[k]
-        free.sort(axis=0)
+        last = done[k] = np.maximum(free[0], flat_arrivals[k]) + flat_service[k]
+        for w in range(1, workers):  # the others are in order: one pass puts the new one into its place
+            free[w - 1], last = np.minimum(free[w], last), np.maximum(free[w], last)
+        free[workers - 1] = last
     return np.ascontiguousarray((done - flat_arrivals).T).reshape(arrivals.shape)
 
 

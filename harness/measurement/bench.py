@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,10 +18,11 @@ from harness.record.segments import SegmentRows
 from harness.traffic.arrivals import Queries, QueryTrace
 from harness.traffic.published import PublishedTrace, trace_seed
 from harness.traffic.segment import Segment
+from harness.transport.slots import RingShape
 from harness.trial import Trial
 from zoo.schema import Split
 
-__all__ = ["OFFLINE_IN_FLIGHT", "Bench", "ClosedStretch", "Stretch", "trace_seed"]
+__all__ = ["OFFLINE_IN_FLIGHT", "Bench", "ClosedStretch", "Quad", "Stretch", "trace_seed"]
 
 FROZEN_CPU_NS = 20_000_000
 """CPU time that a frozen side may show: stopping takes a moment, and the kernel counts in ticks."""
@@ -56,6 +58,14 @@ class ClosedStretch:
     concurrency: int = 1
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quad:
+    """One ABBA quad. ``traces``: number of the quad whose traces it runs, another one's when it repeats a void one."""
+
+    number: int
+    traces: int
+
+
 @dataclass(slots=True, kw_only=True)
 class Bench:
     """Referee, data and notes of one trial. ``split`` is the test split; at most one side is awake at any time."""
@@ -80,6 +90,13 @@ class Bench:
         """A side has been started (and is awake); every other one is asleep."""
         self._sleep_current()
         self._sides.append(side)
+        self._awake = side
+
+    def restart(self, side: str, spec: Mapping[str, Any], shape: RingShape) -> None:
+        """End a side and start it again in a fresh process, which is then awake."""
+        self._sleep_current()
+        self.referee.stop_side(side)
+        self.referee.start_side(side, spec, shape)
         self._awake = side
 
     def wake(self, side: str) -> None:

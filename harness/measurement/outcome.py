@@ -14,15 +14,18 @@ import numpy.typing as npt
 
 from harness.estimate.comparison import RatioInterval, lbt_ratio, paired_service_ratio, void_quads
 from harness.estimate.lbt import LbtEstimate
+from harness.estimate.replay import SegmentObservation
 from harness.host.validity import void_reasons
 from harness.measurement.evidence import Answers
 from harness.measurement.gate import gate_result
 from harness.measurement.preparation import BASELINE, CANDIDATE
+from harness.record.certificate import PURPOSE, certify, claimed_qps
 from harness.record.floor import NULL_PROBES, climb, floor_latency, holds, null_p99_ns
-from harness.record.result import Floor, GateResult, Interval, Ratio, SegmentInfo, SideResult, Validity
+from harness.record.result import Certificate, Floor, GateResult, Ratio, SegmentInfo, Validity
 from harness.record.segments import SegmentRows, of_purpose
 from harness.record.service import queue_twin, service_samples
 from harness.record.side_numbers import STATUS, lbt_of, with_accuracy, with_columns, with_lbt
+from harness.record.side_result import Interval, SideResult
 from harness.trial import Trial
 from zoo.schema import Float32
 
@@ -72,6 +75,7 @@ class Outcome:
     floor: Floor
     validity: Validity
     segments: tuple[SegmentInfo, ...]
+    certificate: Certificate | None
     latency_qps: Mapping[str, float | None]
 
 
@@ -97,6 +101,7 @@ def outcome(seen: Seen) -> Outcome:
         floor=_floor(seen, fastest),
         validity=validity,
         latency_qps={name: latency_qps(estimate, 0.0) or None for name, estimate in estimates.everything.items()},
+        certificate=_certificate(seen, CANDIDATE if paired else BASELINE, estimates.everything),
         segments=tuple(_segment(row, seen.limit_ns, set(seen.quads) - set(kept)) for row in seen.rows),
     )
 
@@ -157,6 +162,21 @@ def _floor(seen: Seen, reported_qps: float) -> Floor:
     if 0 not in probes:
         raise ValueError("the floor at 1,000 queries/s is missing")
     return climb(floor_latency(probes[0]), reported_qps, probe)
+
+
+def _certificate(seen: Seen, name: str, estimates: Mapping[str, LbtEstimate | None]) -> Certificate | None:
+    """The certificate again, from the attempts that were made; ValueError where one is missing or at another rate."""
+    attempts = {row.info.trace: row.observation() for row in of_purpose(seen.rows, PURPOSE, name)}
+    estimate = estimates[name]
+    if not attempts or estimate is None or estimate.ci is None or not estimate.lbt_qps:
+        return None
+
+    def offered(rate_qps: float, number: int) -> SegmentObservation:
+        if number not in attempts or not math.isclose(attempts[number].offered_qps, rate_qps, rel_tol=1e-6):
+            raise ValueError(f"the {name} was not offered {rate_qps:g} queries/s under held-out trace {number}")
+        return attempts[number]
+
+    return certify(claimed_qps(estimate.lbt_qps, estimate.ci), offered, seen.trial.sla)
 
 
 def ratio_result(seen: Seen, estimates: Estimates, kept: tuple[int, ...], results: Mapping[str, SideResult]) -> Ratio:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
-from harness.host.validity import HostSample, between, sample_host
-from harness.measurement.bench import Bench
+from harness.estimate.comparison import MAX_VOID_SHARE
+from harness.host.validity import HostSample, between, sample_host, void_reasons
+from harness.measurement.bench import Bench, Quad
 from harness.measurement.floor import PROBE_S, null_probe_p99_ns
 from harness.measurement.side import (
     PAIRED_S,
     Side,
-    aim,
     offline,
     paired_count,
     paired_service,
+    prepare_quad,
     refine,
     single_stream,
 )
@@ -21,10 +23,19 @@ from harness.measurement.side import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuadLog:
-    """What the host did in each quad: share of stolen time, and all of it as the record keeps it."""
+    """What the host did in each quad: share of stolen time, p99 of the null probes before and after it in ns, and all
+    of it as the record keeps it."""
 
-    steal: dict[int, float]
-    host: list[dict[str, object]]
+    steal: dict[int, float] = field(default_factory=dict)
+    probes: dict[int, tuple[float, float]] = field(default_factory=dict)
+    host: list[dict[str, object]] = field(default_factory=list)
+
+    def reasons(self, quad: int, limit_ns: int) -> tuple[str, ...]:
+        """Why a quad is void."""
+        return void_reasons(self.steal[quad], self.probes[quad], limit_ns)
+
+
+Halves = Callable[[Bench, list[Side], Quad], None]
 
 
 def quad_seconds(bench: Bench, sides: int) -> float:
@@ -35,7 +46,10 @@ def quad_seconds(bench: Bench, sides: int) -> float:
 
 
 def run_quads(bench: Bench, sides: list[Side]) -> QuadLog:
-    """All quads of the trial's scenario. One side alone runs its two segments in each."""
+    """All quads of the trial's scenario, then the void ones again, at most a quarter of all (R16).
+
+    One side alone runs its two segments in each.
+    """
     scenario = {
         "server": _open_halves,
         "single_stream": _single_stream_halves,
@@ -43,16 +57,28 @@ def run_quads(bench: Bench, sides: list[Side]) -> QuadLog:
         "mlperf_server": _single_stream_halves,
     }
     run = scenario[bench.trial.scenario]
-    log = QuadLog(steal={}, host=[])
+    log, count = QuadLog(), int(bench.budget.quads)
     probe = null_probe_p99_ns(bench, 0)
-    for quad in range(bench.budget.quads):
-        before = _sample(bench, sides)
-        run(bench, sides, quad)
-        host = between(before, _sample(bench, sides))
-        probe, previous = null_probe_p99_ns(bench, quad + 1), probe
-        log.steal[quad] = float(host["steal_share"])
-        log.host.append({"quad": quad, "null_p99_ns": [previous, probe], **host})
+    for number in range(count):
+        probe = _one_quad(bench, sides, run, Quad(number=number, traces=number), probe, log)
+    void = [quad for quad in range(count) if log.reasons(quad, bench.limit_ns)][: int(MAX_VOID_SHARE * count)]
+    if void:
+        bench.observer.stage(f"{len(void)} void quads again", total=quad_seconds(bench, len(sides)) * len(void) / count)
+    for number, traces in enumerate(void, start=count):
+        probe = _one_quad(bench, sides, run, Quad(number=number, traces=traces), probe, log)
     return log
+
+
+def _one_quad(bench: Bench, sides: list[Side], run: Halves, quad: Quad, probe: float, log: QuadLog) -> float:
+    """Run a quad and note what the host did. probe: p99 of the null probe before it; returns that of the one after."""
+    before = _sample(bench, sides)
+    run(bench, sides, quad)
+    host = between(before, _sample(bench, sides))
+    after = null_probe_p99_ns(bench, quad.number + 1)
+    log.steal[quad.number] = float(host["steal_share"])
+    log.probes[quad.number] = (probe, after)
+    log.host.append({"quad": quad.number, "null_p99_ns": [probe, after], **host})
+    return after
 
 
 def _sample(bench: Bench, sides: list[Side]) -> HostSample:
@@ -68,29 +94,27 @@ def abba_order(sides: list[Side], quad: int) -> list[tuple[Side, int]]:
     return [(first, 0), (second, 0), (second, 1), (first, 1)]
 
 
-def _open_halves(bench: Bench, sides: list[Side], quad: int) -> None:
+def _open_halves(bench: Bench, sides: list[Side], quad: Quad) -> None:
     count = _common_count(bench, sides)
-    for side in sides:
-        if side.centre_qps > 0.0:
-            aim(bench, side)
-    for side, half in abba_order(sides, quad):
+    prepare_quad(bench, sides, quad)
+    for side, half in abba_order(sides, quad.number):
         paired_service(bench, side, quad, half, count)
         bench.observer.advance(PAIRED_S)
         if side.centre_qps > 0.0:
             refine(bench, side, quad, half)
 
 
-def _single_stream_halves(bench: Bench, sides: list[Side], quad: int) -> None:
+def _single_stream_halves(bench: Bench, sides: list[Side], quad: Quad) -> None:
     count = _common_count(bench, sides)
-    for side, half in abba_order(sides, quad):
+    for side, half in abba_order(sides, quad.number):
         paired_service(bench, side, quad, half, count)
         single_stream(bench, side, quad)
         bench.observer.advance(bench.budget.settle_s + bench.budget.segment_s)
 
 
-def _offline_halves(bench: Bench, sides: list[Side], quad: int) -> None:
+def _offline_halves(bench: Bench, sides: list[Side], quad: Quad) -> None:
     count = _common_count(bench, sides)
-    for side, half in abba_order(sides, quad):
+    for side, half in abba_order(sides, quad.number):
         paired_service(bench, side, quad, half, count)
         offline(bench, side, quad)
         bench.observer.advance(bench.budget.settle_s + bench.budget.segment_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -12,9 +13,9 @@ import numpy.typing as npt
 from harness.estimate.lbt import LbtEstimate
 from harness.estimate.longrun import QueueTwin
 from harness.estimate.replay import SegmentObservation
-from harness.estimate.search import futility_limits, next_rate, quad_rates
+from harness.estimate.search import futility_limits, next_rate, quad_rates, time_shares
 from harness.estimate.twin import ServiceTable
-from harness.measurement.bench import OFFLINE_IN_FLIGHT, Bench, ClosedStretch, Stretch
+from harness.measurement.bench import OFFLINE_IN_FLIGHT, Bench, ClosedStretch, Quad, Stretch
 from harness.measurement.evidence import Answers
 from harness.options import Budget
 from harness.record.segments import of_purpose
@@ -32,6 +33,8 @@ SWEEP_QUERIES = 256
 MOST_QUERIES = 4000
 PAIRED_S = 0.3
 PAIRED_LIMIT_S = 5.0
+OUTSIDE = Quad(number=-1, traces=-1)
+"""Of a segment that belongs to no quad."""
 Float64 = npt.NDArray[np.float64]
 
 
@@ -59,7 +62,10 @@ class Load(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class Side:
-    """State of one side. ``centre_qps`` is where its refined segments lie; 0 when no rate meets the SLA."""
+    """State of one side. ``centre_qps`` is where its refined segments lie; 0 when no rate meets the SLA.
+
+    ``time_factor``: how long its refined segments are, in those of the budget; both sides' add up to 2.
+    """
 
     name: str
     info: SideInfo
@@ -69,6 +75,7 @@ class Side:
     table: ServiceTable | None = None
     centre_qps: float = 0.0
     rates_qps: tuple[float, float] = (0.0, 0.0)
+    time_factor: float = 1.0
     probes: list[SegmentObservation] = field(default_factory=list)
     refined: list[SegmentObservation] = field(default_factory=list)
     _twin: QueueTwin | None = None
@@ -149,7 +156,24 @@ def search_rate(bench: Load, side: Side) -> None:
         side.probes.append(bench.open_loop(side.name, stretch))
 
 
-def aim(bench: Load, side: Side) -> None:
+def prepare_quad(bench: Load, sides: Sequence[Side], quad: Quad) -> None:
+    """Choose the rates of the next quad, and once, at half time, how long each side's segments are (R9)."""
+    loaded = [side for side in sides if side.centre_qps > 0.0]
+    if len(loaded) == 2 and 0 < quad.number == bench.budget.quads // 2:
+        shares = time_shares(_log_spread(bench, loaded[0]), _log_spread(bench, loaded[1]))
+        for side, share in zip(loaded, shares, strict=True):
+            side.time_factor = 2.0 * share
+    for side in loaded:
+        _aim(bench, side)
+
+
+def _log_spread(bench: Load, side: Side) -> float:
+    """Width of the log interval of the LBT so far; inf where it has none."""
+    estimate = side.estimate(bench)
+    return math.log(estimate.ci[1] / estimate.ci[0]) if estimate and estimate.ci and estimate.ci[0] > 0.0 else math.inf
+
+
+def _aim(bench: Load, side: Side) -> None:
     """Choose the two rates of the next quad; the middle moves at most one step of 30 %."""
     rates = quad_rates([*side.probes, *side.refined], side.twin(bench), bench.trial.sla, side.centre_qps)
     middle = math.sqrt(rates[0] * rates[1])
@@ -158,18 +182,17 @@ def aim(bench: Load, side: Side) -> None:
     side.centre_qps = moved
 
 
-def refine(bench: Load, side: Side, quad: int, half: int) -> None:
+def refine(bench: Load, side: Side, quad: Quad, half: int) -> None:
     """One refined segment of a quad. ``half`` 0 or 1 says which of the two traces and rates of the quad it runs."""
-    turn = 2 * quad + half
-    seconds = bench.budget.settle_s + bench.budget.segment_s
+    seconds = bench.budget.settle_s + side.time_factor * bench.budget.segment_s
     # Only a runaway is cut short: dropping merely busy segments would overstate the LBT.
     runaway_ns = max(50 * bench.limit_ns, 5_000_000_000)
     stretch = Stretch(
         purpose="quad",
-        index=turn,
+        index=2 * quad.traces + half,
         rate_qps=side.rates_qps[half],
         seconds=seconds,
-        quad=quad,
+        quad=quad.number,
         max_age_ns=runaway_ns,
     )
     side.refined.append(bench.open_loop(side.name, stretch))
@@ -185,34 +208,41 @@ def _enough(seconds: float, service_ns: float) -> int:
     return int(np.clip(seconds * 1e9 / service_ns, 64, MOST_QUERIES))
 
 
-def paired_service(bench: Bench, side: Side, quad: int, half: int, count: int) -> None:
+def paired_service(bench: Bench, side: Side, quad: Quad, half: int, count: int) -> None:
     """The same queries on both sides of a quad, one by one; it also warms a side that was just thawed."""
     bench.closed_loop(
         side.name,
-        ClosedStretch(purpose="paired", index=2 * quad + half, count=count, seconds=PAIRED_LIMIT_S, quad=quad),
+        ClosedStretch(
+            purpose="paired",
+            index=2 * quad.traces + half,
+            count=count,
+            seconds=PAIRED_LIMIT_S,
+            quad=quad.number,
+        ),
     )
 
 
-def offline(bench: Bench, side: Side, quad: int = -1) -> None:
+def offline(bench: Bench, side: Side, quad: Quad = OUTSIDE) -> None:
     """Many queries of 100 samples waiting."""
     assert side.service is not None
     size, seconds = max(SERVICE_SIZES), bench.budget.offline_s
     asked = ClosedStretch(
         purpose="offline",
-        index=quad + 1,
+        index=quad.traces + 1,
         count=_enough(seconds * side.workers, float(np.median(side.service.by_size[size])) / 2.0),
         seconds=seconds,
         sizes=f"fixed:{size}",
-        quad=quad,
+        quad=quad.number,
         concurrency=OFFLINE_IN_FLIGHT,
     )
     bench.closed_loop(side.name, asked)
 
 
-def single_stream(bench: Bench, side: Side, quad: int = -1) -> None:
+def single_stream(bench: Bench, side: Side, quad: Quad = OUTSIDE) -> None:
     """A client that waits for each answer."""
     seconds = bench.budget.single_stream_s
     count = _enough(seconds, side.twin(bench).service.mean_ns / 1.5)
     bench.closed_loop(
-        side.name, ClosedStretch(purpose="single_stream", index=quad + 1, count=count, seconds=seconds, quad=quad)
+        side.name,
+        ClosedStretch(purpose="single_stream", index=quad.traces + 1, count=count, seconds=seconds, quad=quad.number),
     )

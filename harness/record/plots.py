@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from harness.record.derive import counted, latencies_ms
 from harness.record.result import Result, SegmentInfo
+from harness.record.side_result import SideResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,8 +51,9 @@ def _figure(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
 
 
 def _late_fraction(result: Result) -> Figure:
-    """One dot per segment; a line at the allowed late fraction, a band over each LBT interval."""
+    """One dot per segment; the twin's late fraction around each LBT with the LBT's interval; the allowed fraction."""
     figure, axes = _figure("offered rate, queries/s", "late fraction")
+    allowed = 1 - result.trial["sla"]["percentile"] / 100
     for side, colour in COLOURS.items():
         segments = _rated_segments(result.segments, side)
         if not segments:
@@ -61,17 +63,25 @@ def _late_fraction(result: Result) -> Figure:
         axes.plot(*_late_points(kept), "o", color=colour, alpha=0.7, label=side, clip_on=False)
         axes.plot(*_late_points(voided), "x", color=colour, alpha=0.7)
         measured = result.baseline if side == "baseline" else result.candidate
-        if measured is not None and measured.lbt_ci is not None:
-            axes.axvspan(*measured.lbt_ci, color=colour, alpha=0.15, lw=0)
-        if measured is not None and measured.lbt_qps:
-            axes.axvline(measured.lbt_qps, color=colour, lw=1)
-    allowed = 1 - result.trial["sla"]["percentile"] / 100
+        if measured is not None:
+            _fit(axes, measured, allowed, colour)
     limit = result.trial["sla"]["limit_ms"]
     axes.axhline(allowed, color="black", lw=1, ls="--", label=f"SLA: {allowed:.2g} later than {limit:g} ms")
     axes.set_yscale("symlog", linthresh=allowed / 10, linscale=0.5)
     axes.set_ylim(0, 1.05)
     _legend_above(axes)
     return figure
+
+
+def _fit(axes: Axes, side: SideResult, allowed: float, colour: str) -> None:
+    """Late fraction allowed (rate / LBT)^slope as far as it was fitted, and the same at both ends of the interval."""
+    if not side.lbt_qps or side.lbt_slope is None:
+        return
+    relative = np.linspace(0.8, 1.2, 60)
+    late = np.minimum(allowed * relative**side.lbt_slope, 1.0)
+    axes.plot(side.lbt_qps * relative, late, color=colour, lw=1)
+    if side.lbt_ci is not None:
+        axes.fill_betweenx(late, side.lbt_ci[0] * relative, side.lbt_ci[1] * relative, color=colour, alpha=0.15, lw=0)
 
 
 def _latency_cdf(result: Result, queries: Columns) -> Figure:

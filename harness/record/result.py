@@ -17,12 +17,10 @@ import numpy.typing as npt
 
 from harness.errors import ExitCode
 from harness.record.jsonable import from_plain, to_plain
-from optimizations.contract import Dispatch
+from harness.record.side_result import Interval, SideResult
 
 RESULT_SCHEMA_VERSION = 1
 
-Interval = tuple[float, float]
-LbtStatus = Literal["measured", "few_clumps", "undetermined", "unreachable", "beyond_range", "not_measured"]
 Passed = Literal["pass", "fail"]
 
 QUERY_COLUMNS: Mapping[str, type] = {
@@ -66,92 +64,6 @@ class PlanLine:
     fallbacks: tuple[str, ...] = ()
     build_s: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceTimes:
-    """Median service time (ms) of one query of 1, 10, 32 and 100 samples, alone in the system."""
-
-    n1: float | None
-    n10: float | None
-    n32: float | None
-    n100: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Latency:
-    """Percentiles (ms, planned arrival to whole answer) at ``offered_qps``, 70 % of the side's own LBT.
-
-    p99 is None below 459 queries and p999 below 4,603.
-    """
-
-    p50: float | None
-    p90: float | None
-    p99: float | None
-    p999: float | None
-    offered_qps: float | None = None
-    queries: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SingleStream:
-    """Percentiles (ms) of a client that waits for each answer before it asks again."""
-
-    p50: float | None
-    p99: float | None
-    queries: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainResult:
-    """Training speed of a side; ``seconds_to_auc`` is None when the target was not reached."""
-
-    samples_per_s: float | None
-    input_rows_per_s: float | None
-    seconds: float
-    steps: int
-    seconds_to_auc: float | None
-    peak_bytes: int | None
-    seeds: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SideResult:
-    """One side (baseline or candidate).
-
-    lbt_status: measured | few_clumps (under 10 independent late clumps, interval doubled) | undetermined (no interval)
-    | unreachable (late at every rate, LBT 0) | beyond_range (``lbt_qps``, the highest rate that was offered, is a lower
-    bound) | not_measured (another scenario).
-    slack: SLA limit / p99 service time of a 100-sample query. ``late_clumps``: independent late clumps behind the LBT.
-    lbt_service_scale: mean service in the open loop over that of the closed loop; lbt_speed_sd: spread of the log
-    speeds of its segments; lbt_delay_ms: latency that is neither queueing nor work.
-    workers, dispatch, dtypes: what the plan runs with; the twin and the tolerance of timed answers follow from them.
-    """
-
-    auc: float | None
-    logloss: float | None
-    pcoc: float | None
-    lbt_qps: float | None
-    lbt_ci: Interval | None
-    lbt_status: LbtStatus
-    slack: float | None
-    service_ms: ServiceTimes
-    latency_ms: Latency
-    offline_samples_per_s: float | None
-    single_stream_ms: SingleStream
-    rss_bytes: int | None
-    minor_faults_per_query: float | None
-    start_s: float | None
-    train: TrainResult | None = None
-    lbt_method: str = ""
-    lbt_twin_correlation: float | None = None
-    lbt_service_scale: float | None = None
-    lbt_speed_sd: float | None = None
-    lbt_delay_ms: float | None = None
-    late_clumps: int | None = None
-    workers: int = 1
-    dispatch: Dispatch = field(default_factory=Dispatch)
-    dtypes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,6 +118,26 @@ class Floor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """A rate, offered to a fresh process on a held-out trace; ``bound``: upper 95 % bound of the late fraction."""
+
+    rate_qps: float
+    late_fraction: float
+    bound: float
+    queries: int
+    verdict: Passed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """What ``budget=official`` adds (DESIGN R8): the rate that was held, None if every attempt failed."""
+
+    verdict: Passed
+    rate_qps: float | None
+    attempts: tuple[Attempt, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Validity:
     """Whether the host was quiet enough; ``reasons`` says what was seen."""
 
@@ -230,8 +162,9 @@ class SegmentInfo:
     """One stretch of offered load. Queries planned in [counted_from_ns, counted_to_ns) count, the others are ramp.
 
     side: baseline | candidate | floor. purpose: service | search | quad | paired | latency | single_stream | offline |
-    floor | loadgen (arrivals drawn by MLPerf LoadGen, not from our seed). ``quad`` is -1 outside of the ABBA quads.
-    ``late`` of ``queries`` counted ones missed the limit (or had no answer). A closed loop has no offered rate.
+    floor | certificate (from held-out seeds) | loadgen (arrivals drawn by MLPerf LoadGen, not from our seed). ``quad``
+    is -1 outside of the ABBA quads. ``late`` of ``queries`` counted ones missed the limit (or had no answer). A closed
+    loop has no offered rate.
     trace, sizes: index and distribution of query sizes of the trace (``harness.traffic.published``); -1 and "" where
     the record does not say. seconds: how long queries were to arrive (open loop) or to be asked (closed loop).
     asked: how many queries the trace holds; a closed loop may run out of time before the last. aborted: why it was
@@ -276,6 +209,7 @@ class Result:
     weights_sha256: str
     hardware_class: str
     segments: tuple[SegmentInfo, ...] = ()
+    certificate: Certificate | None = None
     schema_version: int = RESULT_SCHEMA_VERSION
 
     @property
@@ -285,14 +219,21 @@ class Result:
 
     @property
     def exit_code(self) -> ExitCode:
-        """Exit code by precedence: refused (official on a noisy host), gate failed, SLA unreachable, ok."""
-        if self.trial["budget"] == "official" and self.validity.verdict != "valid":
+        """Exit code by precedence: refused (official on a noisy host), gate failed, SLA unreachable, refused (official
+        without a certificate), ok."""
+        official = self.trial["budget"] == "official"
+        if official and self.validity.verdict != "valid":
             return ExitCode.REFUSED
         if self.gate is not None and self.gate.verdict == "fail":
             return ExitCode.GATE_FAILED
         if self.measured.lbt_status == "unreachable":
             return ExitCode.SLA_UNREACHABLE
-        return ExitCode.OK
+        return ExitCode.REFUSED if official and not self.certified else ExitCode.OK
+
+    @property
+    def certified(self) -> bool:
+        """Whether a certificate was issued and passed."""
+        return self.certificate is not None and self.certificate.verdict == "pass"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionary for ``result.json``; NaN and infinities become None."""

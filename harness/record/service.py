@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from harness.estimate.longrun import QueueTwin
 from harness.estimate.twin import ServiceTable, fit_service_table
-from harness.record.result import ServiceTimes
 from harness.record.segments import SegmentRows
+from harness.record.side_result import ServiceTimes
 from harness.traffic.query_sizes import pmf
 from optimizations.contract import Dispatch
 

@@ -14,9 +14,9 @@ from harness.estimate.longrun import QueueTwin
 from harness.estimate.replay import SegmentObservation
 from harness.estimate.stats import percentile
 from harness.record.derive import milliseconds, percentile_ms
-from harness.record.result import Latency, LbtStatus, SideResult, SingleStream
 from harness.record.segments import SegmentRows, of_purpose
 from harness.record.service import service_samples, service_times, slack
+from harness.record.side_result import Latency, LbtStatus, SideResult, SingleStream
 from harness.trial import Sla
 from zoo.schema import Float32
 
@@ -76,8 +76,10 @@ def with_lbt(side: SideResult, estimate: LbtEstimate | None, searched: bool) -> 
             lbt_status="unreachable" if searched else "not_measured",
             lbt_method="",
             lbt_twin_correlation=None,
+            lbt_slope=None,
             lbt_service_scale=None,
             lbt_speed_sd=None,
+            lbt_spell_sd=None,
             lbt_delay_ms=None,
             late_clumps=None,
         )
@@ -88,8 +90,10 @@ def with_lbt(side: SideResult, estimate: LbtEstimate | None, searched: bool) -> 
         lbt_status=STATUS[estimate.status],
         lbt_method=estimate.method,
         lbt_twin_correlation=estimate.correlation,
+        lbt_slope=estimate.slope if math.isfinite(estimate.slope) else None,
         lbt_service_scale=estimate.service_scale if math.isfinite(estimate.service_scale) else None,
         lbt_speed_sd=estimate.speed_sd,
+        lbt_spell_sd=estimate.spell_sd,
         lbt_delay_ms=estimate.delay_ns / 1e6,
         late_clumps=estimate.clumps,
     )

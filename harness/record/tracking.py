@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from harness.host.environment import project_root
 from harness.record.jsonable import from_plain, to_plain
 from harness.record.reader import TRACKING, Record, RecordError, find_records, read_json, read_record
-from harness.record.result import Result, SegmentInfo, SideResult
+from harness.record.result import Result, SegmentInfo
+from harness.record.side_result import SideResult
 from harness.record.writer import write_json
 
 if TYPE_CHECKING:

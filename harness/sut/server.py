@@ -12,10 +12,8 @@ ends the process with code 1. It ends with code 0 at the end of its input.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import os
-import socket
 import sys
 import threading
 import traceback
@@ -23,8 +21,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.host.child import channel_to_parent
 from harness.host.garbage import watch_collections
-from harness.host.scheduling import die_with_parent, sharpen_timers
 from harness.sut.dispatch import Dispatcher, Predict
 from harness.sut.ring_server import RingServer
 from harness.sut.synthetic import SyntheticPredict, null_predict
@@ -86,13 +84,7 @@ class ErrorReport:
 
 def main() -> None:
     """Entry point of a SUT process."""
-    parser = argparse.ArgumentParser(prog="harness.sut.server")
-    parser.add_argument("--control", type=int, required=True)
-    parser.add_argument("--parent", type=int, required=True)
-    options = parser.parse_args()
-    die_with_parent(options.parent)
-    sharpen_timers()
-    control = Channel(socket.socket(fileno=options.control))
+    control = channel_to_parent("harness.sut.server")
     failed = ErrorReport(control)
     try:
         order, _ = control.receive()

@@ -12,6 +12,10 @@ from harness.traffic.arrivals import QueryTrace, make_trace
 from harness.traffic.query_sizes import LARGEST
 from zoo.schema import Int64
 
+HELD_OUT_SEEDS = (0x5EED_0F_A_C0DE_0001, 0x5EED_0F_A_C0DE_0002, 0x5EED_0F_A_C0DE_0003)
+"""Of the traces of a certificate. Fixed here, the same for every trial, and drawn for nothing else."""
+HELD_OUT_PURPOSE = "certificate"
+
 
 def trace_seed(seed: int, purpose: str, index: int) -> int:
     """Seed of one trace: the first 8 bytes of SHA-256("seed/purpose/index"), so that anyone can make it again."""
@@ -34,7 +38,16 @@ class PublishedTrace:
 
     def first(self, count: int, groups: Int64) -> QueryTrace:
         """Its first ``count`` queries; ``groups`` as in ``zoo.schema.Split``. ConfigurationError as ``make_trace``."""
-        return make_trace(trace_seed(self.seed, self.purpose, self.index), count, self.sizes, groups)
+        return make_trace(self._number, count, self.sizes, groups)
+
+    @property
+    def _number(self) -> int:
+        """Seed of the random numbers. ValueError for a held-out trace that does not exist."""
+        if self.purpose != HELD_OUT_PURPOSE:
+            return trace_seed(self.seed, self.purpose, self.index)
+        if self.index >= len(HELD_OUT_SEEDS):
+            raise ValueError(f"there is no held-out trace {self.index}, only {len(HELD_OUT_SEEDS)}")
+        return HELD_OUT_SEEDS[self.index]
 
     def until(self, mean: float, groups: Int64) -> QueryTrace:
         """The queries that arrive before the moment ``mean`` of the unit-rate process, at least one."""

@@ -6,17 +6,16 @@ counts. It obeys one command at a time from the main process (see ``harness.meas
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import gc
 import mmap
 import os
-import socket
 from typing import Any
 
 from harness.clock import process_cpu_ns
+from harness.host.child import channel_to_parent
 from harness.host.garbage import Collections, watch_collections
-from harness.host.scheduling import die_with_parent, raise_priority, sharpen_timers
+from harness.host.scheduling import raise_priority
 from harness.traffic.loops import ClosedLoopLimits, InterruptedSegmentError, OpenLoopPlan, closed_loop, drain, open_loop
 from harness.traffic.ring_client import QueryLog, RingClient
 from harness.traffic.segment import Abort, Status
@@ -147,13 +146,7 @@ def serve(control: Channel) -> None:
 
 def main() -> None:
     """Entry point of the sender process."""
-    parser = argparse.ArgumentParser(prog="harness.traffic.sender")
-    parser.add_argument("--control", type=int, required=True)
-    parser.add_argument("--parent", type=int, required=True)
-    options = parser.parse_args()
-    die_with_parent(options.parent)
-    sharpen_timers()
-    control = Channel(socket.socket(fileno=options.control))
+    control = channel_to_parent("harness.traffic.sender")
     # Nothing in the timed path makes reference cycles; a collection in it would be a pause.
     gc.disable()
     control.send({"priority": raise_priority()})

@@ -47,6 +47,7 @@ class SimulatedReferee:
         self.frozen_by: dict[str, str] = {}
         self.collections: dict[str, object] = {}
         self.met: set[str] = set()
+        self.stopped: list[str] = []
 
     def __enter__(self):
         return self
@@ -56,6 +57,9 @@ class SimulatedReferee:
 
     def start_side(self, name, spec, shape):
         return SideInfo(report={}, start_s=1.0, pid=0, rss_bytes=10**8)
+
+    def stop_side(self, name):
+        self.stopped.append(name)
 
     def freeze(self, name):
         pass
@@ -143,10 +147,10 @@ def _host(quads_with_steal):
 
 
 def simulated_record(
-    folder: Path, quads: int = 6, voided: tuple[int, ...] = (), hesitates: bool = False, **fields
+    folder: Path, quads: int = 6, voided: tuple[int, ...] = (), hesitates: bool = False, budget=None, **fields
 ) -> Path:
     """A record of a simulated trial of short quads, some of them void by stolen time; ``fields`` of the trial."""
-    budget = budget_named("quick", {"quads": quads})
+    budget = budget_named("quick", {"quads": quads, **(budget or {})})
     given = {"opts": {"fusion": {}}, "scenario": "server", "query_sizes": "heavy", **fields}
     trial = Trial(
         model="wdl",
@@ -190,6 +194,12 @@ def simulated_record(
 def measured(tmp_path_factory) -> Path:
     """The simulated record of fusion against nothing."""
     return simulated_record(tmp_path_factory.mktemp("simulated"))
+
+
+@pytest.fixture(scope="session")
+def certified(tmp_path_factory) -> Path:
+    """A record with a certificate."""
+    return simulated_record(tmp_path_factory.mktemp("certified"), budget={"certificate_s": 40})
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import shutil
 
 import numpy as np
 import pytest
@@ -108,6 +110,9 @@ def test_void_quads_are_judged_again(simulate_record):
     result = read_record(path).result
     assert result.validity.reasons == ("quad 2: steal 5.0% of core time, above 2.0%",)
     assert {s.quad for s in result.segments if s.voided} == {2}
+    runs = {s.quad: s.trace // 2 for s in result.segments if s.purpose == "quad"}
+    assert runs == {**{quad: quad for quad in range(8)}, 8: 2}
+    assert len(result.ratio.quads) == 8
     assert result.ratio.lbt_with_voided != result.ratio.lbt and result.ratio.lbt_ci is not None
     assert result.baseline.latency_ms.offered_qps != pytest.approx(0.7 * result.baseline.lbt_qps, rel=1e-6)
 
@@ -117,6 +122,35 @@ def test_a_probe_that_was_cut_short_is_no_contradiction(simulate_record):
     path = simulate_record(hesitates=True)
     assert {s.purpose for s in read_record(path).result.segments if s.aborted} == {"search"}
     assert problems_and_disagreements(path) == ([], [])
+
+
+def test_a_certificate_is_judged_again(certified):
+    assert problems_and_disagreements(certified) == ([], [])
+    result = read_record(certified).result
+    side, certificate = result.candidate, result.certificate
+    assert certificate.verdict == "pass"
+    assert certificate.attempts[0].rate_qps == pytest.approx(min(side.lbt_ci[0], 0.95 * side.lbt_qps), rel=1e-9)
+    assert certificate.rate_qps == pytest.approx(
+        certificate.attempts[0].rate_qps * 0.97 ** (len(certificate.attempts) - 1)
+    )
+    assert {s.side for s in result.segments if s.purpose == "certificate"} == {"candidate"}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda c: c.update(rate_qps=1.1 * c["rate_qps"]), "certificate.rate_qps"),
+        (lambda c: c["attempts"][-1].update(bound=0.5 * c["attempts"][-1]["bound"]), "bound"),
+    ],
+    ids=["a higher rate", "a lower bound"],
+)
+def test_a_certificate_that_was_dressed_up_is_refused(certified, tmp_path, change, said):
+    path = tmp_path / certified.name
+    shutil.copytree(certified, path)
+    data = json.loads((path / "result.json").read_text())
+    change(data["certificate"])
+    (path / "result.json").write_text(json.dumps(data))
+    assert any(said in what for what in problems_and_disagreements(path)[1])
 
 
 @pytest.mark.parametrize(
@@ -210,6 +244,48 @@ def test_a_whole_quad_cannot_be_left_out(record, edit):
     edit.rewrite_manifest()
     problems = problems_and_disagreements(record)[0]
     assert "candidate, quad: the segments of traces [10, 11] are missing" in problems
+
+
+def test_the_end_of_a_segment_cannot_be_cut_off_as_if_less_had_been_asked(record, edit):
+    """The last second of one refined segment goes, and everything that is said of it agrees."""
+    wanted = ("candidate", "quad", 4)
+    segment = next(s for s in edit.read("result.json")["segments"] if (s["side"], s["purpose"], s["trace"]) == wanted)
+    number, end = segment["segment"], segment["counted_to_ns"] - 1_000_000_000
+
+    def columns(rows):
+        kept = (rows["segment"] != number) | (rows["planned_ns"] < end)
+        return {name: column[kept] for name, column in rows.items()}
+
+    def shorter(result):
+        mine, rows = result["segments"][number], read_record(record).queries()
+        count = int(np.count_nonzero((rows["segment"] == number) & (rows["planned_ns"] < end)))
+        mine.update(seconds=mine["seconds"] - 1.0, counted_to_ns=end, asked=count, queries=count)
+
+    edit.json("result.json", shorter)
+    edit.columns("queries.parquet", columns)
+    edit.rewrite_manifest()
+    problems = problems_and_disagreements(record)[0]
+    assert "quad 2: its segments of trace 4 did not last as long as budget=quick says" in problems
+
+
+def test_a_sixth_quad_is_there_again_when_one_of_six_is_void(simulate_record):
+    path = simulate_record(voided=(1,))
+    assert problems_and_disagreements(path) == ([], [])
+    ratio = read_record(path).result.ratio
+    assert len(ratio.quads) == 6 and ratio.lbt_ci[0] < ratio.lbt < ratio.lbt_ci[1]
+
+
+def test_a_quad_cannot_be_measured_twice_beyond_a_quarter_of_all(record, edit):
+    """Two of six said to be repeats of others."""
+
+    def more(result):
+        for segment in result["segments"]:
+            if segment["quad"] in (4, 5):
+                segment["quad"] += 2
+
+    edit.json("result.json", more)
+    edit.rewrite_manifest()
+    assert any("more than void quads allow" in problem for problem in problems_and_disagreements(record)[0])
 
 
 def test_a_tolerance_cannot_be_widened_without_an_optimization_that_claims_it(record, edit):

@@ -169,7 +169,6 @@ def test_an_experiment_yields_to_the_command_line():
         (["opt=[fusin]"], ["opt=fusin is unknown", "did you mean 'fusion'?", "bf16, executor, fusion"]),
         (["dataset=critoe"], ["dataset=critoe", "did you mean 'criteo'?", "amazon, criteo, movielens, planted"]),
         (["budget=quik"], ["did you mean 'quick'?", "official, quick, smoke, standard"]),
-        (["budget=official"], ["budget=official", "certificate", "smoke, quick, standard"]),
         (["opt=[fusion,fusion]"], ["'fusion' is listed 2 times"]),
         (["opt=[fusion]", "opt.fusion.levl=3"], ["opt.fusion.levl=3", "no option 'levl'", "attention, embedding, fc"]),
         (["opt=[fusion]", "+opt.fusion.zz=1"], ["+opt.fusion.zz=1", "no option 'zz'"]),

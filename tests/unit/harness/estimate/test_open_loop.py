@@ -1,5 +1,6 @@
 """Work read backwards from the answers' times, against simulated queues whose work is known."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -14,6 +15,7 @@ from harness.estimate.twin import ServiceTable, simulate, unit_trace
 from optimizations.contract import Dispatch
 
 MS = 1e6
+LIMIT_NS = 50 * MS
 SIZES = np.arange(1, 101)
 
 
@@ -53,7 +55,7 @@ def test_the_work_of_every_query_is_read_back_exactly(seed: int, rate: float, wo
 @pytest.mark.parametrize("workers", [1, 2])
 def test_table_noise_and_delay_are_those_of_the_system(workers: int) -> None:
     segments = [_segment(150.0 * workers, i, workers, delay=0.4 * MS)[0] for i in range(12)]
-    opened = open_loop_twin(segments, _twin(workers))
+    opened = open_loop_twin(segments, _twin(workers), LIMIT_NS)
     assert opened.known
     assert opened.twin.delay_ns == pytest.approx(0.4 * MS, abs=0.05 * MS)
     truth = _mean(SIZES) * math.exp(0.1**2 / 2)
@@ -63,9 +65,26 @@ def test_table_noise_and_delay_are_those_of_the_system(workers: int) -> None:
     assert np.abs(opened.log_speeds).max() < 0.02
 
 
+def test_answers_that_a_held_up_referee_saw_together_share_their_work() -> None:
+    """Every 100 ms the referee does not look for 15 ms; what ended meanwhile gets the stamp of the end."""
+    segments = []
+    for seed in range(8):
+        segment, _ = _segment(150.0, seed)
+        done = segment.planned_ns + segment.latency_ns
+        blind = done % (100 * MS) < 15 * MS
+        stamps = np.where(blind, done - done % (100 * MS) + 15 * MS, done)
+        assert 0.02 < np.mean(np.diff(stamps) == 0.0) < 0.2
+        segments.append(dataclasses.replace(segment, latency_ns=stamps - segment.planned_ns))
+    opened = open_loop_twin(segments, _twin(), LIMIT_NS)
+    assert opened.known
+    truth = _mean(SIZES).mean() * math.exp(0.1**2 / 2)
+    # The first of a group waited for its stamp, on average 7.5 ms in 15 % of the time, where the system ran empty.
+    assert opened.twin.service.mean_ns == pytest.approx(truth, rel=0.06)
+
+
 def test_the_speed_of_each_segment_is_found() -> None:
     speeds = np.array([0.7, 1.0, 1.4, 0.9, 1.2, 1.0])
-    opened = open_loop_twin([_segment(120.0, i, speed=s)[0] for i, s in enumerate(speeds)], _twin())
+    opened = open_loop_twin([_segment(120.0, i, speed=s)[0] for i, s in enumerate(speeds)], _twin(), LIMIT_NS)
     expected = np.log(speeds) - np.average(np.log(speeds), weights=[480] * 6)
     assert opened.log_speeds == pytest.approx(expected, abs=0.03)
 
@@ -74,7 +93,7 @@ def test_chance_does_not_pass_for_a_wavering_host() -> None:
     """80 queries a segment with 30 % noise: medians scatter by 4 %, the speeds found by a quarter of that or less."""
     spreads = []
     for seed in range(20):
-        opened = open_loop_twin([_segment(20.0, 100 * seed + i, noise=0.3)[0] for i in range(8)], _twin())
+        opened = open_loop_twin([_segment(20.0, 100 * seed + i, noise=0.3)[0] for i in range(8)], _twin(), LIMIT_NS)
         spreads.append(opened.log_speeds.std())
     assert float(np.median(spreads)) < 0.012
 
@@ -87,15 +106,15 @@ def test_a_system_that_is_no_fifo_queue_is_left_unknown() -> None:
         offered_qps=150.0, trace_id="odd", quad=0, planned_ns=segment.planned_ns, sizes=segment.sizes,
         latency_ns=overtaking, duration_s=5.0,
     )  # fmt: skip
-    opened = open_loop_twin([odd], _twin())
+    opened = open_loop_twin([odd], _twin(), LIMIT_NS)
     assert not opened.known and opened.log_speeds.tolist() == [0.0]
 
 
 def test_batched_and_sparse_systems_are_left_unknown() -> None:
     segment, _ = _segment(150.0, 1)
-    assert not open_loop_twin([segment], _twin(dispatch=Dispatch(batch=4))).known
+    assert not open_loop_twin([segment], _twin(dispatch=Dispatch(batch=4)), LIMIT_NS).known
     few, _ = _segment(0.2 * FEWEST_QUERIES, 1)
-    assert not open_loop_twin([few], _twin()).known
+    assert not open_loop_twin([few], _twin(), LIMIT_NS).known
 
 
 def test_unanswered_queries_are_no_work() -> None:

@@ -134,6 +134,9 @@ def test_the_side_with_more_spread_gets_more_time() -> None:
     assert time_shares(0.0, 0.0) == (0.5, 0.5)
     assert time_shares(3.0, 2.0) == pytest.approx((0.6, 0.4))
     assert time_shares(9.0, 1.0) == pytest.approx((0.7, 0.3))
+    assert time_shares(math.inf, 1.0) == pytest.approx((0.7, 0.3))
+    assert time_shares(1.0, math.inf) == pytest.approx((0.3, 0.7))
+    assert time_shares(math.inf, math.inf) == (0.5, 0.5)
     # Shares in proportion to the spread minimise a^2 / x + b^2 / (1 - x).
     shares = np.linspace(0.31, 0.69, 381)
     assert shares[np.argmin(3.0**2 / shares + 2.0**2 / (1 - shares))] == pytest.approx(0.6, abs=1e-3)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from harness.errors import ExitCode
 from harness.record.jsonable import mismatches, to_plain
-from harness.record.result import Floor, Ratio, Result
+from harness.record.result import Certificate, Floor, Ratio, Result
 
 PUBLISHED_KEYS = {
     "": "schema_version trial_id created recarena_version source_sha256 git trial plan baseline candidate ratio gate "
@@ -112,6 +112,12 @@ def test_exit_codes_by_precedence(fabricate):
     assert noisy.exit_code == ExitCode.GATE_FAILED
     refused = dataclasses.replace(noisy, trial={**result.trial, "budget": "official"})
     assert refused.exit_code == ExitCode.REFUSED
+    official = dataclasses.replace(result, trial={**result.trial, "budget": "official"})
+    assert official.exit_code == ExitCode.REFUSED
+    certificate = Certificate(verdict="pass", rate_qps=9.0, attempts=())
+    assert dataclasses.replace(official, certificate=certificate).exit_code == ExitCode.OK
+    none = dataclasses.replace(certificate, verdict="fail", rate_qps=None)
+    assert dataclasses.replace(official, certificate=none).exit_code == ExitCode.REFUSED
     base_zero = dataclasses.replace(
         result, baseline=dataclasses.replace(result.baseline, lbt_qps=0.0, lbt_status="unreachable")
     )

@@ -1,0 +1,62 @@
+"""Repeats of cells: which are missing, and running them, several at a time where they are simulated."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import multiprocessing
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.calibrate.cells import Cell
+from harness.calibrate.processes import ProcessCell, compare_processes
+from harness.calibrate.study import compare_once
+from harness.console.observer import observer_for
+
+Job = tuple[Cell | ProcessCell, str, int]
+"""Cell, name of the budget, seed."""
+Results = list[Mapping[str, Any]]
+
+
+def all_repeats(jobs: Sequence[Job], kept: Path | None, workers: int, say: Callable[[str], None]) -> Results:
+    """Results of all jobs. Those that the JSON lines of ``kept`` hold are not run again; every other one is added there
+    as it ends."""
+    done = _read(kept) if kept and kept.exists() else []
+    known = {(cell.name, budget, seed) for cell, budget, seed in jobs}
+    results = [r for r in done if (r["cell"], r["budget"], r["seed"]) in known]
+    have = {(r["cell"], r["budget"], r["seed"]) for r in results}
+    missing = [job for job in jobs if (job[0].name, job[1], job[2]) not in have]
+    for number, result in enumerate(_run(missing, workers), start=1):
+        results.append(result)
+        if kept:
+            with kept.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(result) + "\n")
+        if number % 20 == 0 or number == len(missing) or isinstance(missing[0][0], ProcessCell):
+            say(f"{number} of {len(missing)}: {result['cell']}")
+    return results
+
+
+def _read(path: Path) -> Results:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.endswith("}")]
+
+
+def _run(jobs: Sequence[Job], workers: int) -> Iterator[Mapping[str, Any]]:
+    if workers == 1:
+        yield from map(run_job, jobs)
+        return
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
+        futures = [pool.submit(run_job, job) for job in jobs]
+        for future in concurrent.futures.as_completed(futures):
+            yield future.result()
+
+
+def run_job(job: Job) -> Mapping[str, Any]:
+    """One repeat."""
+    cell, budget, seed = job
+    if isinstance(cell, ProcessCell):
+        cache_dir = Path.home() / ".cache" / "recarena"
+        return compare_processes(cell, budget, seed, cache_dir, observer_for(sys.stderr))
+    return compare_once(cell, budget, seed)

@@ -1,0 +1,193 @@
+"""The whole referee, with sender, rings and real processes, against systems whose queue is known (R15).
+
+The system under test answers after a known time by the wall clock. What that makes of its one worker is measured apart
+from the estimator: with always some queries waiting, the gaps between answers are the worker's time per query, all
+overheads included. By these gaps the queue is an M/G/1, whose LBT is exact.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.console.observer import Observer
+from harness.estimate import mg1
+from harness.estimate.comparison import lbt_ratio
+from harness.measurement.bench import Bench, ClosedStretch
+from harness.measurement.evidence import Evidence
+from harness.measurement.floor import NULL
+from harness.measurement.quads import QuadLog, quad_seconds, run_quads
+from harness.measurement.referee import Referee, ring_shape
+from harness.measurement.side import Side, search_rate, service_table
+from harness.options import BUDGETS
+from harness.record.service import SERVICE_SIZES
+from harness.trial import Sla, Trial
+from optimizations.contract import Dispatch
+from zoo.datasets import fingerprint, load_dataset
+
+Array = npt.NDArray[Any]
+
+BOTH = ("baseline", "candidate")
+_DATA = {"shape": "pointwise", "size": "tiny"}
+_WAITING = 4
+_GAPS, _IDLE_QUERIES = 400, 100
+_RAMP = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessCell:
+    """service: the law that both sides follow, each with noise of its own (``harness.sut.synthetic``); limit_ms: the
+    SLA, p99."""
+
+    name: str
+    service: Mapping[str, Any]
+    limit_ms: float
+
+
+PROCESS_CELLS: tuple[ProcessCell, ...] = (
+    ProcessCell(name="md1-s5", service={"law": "fixed", "mean_ms": 5.0}, limit_ms=25.0),
+    ProcessCell(name="md1-s5-n15", service={"law": "fixed", "mean_ms": 5.0, "noise_cv": 0.15}, limit_ms=25.0),
+    ProcessCell(name="mm1-s10", service={"law": "exponential", "mean_ms": 5.0}, limit_ms=50.0),
+)
+
+
+def compare_processes(cell: ProcessCell, budget: str, seed: int, cache_dir: Path, observer: Observer) -> dict[str, Any]:
+    """One comparison of a system with itself; a flat JSON object with the truth and the estimate of each side."""
+    dataset = load_dataset("planted", _DATA, cache_dir)
+    bench = Bench(
+        trial=_trial(cell, budget, seed),
+        budget=BUDGETS[budget],
+        referee=Referee(),
+        split=dataset.test,
+        evidence=Evidence(),
+        observer=observer,
+    )
+    with bench.referee:
+        sides = _start(bench, cell, seed)
+        observer.stage("gaps between answers", total=2 * len(sides), unit="")
+        idle_ns = {side.name: [_idle_ns(bench, side, 0)] for side in sides}
+        gaps = {side.name: [_gaps(bench, side, 0)] for side in sides}
+        observer.stage("searching the rate")
+        service_table(bench, sides)
+        for side in sides:
+            search_rate(bench, side)
+        observer.stage(f"{bench.budget.quads} quads", total=quad_seconds(bench, len(sides)))
+        log = run_quads(bench, sides)
+        for side in sides:
+            idle_ns[side.name].append(_idle_ns(bench, side, 1))
+            gaps[side.name].append(_gaps(bench, side, 1))
+    truths = {
+        name: truth_qps(np.concatenate(gaps[name]), float(np.mean(idle_ns[name])), bench.trial.sla) for name in gaps
+    }
+    return {"cell": cell.name, "budget": budget, "seed": seed, **_found(bench, sides, truths), **_host(log)}
+
+
+def truth_qps(gaps_ns: Array, idle_ns: float, sla: Sla) -> float:
+    """LBT of the M/G/1 queue whose service is any of these gaps; (n,). idle_ns: median latency of a lone query.
+
+    What a lone query takes beyond the median gap is a delay that occupies no worker.
+    """
+    service = mg1.service_atoms(gaps_ns, np.full(gaps_ns.size, 1.0 / gaps_ns.size))
+    delay_ns = max(idle_ns - float(np.median(gaps_ns)), 0.0)
+    return mg1.lbt_qps(service, sla.limit_ms * 1e6 - delay_ns, sla.late_fraction)
+
+
+def _trial(cell: ProcessCell, budget: str, seed: int) -> Trial:
+    return Trial(
+        model="synthetic", sizes={}, dataset="planted", dataset_options=_DATA,
+        dataset_fingerprint=fingerprint("planted", _DATA), training={}, weights="", backend="none", device="cpu",
+        scope="serve", opts={}, scenario="server", query_sizes="fixed:1", sla=Sla(limit_ms=cell.limit_ms), seed=seed,
+        budget=budget,
+    )  # fmt: skip
+
+
+def _start(bench: Bench, cell: ProcessCell, seed: int) -> list[Side]:
+    shape, sides = ring_shape([bench.split], max(SERVICE_SIZES)), []
+    bench.referee.start_side(NULL, {"kind": "null"}, shape)
+    bench.joined(NULL)
+    for number, name in enumerate(BOTH):
+        spec = {"kind": "synthetic", "service": dict(cell.service), "wait": "spin", "seed": 2 * seed + number}
+        info = bench.referee.start_side(name, spec, shape)
+        bench.joined(name)
+        sides.append(Side(name=name, info=info, workers=1, dispatch=Dispatch()))
+    return sides
+
+
+def _gaps(bench: Bench, side: Side, index: int) -> Array:
+    """Time between answers while queries are always waiting; (n,) in ns. Answers seen at one moment share theirs."""
+    asked = ClosedStretch(purpose="gaps", index=index, count=_GAPS, seconds=30.0, concurrency=_WAITING)
+    rows = bench.closed_loop(side.name, asked)
+    bench.observer.advance(1.0, side.name)
+    done, together = np.unique(rows.columns["done_ns"][rows.answered].astype(np.float64), return_counts=True)
+    return np.repeat(np.diff(done) / together[1:], together[1:])[_RAMP:-_WAITING]
+
+
+def _idle_ns(bench: Bench, side: Side, index: int) -> float:
+    asked = ClosedStretch(purpose="idle", index=index, count=_IDLE_QUERIES, seconds=30.0)
+    return float(np.median(bench.closed_loop(side.name, asked).service_ns))
+
+
+def _found(bench: Bench, sides: Sequence[Side], truths: Mapping[str, float]) -> dict[str, Any]:
+    estimates = {side.name: side.estimate(bench) for side in sides}
+    baseline, candidate = estimates["baseline"], estimates["candidate"]
+    ratio = lbt_ratio(baseline, candidate).interval if baseline and candidate else None
+    found: dict[str, Any] = {"ratio": None if ratio is None else {"value": ratio.ratio, "ci": list(ratio.ci)}}
+    for name, estimate in estimates.items():
+        found[name] = {"truth": truths[name], "lbt": None, "ci": None, "status": "unreachable"}
+        if estimate is not None:
+            ci = list(estimate.ci) if estimate.ci else None
+            found[name] |= {"lbt": estimate.lbt_qps, "ci": ci, "status": estimate.status}
+    return found
+
+
+def _host(log: QuadLog) -> dict[str, Any]:
+    """The worst that the host did: share of stolen time, p99 of the null probes in ms."""
+    probes = [p99 for quad in log.host for p99 in quad["null_p99_ns"]]  # type: ignore[attr-defined]
+    return {"steal": max(log.steal.values()), "null_p99_ms": max(probes) / 1e6}
+
+
+COLUMNS = ("cell", "run", "side", "truth", "estimate", "error", "interval", "holds the truth", "status", "null p99, ms")
+
+
+def process_table(results: Sequence[Mapping[str, Any]]) -> str:
+    """One line a side, then what the runs of each cell say together, as Markdown."""
+    lines = [" | ".join(COLUMNS), " | ".join("---" for _ in COLUMNS)]
+    lines += [_line(result, name) for result in results for name in BOTH]
+    table = "".join(f"| {line} |\n" for line in lines)
+    return table + "".join(_summary(cell, [r for r in results if r["cell"] == cell]) for cell in _cells(results))
+
+
+def _cells(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(str(result["cell"]) for result in results))
+
+
+def _line(result: Mapping[str, Any], name: str) -> str:
+    side, parts = result[name], [result["cell"], str(result["seed"]), name, f"{result[name]['truth']:.1f}"]
+    if side["ci"] is None:
+        parts += ["", "", "", ""]
+    else:
+        low, high = side["ci"]
+        error = math.log(side["lbt"] / side["truth"])
+        parts += [f"{side['lbt']:.1f}", f"{error:+.2%}", f"[{low:.1f}, {high:.1f}]"]
+        parts.append("yes" if low <= side["truth"] <= high else "no")
+    return " | ".join([*parts, side["status"], f"{result['null_p99_ms']:.2f}"])
+
+
+def _summary(cell: str, results: Sequence[Mapping[str, Any]]) -> str:
+    sides = [result[name] for result in results for name in BOTH if result[name]["ci"]]
+    ratios = [result["ratio"] for result in results if result["ratio"]]
+    if not sides:
+        return f"\n{cell}: no run ended with an interval.\n"
+    errors = [math.log(side["lbt"] / side["truth"]) for side in sides]
+    holds = sum(side["ci"][0] <= side["truth"] <= side["ci"][1] for side in sides)
+    false = sum(not ratio["ci"][0] <= 1.0 <= ratio["ci"][1] for ratio in ratios)
+    return (
+        f"\n{cell}: median error {np.median(errors):+.2%}, sd {np.std(errors):.2%}; {holds} of {len(sides)} intervals "
+        f"hold the truth; {false} of {len(ratios)} ratios of a system to itself exclude 1.\n"
+    )

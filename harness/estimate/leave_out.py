@@ -1,0 +1,94 @@
+"""The log LBT of one side, and what it would be without each segment or quad. Pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.estimate.late_surface import LateSurface
+from harness.estimate.matching import PRIOR_SD, TwinFit
+from harness.estimate.open_loop import OpenLoop
+from harness.estimate.replay import SegmentObservation
+from harness.trial import Sla
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    clumps: int
+    late: int
+    queries: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Evidence:
+    """Segments, the twin as the open loop shows it, its late surface, the fit of its scale, the measured rates, and
+    the closed loop's mean service."""
+
+    segments: Sequence[SegmentObservation]
+    sla: Sla
+    counts: Counts
+    opened: OpenLoop
+    surface: LateSurface
+    fit: TwinFit
+    lowest: float
+    highest: float
+    closed_mean_ns: float
+
+
+def table_share(fit: TwinFit) -> float:
+    """How far the work, and not the late queries, fixed the scale: what chance did to the table counts so much."""
+    return fit.prior_log_sd / PRIOR_SD
+
+
+def table_shifts(seen: Evidence, log_lbt: float) -> Array:
+    """By how much the log LBT would move if the table were refitted without each segment; (segments,).
+
+    To first order: the change of the late fraction at the LBT over its slope. Only where it is solved by number.
+    """
+    opened, limit_ns = seen.opened, seen.sla.limit_ms * 1e6
+    twin, count = opened.twin, opened.log_speeds.size
+    if not opened.known or not twin.plain or twin.workers > 1 or table_share(seen.fit) == 0.0:
+        return np.zeros(count)
+    scale, rate = math.exp(seen.fit.log_scale), math.exp(log_lbt)
+    here = max(twin.late_fraction(rate, limit_ns, scale), 1e-9)
+    rest = [max(opened.without(i).late_fraction(rate, limit_ns, scale), 1e-9) for i in range(count)]
+    shifts: Array = -np.log(np.array(rest) / here) / twin.log_slope(rate, seen.sla, scale)
+    return shifts
+
+
+def shared_information(information: Array, fit: TwinFit) -> Array:
+    """What each unit knows: its share of the late queries' information as far as these decided, else an equal one."""
+    known = np.maximum(information, 0.0)
+    by_lateness = 1.0 - table_share(fit)
+    share = known / known.sum() if known.sum() > 0.0 else np.full(known.size, 1.0 / known.size)
+    mixed: Array = by_lateness * share + (1.0 - by_lateness) / known.size
+    return mixed
+
+
+def mean_log_lbt(surface: LateSurface, log_scales: Array) -> float:
+    """Mean of the log LBTs at these speeds. Speeds that both sides of a quad share cancel in the difference of two.
+
+    Where some segment was too slow for any rate to meet the SLA, the LBT of the mixture of speeds stands in.
+    """
+    if not log_scales.size:  # the only unit was left out
+        return math.nan
+    each = surface.log_lbt_each(log_scales)
+    return float(np.mean(each)) if np.isfinite(each).all() else surface.log_lbt(log_scales)
+
+
+def without_quads(seen: Evidence, by_table: Array) -> tuple[float, ...]:
+    """The log LBT without each quad."""
+    fit, speeds = seen.fit, seen.opened.log_speeds
+    quads = np.array([s.quad for s in seen.segments])
+    by_quad = np.bincount(np.searchsorted(fit.quads, quads), by_table)
+    rest = [
+        mean_log_lbt(seen.surface, speeds[quads != q] + x) for q, x in zip(fit.quads, fit.without_quad, strict=True)
+    ]
+    return tuple(float(x) for x in rest + by_quad)

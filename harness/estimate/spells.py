@@ -1,0 +1,148 @@
+"""Slow and fast spells within a segment, read from the work of its queries. Pure functions.
+
+A host wavers on every scale of time. What lasts as long as a queue takes to grow to the limit makes queries late
+together, which noise of each query's own does not. So a segment is cut into blocks about that long. By how much their
+means scatter more than chance explains is the variance of the spells (DerSimonian & Laird 1986, "Meta-analysis in
+clinical trials"); each block's own spell is its mean, drawn to that of its segment as far as chance explains it (Morris
+1983).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+FEWEST_PER_BLOCK = 16
+FEWEST_BLOCKS = 8
+"""A spell that fills an eighth of its segment is the segment's own speed."""
+_MAD_TO_SD = 1.4826
+_CLIP = 3.0
+_LEAST_SD = 1e-3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Residuals:
+    """Of one segment's queries: planned_ns from its start, ascending, log of work over what table and segment speed
+    expect, kind: number of the query's noise group; all (n,)."""
+
+    planned_ns: Array
+    log_ratio: Array
+    kind: Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SegmentSpells:
+    """Blocks of a segment: first_ns, when each begins; log_factor on service; left_sd, what is open of it: (blocks,).
+
+    excess, weight: sums whose ratio over all segments is the spells' variance; degrees: of freedom of the excess.
+    """
+
+    first_ns: Array
+    log_factor: Array
+    left_sd: Array
+    excess: float
+    weight: float
+    degrees: int
+
+    def block_of(self, planned_ns: Array) -> Array:
+        """Number of the block in which each query was planned; the first one for what came before it."""
+        return np.maximum(np.searchsorted(self.first_ns, planned_ns, side="right") - 1, 0)
+
+
+def no_spells() -> SegmentSpells:
+    """A segment of one speed."""
+    one = np.zeros(1)
+    return SegmentSpells(first_ns=one, log_factor=one, left_sd=one, excess=0.0, weight=0.0, degrees=0)
+
+
+def spell_log_sd(spells: Sequence[SegmentSpells]) -> float:
+    """Standard deviation of log service between spells, over all of these segments; 0 where chance explains it.
+
+    The moment estimate v of the variance, which chance alone would scatter with a standard deviation s about 0, is
+    drawn to 0 as v - s^2 / v (the positive-part rule of James & Stein): else noisy service would seem to waver.
+    """
+    weight, degrees = math.fsum(s.weight for s in spells), sum(s.degrees for s in spells)
+    excess = math.fsum(s.excess for s in spells)
+    if weight <= 0.0 or excess <= 0.0:
+        return 0.0
+    by_chance = 2.0 * degrees  # variance of the excess, that of a chi-square
+    return math.sqrt(max(excess - by_chance / excess, 0.0) / weight)
+
+
+def find_spells(segments: Sequence[Residuals], length_ns: float) -> list[SegmentSpells]:
+    """Spells of every segment, in blocks of at least ``length_ns`` and 16 queries, yet at least 8 of them."""
+    clipped, precision = _clipped([s.log_ratio for s in segments], [s.kind for s in segments])
+    blocks = [_blocks(s.planned_ns, c, p, length_ns) for s, c, p in zip(segments, clipped, precision, strict=True)]
+    variance = spell_log_sd([b.found for b in blocks]) ** 2
+    return [b.drawn(variance) for b in blocks]
+
+
+def _clipped(log_ratios: Sequence[Array], kinds: Sequence[Array]) -> tuple[list[Array], list[Array]]:
+    """Residuals about the median of their kind, cut at 3 standard deviations so that a stall is no spell, and what each
+    tells: one over the variance of its kind."""
+    log_ratio, kind = np.concatenate(log_ratios), np.concatenate(kinds)
+    clipped, precision = np.zeros(log_ratio.size), np.ones(log_ratio.size)
+    for k in np.unique(kind):
+        mine = kind == k
+        centred = log_ratio[mine] - np.median(log_ratio[mine])
+        most = _CLIP * _MAD_TO_SD * float(np.median(np.abs(centred)))
+        clipped[mine] = np.clip(centred, -most, most)
+        precision[mine] = 1.0 / max(float(np.var(clipped[mine])), _LEAST_SD**2)
+    ends = np.cumsum([part.size for part in log_ratios])[:-1]
+    return np.split(clipped, ends), np.split(precision, ends)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Blocks:
+    """mean, precision: (blocks,) of the clipped residuals."""
+
+    found: SegmentSpells
+    mean: Array
+    precision: Array
+
+    def drawn(self, variance: float) -> SegmentSpells:
+        """The spells themselves, once their variance is known."""
+        share = variance * self.precision / (1.0 + variance * self.precision)
+        left = np.sqrt(np.divide(share, self.precision, out=np.zeros_like(share), where=self.precision > 0.0))
+        empty = self.precision == 0.0
+        return SegmentSpells(
+            first_ns=self.found.first_ns,
+            log_factor=np.where(empty, 0.0, share * self.mean),
+            left_sd=np.where(empty, math.sqrt(variance), left),
+            excess=self.found.excess,
+            weight=self.found.weight,
+            degrees=self.found.degrees,
+        )
+
+
+def _blocks(planned_ns: Array, clipped: Array, each: Array, length_ns: float) -> _Blocks:
+    """Means of the residuals by block. each: (n,) what each residual tells."""
+    n = planned_ns.size
+    if n < FEWEST_BLOCKS * FEWEST_PER_BLOCK:
+        return _Blocks(found=no_spells(), mean=np.zeros(1), precision=np.zeros(1))
+    first, span = float(planned_ns[0]), float(planned_ns[-1] - planned_ns[0])
+    count = max(int(min(span / length_ns, n / FEWEST_PER_BLOCK)), FEWEST_BLOCKS)
+    edges = first + span * np.arange(count) / count
+    block = np.searchsorted(edges, planned_ns, side="right") - 1
+    precision, total = np.bincount(block, each, count), np.bincount(block, each * clipped, count)
+    mean = np.divide(total, precision, out=np.zeros(count), where=precision > 0.0)
+    mean = mean - float(np.average(mean, weights=precision))
+    degrees = int(np.count_nonzero(precision)) - 1
+    excess = float(precision @ mean**2) - degrees
+    weight = float(precision.sum() - precision @ precision / precision.sum())
+    found = SegmentSpells(
+        first_ns=edges,
+        log_factor=np.zeros(count),
+        left_sd=np.zeros(count),
+        excess=excess,
+        weight=weight,
+        degrees=degrees,
+    )
+    return _Blocks(found=found, mean=mean, precision=precision)

@@ -1,0 +1,100 @@
+"""What a measurement says of one side: a block of ``result.json`` (keys are added, never renamed)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from optimizations.contract import Dispatch
+
+Interval = tuple[float, float]
+LbtStatus = Literal["measured", "few_clumps", "undetermined", "unreachable", "beyond_range", "not_measured"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceTimes:
+    """Median service time (ms) of one query of 1, 10, 32 and 100 samples, alone in the system."""
+
+    n1: float | None
+    n10: float | None
+    n32: float | None
+    n100: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """Percentiles (ms, planned arrival to whole answer) at ``offered_qps``, 70 % of the side's own LBT.
+
+    p99 is None below 459 queries and p999 below 4,603.
+    """
+
+    p50: float | None
+    p90: float | None
+    p99: float | None
+    p999: float | None
+    offered_qps: float | None = None
+    queries: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SingleStream:
+    """Percentiles (ms) of a client that waits for each answer before it asks again."""
+
+    p50: float | None
+    p99: float | None
+    queries: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainResult:
+    """Training speed of a side; ``seconds_to_auc`` is None when the target was not reached."""
+
+    samples_per_s: float | None
+    input_rows_per_s: float | None
+    seconds: float
+    steps: int
+    seconds_to_auc: float | None
+    peak_bytes: int | None
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideResult:
+    """One side (baseline or candidate).
+
+    lbt_status: measured | few_clumps (under 10 independent late clumps, interval doubled) | undetermined (no interval)
+    | unreachable (late at every rate, LBT 0) | beyond_range (``lbt_qps``, the highest rate that was offered, is a lower
+    bound) | not_measured (another scenario).
+    slack: SLA limit / p99 service time of a 100-sample query. ``late_clumps``: independent late clumps behind the LBT.
+    lbt_slope: d log(late fraction) / d log(rate) at the LBT; lbt_service_scale: mean service in the open loop over that
+    of the closed loop; lbt_speed_sd: spread of the log speeds of its segments; lbt_spell_sd: that of spells within
+    them; lbt_delay_ms: latency that is neither queueing nor work.
+    workers, dispatch, dtypes: what the plan runs with; the twin and the tolerance of timed answers follow from them.
+    """
+
+    auc: float | None
+    logloss: float | None
+    pcoc: float | None
+    lbt_qps: float | None
+    lbt_ci: Interval | None
+    lbt_status: LbtStatus
+    slack: float | None
+    service_ms: ServiceTimes
+    latency_ms: Latency
+    offline_samples_per_s: float | None
+    single_stream_ms: SingleStream
+    rss_bytes: int | None
+    minor_faults_per_query: float | None
+    start_s: float | None
+    train: TrainResult | None = None
+    lbt_method: str = ""
+    lbt_twin_correlation: float | None = None
+    lbt_slope: float | None = None
+    lbt_service_scale: float | None = None
+    lbt_speed_sd: float | None = None
+    lbt_spell_sd: float | None = None
+    lbt_delay_ms: float | None = None
+    late_clumps: int | None = None
+    workers: int = 1
+    dispatch: Dispatch = field(default_factory=Dispatch)
+    dtypes: tuple[str, ...] = ()

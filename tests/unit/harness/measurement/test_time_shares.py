@@ -1,0 +1,51 @@
+"""The two sides of a quad share its time by how much each still has to learn."""
+
+import math
+
+import pytest
+
+from harness.calibrate.cells import Cell
+from harness.calibrate.simulated import SimulatedBench
+from harness.measurement.bench import Quad
+from harness.measurement.quads import abba_order
+from harness.measurement.side import Side, prepare_quad, refine, search_rate
+from harness.options import BUDGETS
+from harness.sut.process import SideInfo
+from optimizations.contract import Dispatch
+
+BUDGET = BUDGETS["quick"]
+
+
+def _run(gain: float) -> list[Side]:
+    cell = Cell(name="heavy", sizes="heavy", noise=0.15)
+    bench = SimulatedBench(cell=cell, budget=BUDGET, seed=1, gains={"baseline": 1.0, "candidate": gain})
+    info = SideInfo(report={}, start_s=0.0, pid=0, rss_bytes=0)
+    sides = [
+        Side(name=name, info=info, workers=1, dispatch=Dispatch(), table=bench.closed_table(name))
+        for name in ("baseline", "candidate")
+    ]
+    for side in sides:
+        search_rate(bench, side)
+    for quad in (Quad(number=number, traces=number) for number in range(BUDGET.quads)):
+        prepare_quad(bench, sides, quad)
+        for side, half in abba_order(sides, quad.number):
+            refine(bench, side, quad, half)
+    return sides
+
+
+def test_a_faster_side_needs_less_time_from_half_time_on() -> None:
+    """Five times the speed shows five times the queries, and a limit that is five times as far away."""
+    baseline, candidate = _run(gain=5.0)
+    assert baseline.time_factor + candidate.time_factor == pytest.approx(2.0)
+    assert 1.2 < baseline.time_factor <= 1.4
+    for side in (baseline, candidate):
+        for segment in side.refined:
+            expected = BUDGET.segment_s * (side.time_factor if segment.quad >= BUDGET.quads // 2 else 1.0)
+            planned_s = (segment.planned_ns[-1] - segment.planned_ns[0]) / 1e9
+            # The last of a Poisson process lies within some gaps of the end.
+            assert planned_s == pytest.approx(expected + BUDGET.settle_s, abs=12.0 / segment.offered_qps)
+
+
+def test_equal_sides_share_about_equally() -> None:
+    baseline, candidate = _run(gain=1.0)
+    assert math.log(baseline.time_factor / candidate.time_factor) == pytest.approx(0.0, abs=0.6)
