@@ -26,9 +26,13 @@ LOG_TAIL_BYTES = 8192
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessStat:
-    """The fields of ``/proc/PID/stat`` that are used here (proc(5)); children_cpu_ns is of reaped children."""
+    """The fields of ``/proc/PID/stat`` that are used here (proc(5)); children_cpu_ns is of reaped children.
+
+    started: clock ticks from boot; with the pid it names a process for good.
+    """
 
     pid: int
+    started: int
     state: str
     parent: int
     group: int
@@ -48,6 +52,7 @@ def read_stat(pid: int) -> ProcessStat | None:
     ticks = int(fields[13]) + int(fields[14])
     return ProcessStat(
         pid=pid,
+        started=int(fields[19]),
         state=fields[0],
         parent=int(fields[1]),
         group=int(fields[2]),
@@ -206,13 +211,18 @@ class ProcessGroup:
             _signal(stat.pid, signal.SIGCONT)
 
     def kill(self) -> None:
-        """Kill and reap every member; returns when none is left. Safe to call twice."""
+        """Kill and reap every member; returns when none is left. Safe to call twice.
+
+        A process that is ending has no environment any more while it still runs, so who was seen once is waited for.
+        """
+        seen: dict[int, int] = {}
         while True:
-            alive = [stat for stat in self.members() if set(thread_states(stat.pid)) - ENDED_STATES]
+            seen |= {stat.pid: stat.started for stat in self.members()}
+            alive = [pid for pid, started in seen.items() if _runs(pid, started)]
             if not alive:
                 break
-            for stat in alive:
-                _signal(stat.pid, signal.SIGKILL)
+            for pid in alive:
+                _signal(pid, signal.SIGKILL)
             sleep_s(0.001)
         self.process.wait()
         if self._control is not None:
@@ -235,6 +245,12 @@ class ProcessGroup:
         if code is None:
             return ""
         return f"was killed by signal {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
+
+
+def _runs(pid: int, started: int) -> bool:
+    """Whether the process that began at ``started`` has a thread that has not ended; its number may be another's now."""
+    stat = read_stat(pid)
+    return stat is not None and stat.started == started and bool(set(thread_states(pid)) - ENDED_STATES)
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

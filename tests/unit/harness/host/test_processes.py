@@ -13,7 +13,7 @@ import pytest
 
 from harness.clock import process_cpu_ns, sleep_s
 from harness.host.freezer import ControlGroup
-from harness.host.processes import ProcessGroup, read_stat, thread_states
+from harness.host.processes import ProcessGroup, ProcessStat, read_stat, thread_states
 from harness.host.scheduling import available_cores, cpu_sets, pinned
 
 BURN = "while True: pass"
@@ -116,6 +116,22 @@ def test_killing_leaves_nobody(start: Start, code: str) -> None:
     group.kill()
     assert {pid: thread_states(pid) for pid in pids if set(thread_states(pid)) - {"Z", "X"}} == {}
     group.kill()
+
+
+def test_who_was_seen_once_is_waited_for(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel takes a dying process's environment, and with it the mark, before the process has ended."""
+    group = start(BURN_AS_DAEMON)
+    _until(lambda: group.cpu_ns() > 150_000_000)
+    everyone, calls = group.members(), []
+
+    def members_once(_: ProcessGroup) -> list[ProcessStat]:
+        calls.append(1)
+        return everyone if len(calls) == 1 else []
+
+    monkeypatch.setattr(ProcessGroup, "members", members_once)
+    group.kill()
+    for stat in everyone:
+        assert not set(thread_states(stat.pid)) - {"Z", "X"}
 
 
 def test_who_leaves_session_parent_and_environment_behind_is_in_the_control_group(start: Start) -> None:
