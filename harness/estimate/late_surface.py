@@ -38,8 +38,8 @@ class LateSurface:
         batched = not twin.plain and twin.dispatch.batch > 1
         loads = np.concatenate((_LOADS, _LOADS[1:] * twin.dispatch.batch)) if batched else _LOADS
         self._log_loads = np.log(np.unique(loads))
-        rows = [twin.late_fractions(np.exp(self._log_loads), sla.limit_ms * 1e6, math.exp(x)) for x in self._scales]
-        tails = np.log(np.clip(np.maximum.accumulate(np.array(rows), axis=1), _TINY, 1.0))
+        rows = twin.late_table(np.exp(self._log_loads), sla.limit_ms * 1e6, np.exp(self._scales))
+        tails = np.log(np.clip(np.maximum.accumulate(rows, axis=1), _TINY, 1.0))
         self._curves = [interpolate.PchipInterpolator(self._log_loads, row) for row in tails]
 
     def log_late(self, log_rate: float, log_scales: Array) -> Array:

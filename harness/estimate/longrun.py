@@ -121,12 +121,25 @@ class QueueTwin:
         limit_ns -= self.delay_ns
         return self._late_at(limit_ns, scale)(rate_qps) if limit_ns > 0.0 else 1.0
 
-    def late_fractions(self, loads: Array, limit_ns: float, scale: float = 1.0) -> Array:
-        """``late_fraction`` at many rates, given as loads (share of the capacity at this scale); the shape of loads."""
-        rates = np.asarray(loads, dtype=np.float64) * self.capacity_qps / scale
+    def late_table(self, loads: Array, limit_ns: float, scales: Array) -> Array:
+        """``late_fraction`` at many rates and scales; (scales, loads). loads: share of the capacity at each scale.
+
+        At equal load a slower server is late as a faster one is at a shorter limit, so each load is solved once.
+        """
         limit_ns -= self.delay_ns
-        late = self._late_at(limit_ns, scale) if limit_ns > 0.0 else (lambda rate: 1.0)
-        return np.array([late(float(rate)) for rate in rates])
+        if limit_ns <= 0.0:
+            return np.ones((scales.size, loads.size))
+        spells = [(math.exp(self.spell_sd * z), w) for z, w in zip(_NODES, _SHARES, strict=True)]
+        total = np.zeros((scales.size, loads.size))
+        for slowness, share in spells if self.spell_sd > 0.0 else [(1.0, 1.0)]:
+            limits, rates = limit_ns / (scales * slowness), loads * slowness * self.capacity_qps
+            if self._exact:
+                queue = mg1.StationaryWait(self.service, float(limits.max()))
+                total += share * np.stack([queue.late_fractions(float(rate), limits) for rate in rates], axis=1)
+            else:
+                tail = self._tails.late_fraction
+                total += share * np.array([[tail(float(rate), float(x)) for rate in rates] for x in limits])
+        return total
 
     def lbt_qps(self, sla: Sla, scale: float = 1.0) -> float:
         """Latency-bound throughput: the largest rate that keeps the SLA in the long run; 0 if none does."""

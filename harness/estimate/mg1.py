@@ -77,8 +77,12 @@ class StationaryWait:
 
     def late_fraction(self, rate_qps: float, limit_ns: float) -> float:
         """P(wait + service > limit), for a limit up to the horizon; 1 at load >= 1."""
-        tails = self.tail(rate_qps, limit_ns - self._service.ns)
-        return float(tails @ self._service.probability)
+        return float(self.late_fractions(rate_qps, np.array([limit_ns]))[0])
+
+    def late_fractions(self, rate_qps: float, limits_ns: Array) -> Array:
+        """``late_fraction`` for many limits up to the horizon; (limits,)."""
+        tails = self.tail(rate_qps, limits_ns[:, None] - self._service.ns)
+        return np.asarray(tails @ self._service.probability)
 
 
 def late_fraction(service: ServiceAtoms, rate_qps: float, limit_ns: float) -> float:

@@ -1,5 +1,6 @@
 """The long run of the twin against closed forms, and the simulated path against the exact one."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -89,3 +90,13 @@ def test_ramp_is_five_relaxation_times_but_at_least_a_second() -> None:
     twin = _twin(np.ones(1))
     assert ramp_ns(twin, 180.0) == pytest.approx(5 * 5e6 / (0.9 - 1 - math.log(0.9)), rel=1e-3)
     assert ramp_ns(twin, 20.0) == 1e9
+
+
+@pytest.mark.parametrize("spell_sd", [0.0, 0.06])
+def test_the_table_of_many_scales_is_the_late_fraction_at_each(spell_sd: float) -> None:
+    twin = dataclasses.replace(_heavy(), spell_sd=spell_sd, delay_ns=0.5 * MS)
+    loads, scales = np.array([0.3, 0.6, 0.8]), np.array([0.8, 1.0, 1.3])
+    table = twin.late_table(loads, 40.0 * MS, scales)
+    for i, scale in enumerate(scales):
+        each = [twin.late_fraction(float(x) * twin.capacity_qps / scale, 40.0 * MS, float(scale)) for x in loads]
+        assert table[i] == pytest.approx(each, rel=3e-3)

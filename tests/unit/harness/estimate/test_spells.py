@@ -98,7 +98,9 @@ def test_the_late_fraction_among_spells_is_the_mean_of_closed_forms() -> None:
 
     for rate in (80.0, 110.0, 125.0):
         assert twin.late_fraction(rate, limit * MS) == pytest.approx(late(rate), rel=0.02)
-        assert twin.late_fractions(np.array([rate / 200.0]), limit * MS)[0] == pytest.approx(late(rate), rel=0.02)
+        assert twin.late_table(np.array([rate / 200.0]), limit * MS, np.ones(1))[0, 0] == pytest.approx(
+            late(rate), rel=0.02
+        )
     found = twin.lbt_qps(Sla(limit_ms=limit))
     assert late(found) == pytest.approx(0.01, rel=0.02)
     assert twin.lbt_qps(Sla(limit_ms=limit), scale=1.25) < found / 1.25
