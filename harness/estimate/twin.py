@@ -24,7 +24,7 @@ _GROUP_SAMPLES = 100
 class ServiceTable:
     """Service time by query size, as measured in a closed loop.
 
-    sizes, mean_ns: (knots,) ascending sizes and the mean service there, linear in between and beyond. spread:
+    sizes, mean_ns: (knots,) ascending positive sizes and the mean service there, linear in between and beyond. spread:
     (points,) values of service over its mean, with mean 1, equally likely within a group of neighbouring sizes: a stall
     of a fixed length is a large factor for a small query and a small one for a large query. edges: (groups - 1,) the
     largest size of each group but the last; counts: (groups,) how many values of ``spread`` belong to each, in order.
@@ -42,8 +42,11 @@ class ServiceTable:
         n = np.asarray(sizes, dtype=np.float64)
         inside = np.interp(n, self.sizes, self.mean_ns)
         if self.sizes.size > 1:
-            last = (self.mean_ns[-1] - self.mean_ns[-2]) / (self.sizes[-1] - self.sizes[-2])
-            inside = inside + np.maximum(n - self.sizes[-1], 0.0) * max(float(last), 0.0)
+            first, last = (max(float(x), 0.0) for x in (np.diff(self.mean_ns) / np.diff(self.sizes))[[0, -1]])
+            inside = inside + np.maximum(n - self.sizes[-1], 0.0) * last
+            # A query that is smaller still costs at least its share: nothing has a negative fixed cost.
+            share = self.mean_ns[0] * np.minimum(n / self.sizes[0], 1.0)
+            inside = np.where(n < self.sizes[0], np.maximum(inside - (self.sizes[0] - n) * first, share), inside)
         positive: Array = np.maximum(inside, 1.0)
         return positive
 
