@@ -127,6 +127,7 @@ void prepare(Precision precision, const float* row, long inputs, float* operands
       std::memcpy(out + k, &half, 32);
     }
 #endif
+    for (; k + LANES <= inputs; k += LANES) store_bf16(out + k, load(row + k));
     for (; k < inputs; ++k) out[k] = to_bf16(row[k]);
     if (inputs % 2) out[inputs] = 0;
   } else if (precision == TF32) {

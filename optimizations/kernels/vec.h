@@ -14,6 +14,7 @@ namespace recarena {
 #define RECARENA_AVX512 1
 constexpr long LANES = 16;
 #elif defined(__AVX2__) && defined(__FMA__)
+#define RECARENA_AVX2 1
 constexpr long LANES = 8;
 #else
 constexpr long LANES = 4;
@@ -33,6 +34,9 @@ inline vec select(ivec mask, vec yes, vec no) { return mask ? yes : no; }
 #if RECARENA_AVX512
 inline vec max(vec a, vec b) { return (vec)_mm512_max_ps((__m512)a, (__m512)b); }
 inline vec min(vec a, vec b) { return (vec)_mm512_min_ps((__m512)a, (__m512)b); }
+#elif RECARENA_AVX2
+inline vec max(vec a, vec b) { return (vec)_mm256_max_ps((__m256)a, (__m256)b); }
+inline vec min(vec a, vec b) { return (vec)_mm256_min_ps((__m256)a, (__m256)b); }
 #else
 inline vec max(vec a, vec b) { return a > b ? a : b; }
 inline vec min(vec a, vec b) { return a < b ? a : b; }
@@ -42,6 +46,9 @@ inline vec min(vec a, vec b) { return a < b ? a : b; }
 inline vec load_first(const float* p, long n) {
 #if RECARENA_AVX512
   return (vec)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+#elif RECARENA_AVX2
+  alignas(32) static const int32_t ones_then_zeros[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
+  return (vec)_mm256_maskload_ps(p, _mm256_loadu_si256((const __m256i*)(ones_then_zeros + 8 - n)));
 #else
   vec v{};
   for (long i = 0; i < n; ++i) v[i] = p[i];
@@ -52,6 +59,19 @@ inline vec load_first(const float* p, long n) {
 inline void store_first(float* p, vec v, long n) {
 #if RECARENA_AVX512
   _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
+#elif RECARENA_AVX2
+  // Not vmaskmovps: some processors take it apart into forty operations.
+  if (n >= 8) return _mm256_storeu_ps(p, (__m256)v);
+  __m128 rest = _mm256_castps256_ps128((__m256)v);
+  if (n & 4) {
+    _mm_storeu_ps(p, rest);
+    rest = _mm256_extractf128_ps((__m256)v, 1), p += 4;
+  }
+  if (n & 2) {
+    _mm_storel_pi((__m64*)p, rest);
+    rest = _mm_movehl_ps(rest, rest), p += 2;
+  }
+  if (n & 1) _mm_store_ss(p, rest);
 #else
   for (long i = 0; i < n; ++i) p[i] = v[i];
 #endif
@@ -61,9 +81,11 @@ inline float sum(vec v) {
 #if RECARENA_AVX512
   return _mm512_reduce_add_ps((__m512)v);
 #else
-  float total = 0;
-  for (long i = 0; i < LANES; ++i) total += v[i];
-  return total;
+  float part[LANES];
+  store(part, v);
+  for (long half = LANES / 2; half > 0; half /= 2)
+    for (long i = 0; i < half; ++i) part[i] += part[i + half];
+  return part[0];
 #endif
 }
 
@@ -121,7 +143,16 @@ inline vec logistic2(vec t) {
   p = p * f + 1.0f;
   return reciprocal(1.0f + (vec)_mm512_scalef_ps((__m512)p, (__m512)low));
 #else
-  return reciprocal(1.0f + exp(t * 0.693147180559945f));
+  const float round = 12582912.0f;
+  const vec inside = max(splat(-126.0f), min(splat(126.0f), t)), shifted = inside + round;
+  const vec f = inside - (shifted - round);
+  vec p = f * 0.00132765f + 0.00967554f;  // 2^f on [-1/2, 1/2]: a fit of degree 5, 7.5e-8
+  p = p * f + 0.05550713f;
+  p = p * f + 0.2402212f;
+  p = p * f + 0.69314694f;
+  p = p * f + 1.0000001f;
+  const ivec bits = ((ivec)shifted - splat_int(0x4B400000) + 127) << 23;
+  return reciprocal(1.0f + (vec)bits * p);
 #endif
 }
 
@@ -165,6 +196,14 @@ inline uint16_t to_bf16(float x) {
   uint32_t bits;
   std::memcpy(&bits, &x, 4);
   return (uint16_t)((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
+}
+
+// One vector as bfloat16, nearest even.
+inline void store_bf16(uint16_t* p, vec v) {
+  typedef uint16_t halves __attribute__((vector_size(LANES * 2)));
+  const ivec x = (ivec)v;
+  const halves rounded = __builtin_convertvector((x + 0x7FFF + ((x >> 16) & 1)) >> 16, halves);
+  std::memcpy(p, &rounded, sizeof rounded);
 }
 
 inline float from_bf16(uint16_t x) {
