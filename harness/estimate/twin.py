@@ -13,8 +13,8 @@ from harness.estimate.mg1 import NS, ServiceAtoms, service_atoms
 from optimizations.contract import Dispatch
 
 Array = npt.NDArray[Any]
-SPREAD_POINTS = 8192
-"""So many samples keep their own value; lumped, a rare stall would weigh more than it should."""
+SPREAD_POINTS = 2048
+"""So many samples of a group keep their own value; lumped with its neighbours, a rare stall would lose its length."""
 _ATOM_WIDTH = 1e-3
 _KNOTS = 24
 _GROUP_SAMPLES = 100
@@ -102,7 +102,7 @@ def fit_service_table(sizes: Array, service_ns: Array) -> ServiceTable:
     ratios = ratios / ratios.mean()
     edges = _group_edges(n, min(n.size // _GROUP_SAMPLES, knots.size))
     member = np.searchsorted(edges, n, side="left")
-    lumped = [_lumped(ratios[member == g], SPREAD_POINTS // (edges.size + 1)) for g in range(edges.size + 1)]
+    lumped = [_lumped(ratios[member == g], SPREAD_POINTS) for g in range(edges.size + 1)]
     return ServiceTable(
         sizes=knots, mean_ns=mean, spread=np.concatenate(lumped), edges=edges,
         counts=np.array([part.size for part in lumped]),
@@ -220,7 +220,8 @@ def atoms_of(table: ServiceTable, sizes: Array, probability: Array) -> ServiceAt
     factors = [table.values(size) for size in np.asarray(sizes, dtype=np.float64)]
     ns = np.concatenate([mean * values for mean, values in zip(means, factors, strict=True)])
     weight = np.concatenate([np.full(v.size, share / v.size) for share, v in zip(shares, factors, strict=True)])
-    _, atom = np.unique(np.floor(np.log(ns) / _ATOM_WIDTH), return_inverse=True)
+    atom = np.floor(np.log(ns) / _ATOM_WIDTH).astype(np.int64)
+    atom -= atom.min()
     mass = np.bincount(atom, weight)
     known = mass > 0.0
     return service_atoms(np.bincount(atom, weight * ns)[known] / mass[known], mass[known])
