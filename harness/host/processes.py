@@ -248,7 +248,7 @@ class ProcessGroup:
 
 
 def _runs(pid: int, started: int) -> bool:
-    """Whether the process that began at ``started`` has a thread that has not ended; its number may be another's now."""
+    """Whether the process begun at ``started`` has a thread that has not ended; its number may be another's now."""
     stat = read_stat(pid)
     return stat is not None and stat.started == started and bool(set(thread_states(pid)) - ENDED_STATES)
 
