@@ -19,6 +19,13 @@ PLANS: dict[str, dict[str, Any]] = {
     "executor": {"executor": {"workers": 2}},
     "fusion,bf16": {"fusion": {}, "bf16": {}},
     "fusion,tf32": {"fusion": {}, "tf32": {}},
+    "dedup": {"dedup": {}},
+    "dedup,bf16": {"dedup": {}, "bf16": {}},
+    "dedup,tf32": {"dedup": {}, "tf32": {}},
+    "dedup,executor": {"dedup": {}, "executor": {"workers": 2}},
+    "fusion,dedup": {"fusion": {}, "dedup": {}},
+    "fusion,dedup,bf16": {"fusion": {}, "dedup": {}, "bf16": {}},
+    "fusion,dedup,tf32": {"fusion": {}, "dedup": {}, "tf32": {}},
 }
 ROLES = {
     "wdl": ["features", "embedding", "fc"],
