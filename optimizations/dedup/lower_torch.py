@@ -1,4 +1,4 @@
-"""dedup on PyTorch: the split first layer of the reference. ``fusion`` and the precisions bring their own."""
+"""dedup on PyTorch: the reference's first layers, split. ``fusion`` and the precisions bring their own."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ from collections.abc import Callable
 from torch import nn
 
 from optimizations.lowering import LoweringContext
-from optimizations.split_layers import SplitFullyConnected
+from optimizations.split_layers import SplitAttention, SplitFullyConnected
 from zoo.blueprint import Block
 
 
-def _split(reference: nn.Module, block: Block, context: LoweringContext) -> nn.Module:
+def _layer(reference: nn.Module, block: Block, context: LoweringContext) -> nn.Module:
     return SplitFullyConnected(reference, block)
 
 
+def _attention(reference: nn.Module, block: Block, context: LoweringContext) -> nn.Module:
+    return SplitAttention(reference)
+
+
 BUILDERS: dict[tuple[str, str, str], Callable[[nn.Module, Block, LoweringContext], nn.Module]] = {
-    ("fc.split", "reference", "fp32"): _split,
+    ("fc.split", "reference", "fp32"): _layer,
+    ("attention.split", "reference", "fp32"): _attention,
 }

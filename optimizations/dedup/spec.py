@@ -11,7 +11,7 @@ from zoo.blueprint import Block
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DedupOptions:
-    """The user side always stays at one row per user. split: also the user's part of the first layers."""
+    """The user side always stays at one row per user. split: so does its part of the layers that mix both sides."""
 
     split: bool = True
 
@@ -21,17 +21,19 @@ def _has_user_side(pipeline: Pipeline) -> bool:
 
 
 def _splittable(block: Block) -> bool:
-    """Whether a layer reads columns of both kinds: with one kind alone there is nothing to take apart."""
+    """Whether a block's first layer reads columns of both kinds: with one kind there is nothing to take apart."""
+    if block.role == "attention":
+        return True
     shared = sum(end - first for first, end in block.user_columns)
     return 0 < shared < dict(block.shape).get("inputs", 0)
 
 
 def claims(pipeline: Pipeline, options: DedupOptions) -> tuple[str, ...]:
-    """``expand``, and ``split`` of the layers that mix user and sample columns; nothing without a user side."""
+    """``expand``, and ``split`` of the blocks that mix user and sample columns; nothing without a user side."""
     if not _has_user_side(pipeline):
         return ()
-    layers = [block.path for block in pipeline.blocks if options.split and _splittable(block)]
-    return ("expand", *(f"{path}.split" for path in layers))
+    mixing = [block.path for block in pipeline.blocks if options.split and _splittable(block)]
+    return ("expand", *(f"{path}.split" for path in mixing))
 
 
 def apply(pipeline: Pipeline, options: DedupOptions) -> Pipeline:

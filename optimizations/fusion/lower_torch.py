@@ -64,6 +64,7 @@ _BY_ROLE: dict[str, tuple[Builder, tuple[str, ...]]] = {
     "fc.split": (_split, ("fp32", "bf16", "tf32")),
     "interaction": (_interaction, ("fp32", "tf32")),
     "attention": (_attention, ("fp32", "bf16", "tf32")),
+    "attention.split": (_attention, ("fp32", "bf16", "tf32")),  # the kernel takes its first layer apart in any case
     "recurrent": (_recurrent, ("fp32", "bf16", "tf32")),
 }
 
