@@ -20,6 +20,7 @@ from zoo.schema import Schema
 
 TOP_SHARED = (True, False, True, False, True, False, False)
 
+
 class AuxiliaryNet(nn.Module):
     """Rates whether a behaviour follows a state: [h_t, e] -> sigmoid units -> logit, as in the authors' code."""
 

@@ -17,6 +17,7 @@ from zoo.schema import Schema
 
 TOP_SHARED = (True, False, True, False, True, False, False)
 
+
 class DeepInterestNetwork(CtrModel):
     """Top MLP on [user, item, dense, summed history, target * summed history, attended history]."""
 
