@@ -118,7 +118,7 @@ def test_cuda_agrees(planted: Callable[[str], Any], model: str) -> None:
         pytest.skip("no CUDA device")
     served = planted(model)
     reference = served.session({})
-    for plan in ({"fusion": {}}, {"bf16": {}}, {"tf32": {}}):
+    for plan in ({"fusion": {}}, {"bf16": {}}, {"tf32": {}}, {"dedup": {}}, {"dedup": {}, "bf16": {}}):
         session = served.session(plan, device="cuda")
         for batch in batches(served.split):
             np.testing.assert_allclose(session.predict(batch), reference.predict(batch), rtol=0, atol=4e-3)
