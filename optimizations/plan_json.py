@@ -50,4 +50,6 @@ def _pipeline(data: dict[str, Any]) -> Pipeline:
 
 
 def _block(data: dict[str, Any]) -> Block:
-    return Block(**{**data, "shape": tuple((name, size) for name, size in data["shape"])})
+    shape = tuple((name, size) for name, size in data["shape"])
+    user_columns = tuple((first, end) for first, end in data["user_columns"])
+    return Block(**{**data, "shape": shape, "user_columns": user_columns})

@@ -14,14 +14,18 @@ from zoo.schema import BagField, IdField, Schema, Side
 
 Role = Literal["features", "embedding", "fc", "attention", "recurrent", "interaction"]
 BlockSide = Literal["user", "item", "mixed"]
+Spans = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """One block: ``impl``, ``dtype`` and ``packed`` are the slots that optimizations write.
+    """One block: ``impl``, ``dtype``, ``packed`` and ``split`` are the slots that optimizations write.
 
-    ``shape`` holds named sizes (fc: inputs, outputs; recurrent: inputs, hidden; attention: width, units...).
+    ``shape`` holds named sizes (fc: inputs, outputs; recurrent: inputs, hidden; attention: width, units...; features:
+    ``user_fields`` counts what is read once per user, dense columns and histories included).
     ``kind`` tells variants of a role apart (fc: its activation; recurrent: gru | augru; attention: din | dien).
+    ``user_columns``: spans [first, end) of the inputs that all samples of a user share. ``split``: their part of the
+    product is computed once per user.
     """
 
     path: str
@@ -32,6 +36,8 @@ class Block:
     impl: str = "reference"
     dtype: str = "fp32"
     packed: bool = False
+    user_columns: Spans = ()
+    split: bool = False
 
 
 def field_dim(config: ModelConfig, field: str) -> int:
@@ -52,16 +58,29 @@ def history_width(config: ModelConfig, schema: Schema) -> int:
     return sum(field_dim(config, field.target) for field in schema.history)
 
 
-def _fc_stack(path: str, inputs: int, units: tuple[int, ...], activation: str) -> list[Block]:
+def _fc_stack(path: str, inputs: int, units: tuple[int, ...], activation: str, user: Spans = ()) -> list[Block]:
     blocks = []
     for index, outputs in enumerate(units):
-        blocks.append(_fc(f"{path}.{index}", inputs, outputs, activation))
+        blocks.append(_fc(f"{path}.{index}", inputs, outputs, activation, user if index == 0 else ()))
         inputs = outputs
     return blocks
 
 
-def _fc(path: str, inputs: int, outputs: int, activation: str) -> Block:
-    return Block(path=path, role="fc", kind=activation, shape=(("inputs", inputs), ("outputs", outputs)), side="mixed")
+def _fc(path: str, inputs: int, outputs: int, activation: str, user: Spans = ()) -> Block:
+    shape = (("inputs", inputs), ("outputs", outputs))
+    return Block(path=path, role="fc", kind=activation, shape=shape, side="mixed", user_columns=user)
+
+
+def _user_spans(*widths: tuple[BlockSide, int]) -> Spans:
+    """Spans of the user's columns among parts that lie side by side; neighbours are one span, empty ones none."""
+    spans: list[tuple[int, int]] = []
+    first = 0
+    for side, width in widths:
+        if side == "user" and width:
+            start = spans.pop()[0] if spans and spans[-1][1] == first else first
+            spans.append((start, first + width))
+        first += width
+    return tuple(spans)
 
 
 def describe(config: ModelConfig, schema: Schema) -> tuple[Block, ...]:
@@ -72,9 +91,17 @@ def describe(config: ModelConfig, schema: Schema) -> tuple[Block, ...]:
     user, item = embedding_width(config, schema, "user"), embedding_width(config, schema, "item")
     history = history_width(config, schema)
     dense = len(schema.dense)
+    user_dense, item_dense = len(schema.dense_of("user")), len(schema.dense_of("item"))
     fields = len(schema.ids) + len(schema.bags) + len(schema.history)
+    user_fields = len(schema.ids_of("user")) + len(schema.bags_of("user")) + len(schema.history) + user_dense
     blocks = [
-        Block(path="features", role="features", kind="all", shape=(("fields", fields), ("dense", dense)), side="mixed"),
+        Block(
+            path="features",
+            role="features",
+            kind="all",
+            shape=(("fields", fields), ("dense", dense), ("user_fields", user_fields)),
+            side="mixed",
+        ),
         Block(
             path="embedding",
             role="embedding",
@@ -94,7 +121,8 @@ def describe(config: ModelConfig, schema: Schema) -> tuple[Block, ...]:
             )
         )
         units = (*config.deep_units,)
-        blocks += _fc_stack("deep", user + item + dense + history, units, "relu")
+        shared = _user_spans(("user", user + history), ("item", item), ("user", user_dense), ("item", item_dense))
+        blocks += _fc_stack("deep", user + item + dense + history, units, "relu", shared)
         blocks.append(_fc("out", units[-1], 1, "none"))
     elif isinstance(config, DlrmConfig):
         vectors = len(schema.ids) + len(schema.bags) + len(schema.history)
@@ -104,7 +132,8 @@ def describe(config: ModelConfig, schema: Schema) -> tuple[Block, ...]:
                     f"model=dlrm dots the bottom MLP's output ({config.bottom_units[-1]} columns) with the embeddings "
                     f"({config.embedding_dim}): end model.bottom_units at model.embedding_dim"
                 )
-            blocks += _fc_stack("bottom", dense, config.bottom_units, "relu")
+            shared = _user_spans(("user", user_dense), ("item", item_dense))
+            blocks += _fc_stack("bottom", dense, config.bottom_units, "relu", shared)
             vectors += 1
         blocks.append(
             Block(
@@ -128,7 +157,10 @@ def describe(config: ModelConfig, schema: Schema) -> tuple[Block, ...]:
         top_inputs = user + item + dense + 3 * history
         if isinstance(config, DienConfig):
             top_inputs = user + item + dense + 2 * history + config.hidden_units
-        blocks += _fc_stack("top", top_inputs, config.top_units, "dice")
+        shared = _user_spans(
+            ("user", user), ("item", item), ("user", user_dense), ("item", item_dense), ("user", history)
+        )
+        blocks += _fc_stack("top", top_inputs, config.top_units, "dice", shared)
         blocks.append(_fc("out", config.top_units[-1], 1, "none"))
     return tuple(blocks)
 

@@ -15,6 +15,7 @@ from zoo.blueprint import Block
 Builder = Callable[[Any, Block, LoweringContext], Any]
 Key = tuple[str, str, str]
 REFERENCE = ("reference", "fp32")
+SPLIT = ".split"
 
 
 @dataclass(slots=True)
@@ -60,22 +61,27 @@ class BlockLowering:
                 self._reports[step.name].matched.append(slot)
 
     def build(self, block: Block, reference: Any) -> Any | None:
-        """The module for ``block``, or None where the reference stays."""
+        """The module for ``block``, or None where the reference stays.
+
+        Builders of split blocks are those of the role "<role>.split"; what cannot be split is built whole.
+        """
         wanted = (block.impl, block.dtype)
-        if wanted == REFERENCE:
-            return None
+        whole = {"impl": "reference", "dtype": "fp32", "split": False}
         reasons: list[str] = []
-        for impl, dtype in dict.fromkeys((wanted, (block.impl, "fp32"), ("reference", block.dtype))):
-            if (impl, dtype) == REFERENCE:
-                continue
-            module = self._try(block, (block.role, impl, dtype), reference, reasons)
-            if module is not None:
-                self._account(block, impl, dtype, reasons)
-                return module
-        self._account(block, *REFERENCE, reasons)
+        for impl, dtype in dict.fromkeys((wanted, (block.impl, "fp32"), ("reference", block.dtype), REFERENCE)):
+            for split in (True, False) if block.split else (False,):
+                got = {"impl": impl, "dtype": dtype, "split": split}
+                if got == whole:
+                    continue
+                module = self._try(block, got, reference, reasons)
+                if module is not None:
+                    self._account(block, got, reasons)
+                    return module
+        self._account(block, whole, reasons)
         return None
 
-    def _try(self, block: Block, key: Key, reference: Any, reasons: list[str]) -> Any | None:
+    def _try(self, block: Block, slots: dict[str, Any], reference: Any, reasons: list[str]) -> Any | None:
+        key = (block.role + SPLIT * slots["split"], slots["impl"], slots["dtype"])
         if key not in self._builders:
             reasons.append(f"no {key[1]} implementation of {key[0]} in {key[2]}")
             return None
@@ -83,7 +89,7 @@ class BlockLowering:
         report = self._reports[owner]
         started = now_ns()
         try:
-            return builder(reference, replace(block, impl=key[1], dtype=key[2]), self._context)
+            return builder(reference, replace(block, **slots), self._context)
         except LoweringError as error:
             reasons.append(str(error))
             report.excused = True
@@ -91,12 +97,12 @@ class BlockLowering:
         finally:
             report.build_ns += now_ns() - started
 
-    def _account(self, block: Block, impl: str, dtype: str, reasons: list[str]) -> None:
-        for slot, wanted, got in (("impl", block.impl, impl), ("dtype", block.dtype, dtype)):
+    def _account(self, block: Block, slots: dict[str, Any], reasons: list[str]) -> None:
+        for slot, got in slots.items():
             owner = self._claims.get(f"{block.path}.{slot}")
             if owner is None:
                 continue
-            if wanted == got:
+            if getattr(block, slot) == got:
                 self._reports[owner].matched.append(block.path)
             else:
                 self._reports[owner].fallbacks.append((block.path, f"{slot}={got}: {'; '.join(reasons)}"))

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from optimizations.lowering import LoweringContext
 from optimizations.matrix_products import StepwiseAugru, StepwiseGru, with_products
+from optimizations.split_layers import SplitAttention, SplitFullyConnected
 from zoo.blueprint import Block
 from zoo.layers.embedding import EmbeddingTables
 from zoo.layers.tensors import Embedded, Features
@@ -47,6 +48,14 @@ def _layers(reference: nn.Module, block: Block, context: LoweringContext) -> nn.
     return with_products(reference, Bf16Product)
 
 
+def _split_layer(reference: nn.Module, block: Block, context: LoweringContext) -> nn.Module:
+    return with_products(SplitFullyConnected(reference, block), Bf16Product)
+
+
+def _split_attention(reference: nn.Module, block: Block, context: LoweringContext) -> nn.Module:
+    return with_products(SplitAttention(reference), Bf16Product)
+
+
 def _recurrent(reference: nn.Module, block: Block, context: LoweringContext) -> nn.Module:
     cell = StepwiseAugru if block.kind == "augru" else StepwiseGru
     return cell(reference, Bf16Product)
@@ -55,6 +64,8 @@ def _recurrent(reference: nn.Module, block: Block, context: LoweringContext) -> 
 BUILDERS: dict[tuple[str, str, str], Callable[[nn.Module, Block, LoweringContext], nn.Module]] = {
     ("embedding", "reference", "bf16"): _embedding,
     ("fc", "reference", "bf16"): _layers,
+    ("fc.split", "reference", "bf16"): _split_layer,
     ("attention", "reference", "bf16"): _layers,
+    ("attention.split", "reference", "bf16"): _split_attention,
     ("recurrent", "reference", "bf16"): _recurrent,
 }

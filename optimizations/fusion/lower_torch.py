@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 from torch import nn
 
-from optimizations.fusion.torch_dense import FusedFullyConnected, FusedInteraction
+from optimizations.fusion.torch_dense import FusedFullyConnected, FusedInteraction, FusedSplit
 from optimizations.fusion.torch_embedding import FusedEmbedding, FusedWide
 from optimizations.fusion.torch_features import FusedFeatures
 from optimizations.fusion.torch_sequence import FusedAttention, FusedAugru, FusedGru
 from optimizations.lowering import LoweringContext, LoweringError
+from optimizations.split_layers import SplitFullyConnected
 from zoo.blueprint import Block
 
 Builder = Callable[[nn.Module, Block, LoweringContext], nn.Module]
@@ -39,6 +40,10 @@ def _fully_connected(reference: nn.Module, block: Block, context: LoweringContex
     return FusedFullyConnected(reference, block.dtype, context.threads)
 
 
+def _split(reference: nn.Module, block: Block, context: LoweringContext) -> nn.Module:
+    return FusedSplit(SplitFullyConnected(reference, block), block.dtype, context.threads)
+
+
 def _interaction(reference: nn.Module, block: Block, context: LoweringContext) -> nn.Module:
     return FusedInteraction(reference, block.dtype, context.threads)
 
@@ -56,8 +61,10 @@ _BY_ROLE: dict[str, tuple[Builder, tuple[str, ...]]] = {
     "features": (_features, ("fp32",)),
     "embedding": (_embedding, ("fp32", "bf16")),
     "fc": (_fully_connected, ("fp32", "bf16", "tf32")),
+    "fc.split": (_split, ("fp32", "bf16", "tf32")),
     "interaction": (_interaction, ("fp32", "tf32")),
     "attention": (_attention, ("fp32", "bf16", "tf32")),
+    "attention.split": (_attention, ("fp32", "bf16", "tf32")),  # the kernel takes its first layer apart in any case
     "recurrent": (_recurrent, ("fp32", "bf16", "tf32")),
 }
 

@@ -7,8 +7,10 @@ from torch import Tensor, nn
 
 from optimizations.kernels.interface import ACTIVATIONS, PRECISIONS, Handle, Layer
 from optimizations.kernels.loader import load_kernels
+from optimizations.split_layers import SplitFullyConnected
 from zoo.layers.interaction import DotInteraction
 from zoo.layers.mlp import DICE_EPS, Dice, FullyConnected
+from zoo.layers.tensors import Columns
 
 
 def activation_parameters(activation: nn.Module) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
@@ -49,6 +51,34 @@ class FusedFullyConnected(nn.Module):
         rows = x.shape[0]
         out = torch.empty((rows, self.outputs))
         self._run(self._handle.pointer, x.data_ptr(), rows, out.data_ptr(), self.threads)
+        return out
+
+
+class FusedSplit(nn.Module):
+    """Same signature as ``SplitFullyConnected``: the users' products are where those of their samples start."""
+
+    takes_columns = True
+
+    def __init__(self, reference: SplitFullyConnected, dtype: str, threads: int) -> None:
+        super().__init__()
+        self.outputs, self.threads = reference.users.linear.out_features, threads
+        users, samples = (layer.linear.weight.detach().contiguous() for layer in (reference.users, reference.samples))
+        bias, kind = reference.users.linear.bias.detach().contiguous(), ACTIVATIONS[reference.kind]
+        parameters = activation_parameters(reference.activation)
+        pointers = [None if tensor is None else tensor.data_ptr() for tensor in parameters]
+        arguments = (users.data_ptr(), samples.data_ptr(), bias.data_ptr(), users.shape[1], samples.shape[1])
+        library = load_kernels()
+        self._run = library.recarena_fc_split_run
+        arguments += (self.outputs, kind, *pointers, PRECISIONS[dtype])
+        self._handle = Handle(library, "fc_split", arguments)
+
+    def forward(self, columns: Columns) -> Tensor:
+        """Columns [U, ...] and [N, ...] to [N, outputs]."""
+        users, samples, index = columns.of_users(), columns.of_samples(), columns.user_of
+        rows = samples.shape[0]
+        out = torch.empty((rows, self.outputs))
+        inputs = (users.data_ptr(), users.shape[0], samples.data_ptr(), 0 if index is None else index.data_ptr())
+        self._run(self._handle.pointer, *inputs, rows, out.data_ptr(), self.threads)
         return out
 
 

@@ -24,10 +24,42 @@ void run_tile(const FullyConnected& fc, const Product& all, long panel, long row
   const Packed& w = fc.weights;
   Product part = all;
   part.a += row * all.a_stride, part.c += row * all.c_stride, part.rows = rows;
+  part.start += row * all.start_stride;
   multiply_panel(w, panel, part);
   const long first = w.first(panel) * LANES, end = first + w.width(panel) * LANES;
   fc.activation.apply(part.c, part.c_stride, rows, first, end < w.outputs ? end : w.outputs);
 }
+
+FullyConnected make(const float* weight, const float* bias, long inputs, long outputs, Activation activation,
+                    Precision precision) {
+  FullyConnected fc{make_packed(outputs, inputs, precision), {}, std::move(activation)};
+  pack(fc.weights, weight, inputs);
+  fc.bias.assign(fc.weights.padded, 0.0f);
+  std::copy(bias, bias + outputs, fc.bias.begin());
+  return fc;
+}
+
+// out [rows, outputs] = activation(start + x W^T); `start` may be `out` itself.
+void run(const FullyConnected& fc, const float* x, long rows, const float* start, long start_stride, float* out,
+         int threads) {
+  const Packed& w = fc.weights;
+  Product all{x, w.inputs, rows, start, start_stride, out, w.outputs, true};
+  if (w.precision != FP32) {
+    float* operands = scratch(0, rows * w.steps);
+    for (long r = 0; r < rows; ++r) prepare(w.precision, x + r * w.inputs, w.inputs, operands + r * w.steps);
+    all.a = operands, all.a_stride = w.steps;
+  }
+  const long groups = (rows + ROWS_PER_TILE - 1) / ROWS_PER_TILE;
+  parallel(groups * w.panels, worthwhile(threads, (double)rows * w.inputs * w.outputs / LANES), [&](long tile) {
+    const long group = tile / w.panels, row = group * rows / groups;
+    run_tile(fc, all, tile % w.panels, row, (group + 1) * rows / groups - row);
+  });
+}
+
+// A first layer in two: the users' columns with the bias, the samples' columns with the activation.
+struct Split {
+  FullyConnected users, samples;
+};
 
 }  // namespace
 
@@ -36,13 +68,8 @@ extern "C" {
 // weight [outputs, inputs], bias [outputs]; slope, scale, shift [outputs] or null (see Activation).
 void* recarena_fc_new(const float* weight, const float* bias, long inputs, long outputs, int kind, const float* slope,
                       const float* scale, const float* shift, int precision) {
-  auto* fc = new FullyConnected{make_packed(outputs, inputs, (Precision)precision),
-                                {},
-                                Activation((Kind)kind, outputs, slope, scale, shift)};
-  pack(fc->weights, weight, inputs);
-  fc->bias.assign(fc->weights.padded, 0.0f);
-  std::copy(bias, bias + outputs, fc->bias.begin());
-  return fc;
+  return new FullyConnected(make(weight, bias, inputs, outputs, Activation((Kind)kind, outputs, slope, scale, shift),
+                                 (Precision)precision));
 }
 
 void recarena_fc_free(void* handle) {
@@ -54,18 +81,39 @@ void recarena_fc_free(void* handle) {
 // x [rows, inputs] to out [rows, outputs].
 void recarena_fc_run(const void* handle, const float* x, long rows, float* out, int threads) {
   const auto& fc = *static_cast<const FullyConnected*>(handle);
-  const Packed& w = fc.weights;
-  Product all{x, w.inputs, rows, fc.bias.data(), 0, out, w.outputs, true};
-  if (w.precision != FP32) {
-    float* operands = scratch(0, rows * w.steps);
-    for (long r = 0; r < rows; ++r) prepare(w.precision, x + r * w.inputs, w.inputs, operands + r * w.steps);
-    all.a = operands, all.a_stride = w.steps;
+  run(fc, x, rows, fc.bias.data(), 0, out, threads);
+}
+
+// users [outputs, user_inputs] and samples [outputs, sample_inputs]: the columns of one layer's weight; else as above.
+void* recarena_fc_split_new(const float* users, const float* samples, const float* bias, long user_inputs,
+                            long sample_inputs, long outputs, int kind, const float* slope, const float* scale,
+                            const float* shift, int precision) {
+  const Precision p = (Precision)precision;
+  return new Split{make(users, bias, user_inputs, outputs, Activation(NONE, outputs, nullptr, nullptr, nullptr), p),
+                   make(samples, bias, sample_inputs, outputs, Activation((Kind)kind, outputs, slope, scale, shift), p)};
+}
+
+void recarena_fc_split_free(void* handle) {
+  auto* split = static_cast<Split*>(handle);
+  release(split->users.weights), release(split->samples.weights);
+  delete split;
+}
+
+// user_x [users, user_inputs], x [rows, sample_inputs], user_of [rows] or null (users = rows) to out [rows, outputs].
+void recarena_fc_split_run(const void* handle, const float* user_x, long users, const float* x, const int64_t* user_of,
+                           long rows, float* out, int threads) {
+  const auto& split = *static_cast<const Split*>(handle);
+  const long outputs = split.samples.weights.outputs;
+  const float* bias = split.users.bias.data();
+  if (!user_of && users == rows) {
+    run(split.users, user_x, users, bias, 0, out, threads);
+    return run(split.samples, x, rows, out, outputs, out, threads);
   }
-  const long groups = (rows + ROWS_PER_TILE - 1) / ROWS_PER_TILE;
-  parallel(groups * w.panels, worthwhile(threads, (double)rows * w.inputs * w.outputs / LANES), [&](long tile) {
-    const long group = tile / w.panels, row = group * rows / groups;
-    run_tile(fc, all, tile % w.panels, row, (group + 1) * rows / groups - row);
-  });
+  float* parts = scratch(1, users * outputs);
+  run(split.users, user_x, users, bias, 0, parts, threads);
+  if (users == 1) return run(split.samples, x, rows, parts, 0, out, threads);
+  for (long r = 0; r < rows; ++r) std::memcpy(out + r * outputs, parts + user_of[r] * outputs, outputs * sizeof(float));
+  run(split.samples, x, rows, out, outputs, out, threads);
 }
 
 }  // extern "C"

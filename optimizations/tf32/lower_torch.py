@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from optimizations.lowering import LoweringContext
 from optimizations.matrix_products import StepwiseAugru, StepwiseGru, with_products
+from optimizations.split_layers import SplitAttention, SplitFullyConnected
 from zoo.blueprint import Block
 
 Builder = Callable[[nn.Module, Block, LoweringContext], nn.Module]
@@ -62,6 +63,14 @@ def _layers(reference: nn.Module, block: Block, context: LoweringContext) -> nn.
     return with_products(reference, RoundedProduct)
 
 
+def _split_layer(reference: nn.Module, block: Block, context: LoweringContext) -> nn.Module:
+    return _native_on_cuda(_layers)(SplitFullyConnected(reference, block), block, context)
+
+
+def _split_attention(reference: nn.Module, block: Block, context: LoweringContext) -> nn.Module:
+    return _native_on_cuda(_layers)(SplitAttention(reference), block, context)
+
+
 def _interaction(reference: nn.Module, block: Block, context: LoweringContext) -> nn.Module:
     return RoundedOperand(reference)
 
@@ -73,7 +82,9 @@ def _recurrent(reference: nn.Module, block: Block, context: LoweringContext) -> 
 
 BUILDERS: dict[tuple[str, str, str], Builder] = {
     ("fc", "reference", "tf32"): _native_on_cuda(_layers),
+    ("fc.split", "reference", "tf32"): _split_layer,
     ("attention", "reference", "tf32"): _native_on_cuda(_layers),
+    ("attention.split", "reference", "tf32"): _split_attention,
     ("interaction", "reference", "tf32"): _native_on_cuda(_interaction),
     ("recurrent", "reference", "tf32"): _native_on_cuda(_recurrent),
 }

@@ -29,7 +29,15 @@ from zoo.models import build_model
 from zoo.schema import Dataset, Split
 from zoo.training import weights_of
 
-PLANS: tuple[tuple[str, ...], ...] = (("fusion",), ("bf16",), ("tf32",), ("fusion", "bf16"))
+PLANS: tuple[tuple[str, ...], ...] = (
+    ("fusion",),
+    ("bf16",),
+    ("tf32",),
+    ("dedup",),
+    ("fusion", "bf16"),
+    ("fusion", "dedup"),
+    ("fusion", "bf16", "dedup"),
+)
 SIZES = (1, 10, 32, 100)
 BLOCKS, PAIRS = 12, 5
 
@@ -57,7 +65,7 @@ def bench_model(model: str, threads: int) -> None:
         for size in SIZES:
             ratio, (low, high), base_ms = paired(baseline, candidate, dataset.test, size)
             name = f"opt=[{','.join(plan)}]"
-            print(f"{model:<5} {name:<18} n={size:<4} {ratio:6.2f}x [{low:.2f}, {high:.2f}]  ({base_ms:.2f} ms)")
+            print(f"{model:<5} {name:<24} n={size:<4} {ratio:6.2f}x [{low:.2f}, {high:.2f}]  ({base_ms:.2f} ms)")
 
 
 def paired(baseline: Session, candidate: Session, split: Split, size: int) -> tuple[float, tuple[float, float], float]:

@@ -81,8 +81,9 @@ class Served:
         """The session of ``opts``; ``changes`` replace fields of the lowering context."""
         context = dataclasses.replace(self.context, **changes)
         pipeline = first_pipeline(context.config, context.schema, "torch", context.device, "serve")
-        plan = resolve(dataclasses.replace(pipeline, expand=expand), opts, frozenset())
-        return load_backend("torch").lower(plan, context)
+        plan = resolve(pipeline, opts, frozenset())
+        late = dataclasses.replace(plan, pipeline=dataclasses.replace(plan.pipeline, expand="late"))
+        return load_backend("torch").lower(late if expand == "late" else plan, context)
 
 
 def ids(hashed: bool, rows: int, count: int, rng: np.random.Generator) -> Int64:

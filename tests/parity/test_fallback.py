@@ -50,6 +50,18 @@ def test_the_precision_survives_the_fallback(planted: Callable[[str], Any]) -> N
     np.testing.assert_array_equal(both.predict(batch), served.session({"bf16": {}}).predict(batch))
 
 
+@pytest.mark.usefixtures("no_compiler")
+@pytest.mark.parametrize("more", [{}, {"bf16": {}}])
+def test_the_split_survives_the_fallback(planted: Callable[[str], Any], more: dict[str, Any]) -> None:
+    served = planted("din")
+    both = served.session({"fusion": {}, "dedup": {}, **more})
+    dedup, fusion = both.report[:2]
+    assert fusion["matched"] == [] and dedup["fallbacks"] == []
+    assert dedup["matched"] == ["expand", "attention", "top.0"]
+    batch = served.split.batch(np.arange(50, dtype=np.int64))
+    np.testing.assert_array_equal(both.predict(batch), served.session({"dedup": {}, **more}).predict(batch))
+
+
 @pytest.mark.usefixtures("unloaded")
 def test_a_compiler_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")

@@ -19,6 +19,13 @@ PLANS: dict[str, dict[str, Any]] = {
     "executor": {"executor": {"workers": 2}},
     "fusion,bf16": {"fusion": {}, "bf16": {}},
     "fusion,tf32": {"fusion": {}, "tf32": {}},
+    "dedup": {"dedup": {}},
+    "dedup,bf16": {"dedup": {}, "bf16": {}},
+    "dedup,tf32": {"dedup": {}, "tf32": {}},
+    "dedup,executor": {"dedup": {}, "executor": {"workers": 2}},
+    "fusion,dedup": {"fusion": {}, "dedup": {}},
+    "fusion,dedup,bf16": {"fusion": {}, "dedup": {}, "bf16": {}},
+    "fusion,dedup,tf32": {"fusion": {}, "dedup": {}, "tf32": {}},
 }
 ROLES = {
     "wdl": ["features", "embedding", "fc"],
@@ -49,13 +56,13 @@ def batches(split: Split) -> Iterator[Batch]:
 def test_scores_agree(request: pytest.FixtureRequest, data: str, model: str, plan: str) -> None:
     served = request.getfixturevalue(data)(model)
     reference, first = served.session({}), served.session(PLANS[plan])
-    late = served.session(PLANS[plan], expand="late")
+    sessions = [first] if "dedup" in plan else [first, served.session(PLANS[plan], expand="late")]
     assert all(step["matched"] and not step["fallbacks"] for step in first.report)
     spread = []
     for batch in batches(served.split):
         expected = reference.predict(batch)
         spread.append(expected.std())
-        for session in (first, late):
+        for session in sessions:
             scores = session.predict(batch)
             assert scores.shape == (len(batch),) and scores.dtype == np.float32
             np.testing.assert_allclose(scores, expected, rtol=0, atol=tolerance(plan))
@@ -111,7 +118,7 @@ def test_cuda_agrees(planted: Callable[[str], Any], model: str) -> None:
         pytest.skip("no CUDA device")
     served = planted(model)
     reference = served.session({})
-    for plan in ({"fusion": {}}, {"bf16": {}}, {"tf32": {}}):
+    for plan in ({"fusion": {}}, {"bf16": {}}, {"tf32": {}}, {"dedup": {}}, {"dedup": {}, "bf16": {}}):
         session = served.session(plan, device="cuda")
         for batch in batches(served.split):
             np.testing.assert_allclose(session.predict(batch), reference.predict(batch), rtol=0, atol=4e-3)

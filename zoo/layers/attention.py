@@ -57,7 +57,11 @@ class SoftmaxAttention(ActivationUnit):
         """query [N, q], keys [U, T, w], lengths [U] to scores [N, T]; an empty history scores 0 at every step."""
         keys, lengths = to_samples(keys, user_of), to_samples(lengths, user_of)
         mask = step_mask(lengths, keys.shape[1])
-        ratings = self.relevance(self.query(query), keys, mask)
-        # The lowest finite number, not -inf: a row without a real step would turn to NaN, in its gradient too.
-        lowest = torch.finfo(ratings.dtype).min
-        return torch.softmax(ratings.masked_fill(~mask, lowest), 1).masked_fill(~mask, 0.0)
+        return softmax_scores(self.relevance(self.query(query), keys, mask), mask)
+
+
+def softmax_scores(ratings: Tensor, mask: Tensor) -> Tensor:
+    """Softmax of ratings [N, T] over the real steps; 0 where ``mask`` [N, T] is False."""
+    # The lowest finite number, not -inf: a row without a real step would turn to NaN, in its gradient too.
+    lowest = torch.finfo(ratings.dtype).min
+    return torch.softmax(ratings.masked_fill(~mask, lowest), 1).masked_fill(~mask, 0.0)

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zoo.layers.tensors import Columns
+
 DICE_EPS = 1e-8
 DICE_MOMENTUM = 0.1
 
@@ -72,8 +74,10 @@ class FullyConnectedStack(nn.Sequential):
         super().__init__(*(FullyConnected(a, b, activation) for a, b in zip(sizes, units, strict=False)))
         self.dropout = 0.0
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[R, inputs] to [R, units[-1]]."""
+    def forward(self, x: Tensor | Columns) -> Tensor:
+        """[R, inputs], or the columns that make it up, to [R, units[-1]]."""
+        if isinstance(x, Columns) and not getattr(self[0], "takes_columns", False):
+            x = x.joined()
         for layer in self:
             x = layer(x)
             if self.training and self.dropout > 0:

@@ -5,7 +5,7 @@
 | features    | ``features(raw: RawTensors)``                            | ``Features``                        |
 | embedding   | ``embedding(features: Features)``                        | ``Embedded``                        |
 | wide        | ``wide(features: Features)``                             | logit [N]                           |
-| fc          | ``fc(x [R, inputs])``                                    | [R, outputs], activation included   |
+| fc          | ``fc(x [R, inputs])``; split: ``fc(columns: Columns)``   | [R, outputs], activation included   |
 | interaction | ``interaction(vectors [N, F, d])``                       | [N, F (F - 1) / 2], lower triangle  |
 | attention   | ``attention(query [N, q], keys [U, T, w], lengths [U], user_of)`` | din: pooled [N, w];          |
 |             |                                                          | dien: softmax scores [N, T]         |
@@ -15,13 +15,18 @@
 ``user_of`` is [N] int64, or None when the user side already stands once per sample (U = N): the reference plan
 expands first, so its blocks always see None.
 A history of length 0 counts as one step that is masked out (scores 0, states 0).
+A model hands ``Columns`` to the stack of layers that first mixes both sides; the stack joins them, unless its first
+layer is split and has the attribute ``takes_columns``.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
+
+from zoo.layers.ragged import to_samples
 
 
 class SideTensors(NamedTuple):
@@ -71,3 +76,24 @@ class Embedded(NamedTuple):
     target: Tensor  # [N, W]: embeddings of the item-side targets of the history fields, in history field order
     history: Tensor  # [U, T, W]
     summed: Tensor | None = None  # [U, W]: sum over the real steps, from a block that has it on the way
+
+
+class Columns(NamedTuple):
+    """Inputs of a first layer, in the order of its weights (``Block.user_columns``)."""
+
+    parts: tuple[Tensor, ...]  # [U, k] where shared, else [N, k]
+    shared: tuple[bool, ...]  # per part: one row per user, not per sample
+    user_of: Tensor | None
+
+    def joined(self) -> Tensor:
+        """All columns once per sample: [N, inputs]."""
+        pairs = zip(self.parts, self.shared, strict=True)
+        return torch.cat([to_samples(part, self.user_of) if shared else part for part, shared in pairs], 1)
+
+    def of_users(self) -> Tensor:
+        """The shared columns, once per user: [U, k]."""
+        return torch.cat([part for part, shared in zip(self.parts, self.shared, strict=True) if shared], 1)
+
+    def of_samples(self) -> Tensor:
+        """The other columns: [N, k]."""
+        return torch.cat([part for part, shared in zip(self.parts, self.shared, strict=True) if not shared], 1)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from zoo.layers.embedding import EmbeddingTables
 from zoo.layers.features import FeatureTransform, expand
-from zoo.layers.ragged import step_mask, to_samples
+from zoo.layers.ragged import step_mask
 from zoo.layers.tensors import Embedded, Features, RawTensors
 
 
@@ -49,11 +49,6 @@ class CtrModel(nn.Module):
     def training_terms(self, raw: RawTensors, negatives: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Logits [N] and a model's own auxiliary loss (or None); ``negatives`` [T, H]: one behaviour per behaviour."""
         return self(raw), None
-
-
-def dense_samples(features: Features) -> Tensor:
-    """Normalised dense columns [N, D] of both sides, user first."""
-    return torch.cat((to_samples(features.user.dense, features.user_of), features.item.dense), 1)
 
 
 def pooled_history(features: Features, embedded: Embedded, mean: bool) -> Tensor:

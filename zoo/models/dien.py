@@ -14,9 +14,11 @@ from zoo.layers.embedding import EmbeddingTables
 from zoo.layers.features import FeatureTransform
 from zoo.layers.mlp import FullyConnected, FullyConnectedStack
 from zoo.layers.ragged import pad_segments, step_mask, to_samples
-from zoo.layers.tensors import Embedded, Features, RawTensors
-from zoo.models.ctr_model import CtrModel, dense_samples, pooled_history
+from zoo.layers.tensors import Columns, Embedded, Features, RawTensors
+from zoo.models.ctr_model import CtrModel, pooled_history
 from zoo.schema import Schema
+
+TOP_SHARED = (True, False, True, False, True, False, False)
 
 
 class AuxiliaryNet(nn.Module):
@@ -60,10 +62,11 @@ class DeepInterestEvolutionNetwork(CtrModel):
         user_of, target, lengths = features.user_of, embedded.target, features.lengths
         scores = self.attention(target, states, lengths, user_of)
         interest = self.augru(states, scores, lengths, user_of)
-        summed = to_samples(pooled_history(features, embedded, mean=False), user_of)
-        user = to_samples(embedded.user, user_of)
-        parts = (user, embedded.item, dense_samples(features), summed, target * summed, interest)
-        return self.out(self.top(torch.cat(parts, 1))).squeeze(1)
+        summed = pooled_history(features, embedded, mean=False)
+        both = target * to_samples(summed, user_of)
+        dense = (features.user.dense, features.item.dense)
+        parts = (embedded.user, embedded.item, *dense, summed, both, interest)
+        return self.out(self.top(Columns(parts, TOP_SHARED, user_of))).squeeze(1)
 
     def training_terms(self, raw: RawTensors, negatives: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Logits [N] and the weighted auxiliary loss; ``raw`` has U = N. Raises ValueError without negatives."""

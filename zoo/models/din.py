@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from zoo.blueprint import embedding_width, history_width
@@ -12,9 +11,11 @@ from zoo.layers.embedding import EmbeddingTables
 from zoo.layers.features import FeatureTransform
 from zoo.layers.mlp import FullyConnected, FullyConnectedStack
 from zoo.layers.ragged import to_samples
-from zoo.layers.tensors import Embedded, Features
-from zoo.models.ctr_model import CtrModel, dense_samples, pooled_history
+from zoo.layers.tensors import Columns, Embedded, Features
+from zoo.models.ctr_model import CtrModel, pooled_history
 from zoo.schema import Schema
+
+TOP_SHARED = (True, False, True, False, True, False, False)
 
 
 class DeepInterestNetwork(CtrModel):
@@ -34,10 +35,11 @@ class DeepInterestNetwork(CtrModel):
         """Logits [N]."""
         user_of, target = features.user_of, embedded.target
         interest = self.attention(target, embedded.history, features.lengths, user_of)
-        summed = to_samples(pooled_history(features, embedded, mean=False), user_of)
-        user = to_samples(embedded.user, user_of)
-        parts = (user, embedded.item, dense_samples(features), summed, target * summed, interest)
-        return self.out(self.top(torch.cat(parts, 1))).squeeze(1)
+        summed = pooled_history(features, embedded, mean=False)
+        both = target * to_samples(summed, user_of)
+        dense = (features.user.dense, features.item.dense)
+        parts = (embedded.user, embedded.item, *dense, summed, both, interest)
+        return self.out(self.top(Columns(parts, TOP_SHARED, user_of))).squeeze(1)
 
 
 def build(config: DinConfig, schema: Schema) -> DeepInterestNetwork:

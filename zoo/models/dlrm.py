@@ -11,8 +11,8 @@ from zoo.layers.features import FeatureTransform
 from zoo.layers.interaction import DotInteraction
 from zoo.layers.mlp import FullyConnected, FullyConnectedStack
 from zoo.layers.ragged import to_samples
-from zoo.layers.tensors import Embedded, Features
-from zoo.models.ctr_model import CtrModel, dense_samples, pooled_history
+from zoo.layers.tensors import Columns, Embedded, Features
+from zoo.models.ctr_model import CtrModel, pooled_history
 from zoo.schema import Schema
 
 
@@ -38,7 +38,8 @@ class Dlrm(CtrModel):
         vectors = torch.cat((to_samples(user, features.user_of), embedded.item), 1)
         if self.bottom is None:
             return self._top(self.interaction(vectors.unflatten(1, (-1, self.dim))))
-        bottom = self.bottom(dense_samples(features))
+        dense = (features.user.dense, features.item.dense)
+        bottom = self.bottom(Columns(dense, (True, False), features.user_of))
         crossed = self.interaction(torch.cat((bottom, vectors), 1).unflatten(1, (-1, self.dim)))
         return self._top(torch.cat((bottom, crossed), 1))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from zoo.blueprint import embedding_width, history_width
@@ -10,9 +9,8 @@ from zoo.configs import WdlConfig
 from zoo.layers.embedding import EmbeddingTables, WideTables
 from zoo.layers.features import FeatureTransform
 from zoo.layers.mlp import FullyConnected, FullyConnectedStack
-from zoo.layers.ragged import to_samples
-from zoo.layers.tensors import Embedded, Features
-from zoo.models.ctr_model import CtrModel, dense_samples, pooled_history
+from zoo.layers.tensors import Columns, Embedded, Features
+from zoo.models.ctr_model import CtrModel, pooled_history
 from zoo.schema import Schema
 
 
@@ -31,10 +29,10 @@ class WideAndDeep(CtrModel):
 
     def logit(self, features: Features, embedded: Embedded) -> Tensor:
         """Sum of both parts [N]."""
-        user_of = features.user_of
-        user = torch.cat((embedded.user, pooled_history(features, embedded, mean=True)), 1)
-        deep = torch.cat((to_samples(user, user_of), embedded.item, dense_samples(features)), 1)
-        return self.wide(features) + self.out(self.deep(deep)).squeeze(1)
+        pooled = pooled_history(features, embedded, mean=True)
+        parts = (embedded.user, pooled, embedded.item, features.user.dense, features.item.dense)
+        deep = self.deep(Columns(parts, (True, True, False, True, False), features.user_of))
+        return self.wide(features) + self.out(deep).squeeze(1)
 
 
 def build(config: WdlConfig, schema: Schema) -> WideAndDeep:

@@ -13,7 +13,8 @@ from zoo.layers.augru import Augru, Gru
 from zoo.layers.embedding import EmbeddingTables, WideTables
 from zoo.layers.features import FeatureTransform, to_tensors
 from zoo.layers.interaction import DotInteraction
-from zoo.layers.mlp import FullyConnected
+from zoo.layers.mlp import FullyConnected, FullyConnectedStack
+from zoo.layers.tensors import Columns
 from zoo.models import build_model
 from zoo.models.ctr_model import CtrModel
 from zoo.schema import Schema, Split
@@ -40,7 +41,9 @@ def _randomised(model: CtrModel) -> CtrModel:
 
 def _shape_of(module: torch.nn.Module, model: CtrModel, schema: Schema) -> dict[str, int]:
     if isinstance(module, FeatureTransform):
-        return {"fields": len(schema.ids) + len(schema.bags) + len(schema.history), "dense": len(schema.dense)}
+        both = len(schema.ids) + len(schema.bags) + len(schema.history)
+        item = len(schema.ids_of("item")) + len(schema.bags_of("item")) + len(schema.dense_of("item"))
+        return {"fields": both, "dense": len(schema.dense), "user_fields": both + len(schema.dense) - item}
     if isinstance(module, EmbeddingTables):
         fields = [*schema.ids, *schema.bags, *schema.history]
         width = sum(module.tables[field.table].embedding_dim for field in fields)
@@ -83,6 +86,32 @@ def test_blocks_are_those_of_the_blueprint(name: str, data: str, schemas: dict[s
         if isinstance(module, FullyConnected):
             assert module.kind == block.kind
     assert _uncovered(model, blocks) == []
+
+
+@pytest.mark.parametrize(("name", "data"), BUILDABLE)
+def test_first_layers_get_the_columns_of_the_blueprint(
+    name: str, data: str, schemas: dict[str, Schema], random_split: Callable[..., Split]
+) -> None:
+    """What a model hands to its stacks lies where ``user_columns`` says, once per user."""
+    schema = schemas[data]
+    model = build_model(CONFIGS[name], schema)
+    model.expand_first = False
+    seen: dict[str, Columns] = {}
+    for path, module in model.named_children():
+        if isinstance(module, FullyConnectedStack):
+            module.register_forward_pre_hook(lambda stack, args, path=path: seen.update({path: args[0]}))
+    model.eval()(to_tensors(random_split(schema, 3, 7, seed=1).batch(np.arange(7))))
+    for block in describe(CONFIGS[name], schema):
+        columns = seen.get(block.path.removesuffix(".0")) if block.path.endswith(".0") else None
+        if not isinstance(columns, Columns):
+            assert block.user_columns == ()
+            continue
+        where = torch.cat([torch.full((part.shape[1],), s) for part, s in zip(*columns[:2], strict=True)])
+        expected = torch.zeros(dict(block.shape)["inputs"], dtype=torch.bool)
+        for first, end in block.user_columns:
+            expected[first:end] = True
+        assert where.bool().tolist() == expected.tolist() and columns.joined().shape == (7, len(expected))
+        assert {len(part) for part, shared in zip(*columns[:2], strict=True) if shared} <= {3}
 
 
 def _uncovered(model: CtrModel, blocks: tuple[Block, ...]) -> list[str]:
