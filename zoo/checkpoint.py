@@ -23,6 +23,7 @@ Weights = dict[str, npt.NDArray[Any]]
 _ZOO = Path(__file__).parent
 _SHAPING = (
     "schema.py",
+    "averaging.py",
     "blueprint.py",
     "fitting.py",
     "losses.py",

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zoo.averaging import WeightAverage
 from zoo.configs import ModelConfig
 from zoo.layers.features import to_tensors
 from zoo.layers.mlp import FullyConnectedStack
@@ -91,8 +92,9 @@ def _fit(config: ModelConfig, dataset: Dataset, training: TrainingConfig, report
         for epoch, samples, judge in loop.batches():
             loss = float(loop.step(samples))
             if judge:
-                valid_auc = auc(dataset.valid.labels[judged], predict(model, dataset.valid)[judged])
-                stopping.observe(valid_auc, loop.steps)
+                with loop.averaged():
+                    valid_auc = auc(dataset.valid.labels[judged], predict(model, dataset.valid)[judged])
+                    stopping.observe(valid_auc, loop.steps)
             if judge or loop.steps % loop.report_every == 0:
                 report(Progress(epoch=epoch, step=loop.steps, steps=loop.all_steps, loss=loss, valid_auc=valid_auc))
             if stopping.stale >= training.patience:
@@ -134,6 +136,7 @@ class _Loop:
         self._samples = np.flatnonzero(_labelled(split))
         self._rng = np.random.default_rng(training.seed)
         self._optimizers = build_optimizers(model, training)
+        self._average = WeightAverage(model, training.average) if training.average else None
         self._per_epoch = -(-len(self._samples) // training.batch_size)
         self.all_steps = self._per_epoch * training.max_epochs
         self.report_every = max(1, self._per_epoch // REPORTS_PER_EPOCH)
@@ -149,6 +152,10 @@ class _Loop:
             for number in range(self._per_epoch):
                 yield epoch, order[number * size : (number + 1) * size], number + 1 in due
 
+    def averaged(self) -> contextlib.AbstractContextManager[None]:
+        """The model as it is judged and kept: with averaged weights if the settings ask for them."""
+        return contextlib.nullcontext() if self._average is None else self._average.applied()
+
     def step(self, samples: Int64) -> Tensor:
         """One update from ``samples``; returns the loss."""
         batch = self._split.training_batch(samples)
@@ -161,6 +168,8 @@ class _Loop:
         for optimizer in self._optimizers:
             optimizer.zero_grad()
         loss.backward()
+        if self._average is not None:
+            self._average.before_step()
         for optimizer in self._optimizers:
             optimizer.step()
         for schedule in self._schedules:

@@ -16,7 +16,8 @@ class TrainingConfig:
     ``embedding_accumulator`` is the first value of the sum of squares), dense layers by Adam (``dense_lr``), the wide
     part by FTRL-Proximal (``wide_lr`` is its alpha, ``wide_beta`` its beta; as gradients are means over a batch, a
     beta of 1 / batch_size is the paper's 1). The rates of Adam and Adagrad fall in a line to ``final_lr_share`` of
-    themselves at the last step of the last epoch. ``dropout`` acts between fully connected layers.
+    themselves at the last step of the last epoch. ``dropout`` acts between fully connected layers. ``average`` is the
+    decay per step of a moving average of all weights, which is what is then judged and kept; 0 keeps the weights.
     The AUC of the validation split is taken ``evaluations`` times per epoch; ``patience`` of them without a new best
     end the training. ``threads`` 0 leaves PyTorch's own number.
     """
@@ -33,6 +34,7 @@ class TrainingConfig:
     wide_l2: float = 0.02
     final_lr_share: float = 1.0
     dropout: float = 0.0
+    average: float = 0.0
     embedding_l2: float = 1e-4
     embedding_accumulator: float = 0.0
     seed: int = 1
@@ -52,6 +54,8 @@ class TrainingConfig:
             raise ValueError(f"training.final_lr_share={self.final_lr_share} has to lie in [0, 1]")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"training.dropout={self.dropout} has to lie in [0, 1)")
+        if not 0 <= self.average < 1:
+            raise ValueError(f"training.average={self.average} has to lie in [0, 1)")
 
 
 _SEQUENCE: dict[str, Any] = {
@@ -75,7 +79,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 _BEHAVIOURS: dict[str, Any] = {**_SEQUENCE, "batch_size": 256, "evaluations": 4, "patience": 8}
 """Alike for every model that is compared on behaviours; they over-fit within two epochs."""
 
-_CRITEO: dict[str, Any] = {"evaluations": 4, "embedding_l2": 1e-3}
+_CRITEO: dict[str, Any] = {"evaluations": 4, "embedding_l2": 1e-3, "average": 0.98}
 
 DATASET_DEFAULTS: dict[tuple[str, str], dict[str, Any]] = {
     ("criteo", "wdl"): {**_CRITEO, "patience": 8, "embedding_lr": 0.01, "dropout": 0.3},

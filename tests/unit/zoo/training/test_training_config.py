@@ -18,7 +18,16 @@ def test_unknown_settings_are_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("batch_size", 0), ("dense_lr", 0.0), ("embedding_l2", -1.0), ("dropout", 1.0), ("seed", -1)]
+    ("name", "value"),
+    [
+        ("batch_size", 0),
+        ("dense_lr", 0.0),
+        ("embedding_l2", -1.0),
+        ("dropout", 1.0),
+        ("average", 1.0),
+        ("average", -0.1),
+        ("seed", -1),
+    ],
 )
 def test_impossible_settings_are_refused(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"training.{name}="):
