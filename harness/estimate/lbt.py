@@ -24,7 +24,6 @@ from harness.estimate.leave_out import (
     Evidence,
     mean_log_lbt,
     shared_information,
-    table_share,
     table_shifts,
     without_quads,
 )
@@ -116,13 +115,13 @@ def estimate_lbt(
     lowest, highest = measured_qps or (min(rates), max(rates))
     counts, opened = _count(used, sla.limit_ms * 1e6), open_loop_twin(used, twin, sla.limit_ms * 1e6)
     replay = Replay(used, opened.twin, sla.limit_ms * 1e6, opened.log_speeds, spells=opened.spells)
-    scale = free_scale(replay, opened.known)
+    scale = free_scale(replay, opened.log_sd)
     if math.isfinite(scale) and counts.late <= HOPELESS * sla.late_fraction * counts.queries:
         believed = opened.twin.believable(sla, math.exp(scale))
         if believed is not opened.twin:
             opened = dataclasses.replace(opened, twin=believed)
             replay = Replay(used, believed, sla.limit_ms * 1e6, opened.log_speeds, spells=opened.spells)
-            scale = free_scale(replay, opened.known)
+            scale = free_scale(replay, opened.log_sd)
     if not math.isfinite(scale):
         return _rootless(counts, "above_range" if scale < 0 else "undetermined", highest)
     around = opened.log_speeds + scale
@@ -132,7 +131,7 @@ def estimate_lbt(
     def distance(log_scale: float) -> Array:
         return log_rates - surface.log_lbt_each(opened.log_speeds + log_scale)
 
-    fit = fit_scale(replay, opened.known, distance)
+    fit = fit_scale(replay, opened.log_sd, distance)
     if not math.isfinite(fit.log_scale):
         return _rootless(counts, "above_range" if fit.log_scale < 0 else "undetermined", highest)
     return _with_root(
@@ -157,7 +156,7 @@ def _with_root(seen: Evidence) -> LbtEstimate:
     log_lbt = mean_log_lbt(surface, speeds + fit.log_scale)
     if not math.isfinite(log_lbt):
         return _rootless(counts, "unreachable", seen.highest)
-    by_table = table_share(fit) * table_shifts(seen, log_lbt)
+    by_table = fit.prior_share * table_shifts(seen, log_lbt)
     without = by_table + [mean_log_lbt(surface, np.delete(speeds, i) + x) for i, x in enumerate(fit.without_segment)]
     rise = mean_log_lbt(surface, speeds + fit.log_scale - 0.01) - mean_log_lbt(surface, speeds + fit.log_scale + 0.01)
     prior_sd = fit.prior_log_sd * rise / 0.02 if math.isfinite(rise) else math.inf
@@ -166,7 +165,7 @@ def _with_root(seen: Evidence) -> LbtEstimate:
     lbt = math.exp(log_lbt)
     slope = seen.opened.twin.log_slope(lbt, seen.sla, math.exp(fit.log_scale))
     curve = _late_curve(seen, slope)
-    explained = fit.correlation >= MIN_CORRELATION or (seen.opened.known and fit.prior_log_sd > 0.0)
+    explained = fit.correlation >= MIN_CORRELATION or fit.prior_share > 0.0
     method: Method = "twin"
     ci: tuple[float, float] | None = (lbt * math.exp(-half), lbt * math.exp(half)) if half < MAX_LOG_HALF else None
     if curve and not explained and counts.clumps >= MIN_CLUMPS:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.estimate.late_surface import LateSurface
-from harness.estimate.matching import PRIOR_SD, TwinFit
+from harness.estimate.matching import TwinFit
 from harness.estimate.open_loop import OpenLoop
 from harness.estimate.replay import SegmentObservation
 from harness.trial import Sla
@@ -42,11 +42,6 @@ class Evidence:
     closed_mean_ns: float
 
 
-def table_share(fit: TwinFit) -> float:
-    """How far the work, and not the late queries, fixed the scale: what chance did to the table counts so much."""
-    return fit.prior_log_sd / PRIOR_SD
-
-
 def table_shifts(seen: Evidence, log_lbt: float) -> Array:
     """By how much the log LBT would move if the table were refitted without each segment; (segments,).
 
@@ -54,7 +49,7 @@ def table_shifts(seen: Evidence, log_lbt: float) -> Array:
     """
     opened, limit_ns = seen.opened, seen.sla.limit_ms * 1e6
     twin, count = opened.twin, opened.log_speeds.size
-    if not opened.known or not twin.plain or twin.workers > 1 or table_share(seen.fit) == 0.0:
+    if not opened.known or not twin.plain or twin.workers > 1 or seen.fit.prior_share == 0.0:
         return np.zeros(count)
     scale, rate = math.exp(seen.fit.log_scale), math.exp(log_lbt)
     here = max(twin.late_fraction(rate, limit_ns, scale), 1e-9)
@@ -66,7 +61,7 @@ def table_shifts(seen: Evidence, log_lbt: float) -> Array:
 def shared_information(information: Array, fit: TwinFit) -> Array:
     """What each unit knows: its share of the late queries' information as far as these decided, else an equal one."""
     known = np.maximum(information, 0.0)
-    by_lateness = 1.0 - table_share(fit)
+    by_lateness = 1.0 - fit.prior_share
     share = known / known.sum() if known.sum() > 0.0 else np.full(known.size, 1.0 / known.size)
     mixed: Array = by_lateness * share + (1.0 - by_lateness) / known.size
     return mixed

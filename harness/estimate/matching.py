@@ -1,8 +1,8 @@
 """Scaling the twin's service until twin and SUT are late equally often on the same traces. Pure functions.
 
 What the open loop shows of the service (``open_loop``) fixes the scale near 1; the late queries correct it as far as
-they know better. The prior says how far: to about 1 %, what the dispatcher's own moments and the shape of slow spells
-leave open once the work of the very queries is known. Late queries that surely contradict it overrule it.
+they know better. The prior says how far: to half a per cent, which the dispatcher's own moments leave open once the
+work of the very queries is known, and more on a host that wavers. Late queries that surely contradict it overrule it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from harness.estimate.stats import effective_degrees
 
 Array = npt.NDArray[Any]
 
-PRIOR_SD = 0.01
 CONFLICT = 0.99
 """Confidence with which late queries have to contradict the prior before it is dropped."""
 _FARTHEST = 2.0
@@ -38,7 +37,8 @@ class TwinFit:
     log_scale is -inf where the SUT was never near its limit and inf where it was hopeless, and no prior helps. quads:
     the numbers of the quads, in order. information_*: how much each unit's lateness says about the scale, its weighted
     derivative by the scale. correlation: of SUT and twin, lateness of blocks of time. prior_log_sd: the part of the
-    scale's standard error that comes from the prior and not from the late queries.
+    scale's standard error that comes from the prior and not from the late queries. prior_share: how far the prior, and
+    not the late queries, fixed the scale; 0 to 1.
     """
 
     log_scale: float
@@ -49,37 +49,40 @@ class TwinFit:
     quads: tuple[int, ...]
     correlation: float
     prior_log_sd: float
+    prior_share: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Prior:
-    """Of the log scale: mean 0. pull: lateness per unit of log scale that it weighs; 0 for no prior."""
+    """Of the log scale: mean 0. pull: lateness per unit of log scale that it weighs; 0 for no prior. share: of the
+    estimate that it makes up; log_sd: what it leaves open of that."""
 
     pull: float = 0.0
     log_sd: float = 0.0
+    share: float = 0.0
 
 
 Crossing = Callable[[float], Array]
 """Log distance of every segment's rate from its own crossing, at a log scale; (segments,)."""
 
 
-def fit_scale(replay: Replay, known: bool, distance: Crossing) -> TwinFit:
+def fit_scale(replay: Replay, prior_sd: float, distance: Crossing) -> TwinFit:
     """Match the twin to the SUT on all segments together, and with each segment and each quad left out.
 
-    known: whether the twin's service is that of the open loop, so that the prior holds. distance: see ``Crossing``.
+    prior_sd: how well the log scale is known without the late queries; 0: not at all. distance: see ``Crossing``.
     """
     weights = np.ones(replay.rates.size)
-    prior = _prior(replay, weights) if known else _Prior()
+    prior = _prior(replay, weights, prior_sd)
     root = _root(replay, weights, prior)
     if math.isfinite(root):
         weights = _balanced_weights(replay, prior, root, distance)
-        prior = _prior(replay, weights) if known else _Prior()
+        prior = _prior(replay, weights, prior_sd)
         root = _root(replay, weights, prior, start=root)
     if not math.isfinite(root):
         none = np.empty(0)
         return TwinFit(
             log_scale=root, without_segment=none, without_quad=none, information_segment=none, information_quad=none,
-            quads=(), correlation=0.0, prior_log_sd=0.0,
+            quads=(), correlation=0.0, prior_log_sd=0.0, prior_share=0.0,
         )  # fmt: skip
     information = weights * replay.information(root)
     return TwinFit(
@@ -91,35 +94,38 @@ def fit_scale(replay: Replay, known: bool, distance: Crossing) -> TwinFit:
         quads=replay.quad_numbers,
         correlation=replay.correlation(root),
         prior_log_sd=prior.log_sd,
+        prior_share=prior.share,
     )
 
 
-def free_scale(replay: Replay, known: bool) -> float:
+def free_scale(replay: Replay, prior_sd: float) -> float:
     """``fit_scale`` with equal weights and nothing else: where to look, and what steers the search."""
     weights = np.ones(replay.rates.size)
-    return _root(replay, weights, _prior(replay, weights) if known else _Prior())
+    return _root(replay, weights, _prior(replay, weights, prior_sd))
 
 
-def _prior(replay: Replay, weights: Array) -> _Prior:
+def _prior(replay: Replay, weights: Array, prior_sd: float) -> _Prior:
     """How much the prior weighs against these late queries; nothing where they contradict it.
 
     The score sum w (twin - SUT) has slope I and variance V, the larger of what the twin's noise makes and what was
     seen between segments; the log scale by late queries alone then has variance V / I^2, and the posterior of a normal
     prior solves score + scale V / (I sd^2) = 0. Where neither twin nor SUT come near the limit, the prior decides.
     """
+    if prior_sd == 0.0:
+        return _Prior()
     free = _root(replay, weights, _Prior())
     at = free if math.isfinite(free) else 0.0
     information = float(weights @ np.maximum(replay.information(at), 0.0))
-    variance = max(_noise_variance(replay, weights, x) for x in (at, at + PRIOR_SD))
+    variance = max(_noise_variance(replay, weights, x) for x in (at, at + prior_sd))
     if math.isfinite(free):
         variance = max(variance, float(np.sum((weights * (replay.twin(at) - replay.real)) ** 2)))
     if information <= 1e-9 or variance <= 0.0:
-        return _Prior(pull=1.0, log_sd=PRIOR_SD)
+        return _Prior(pull=1.0, log_sd=prior_sd, share=1.0)
     by_lateness = variance / information**2
-    if math.isfinite(free) and abs(free) > _sure(replay, weights) * math.sqrt(by_lateness + PRIOR_SD**2):
+    if math.isfinite(free) and abs(free) > _sure(replay, weights) * math.hypot(math.sqrt(by_lateness), prior_sd):
         return _Prior()
-    trusted = PRIOR_SD**2 / (PRIOR_SD**2 + by_lateness)
-    return _Prior(pull=variance / (information * PRIOR_SD**2), log_sd=(1.0 - trusted) * PRIOR_SD)
+    share = by_lateness / (prior_sd**2 + by_lateness)
+    return _Prior(pull=variance / (information * prior_sd**2), log_sd=share * prior_sd, share=share)
 
 
 def _noise_variance(replay: Replay, weights: Array, log_scale: float) -> float:

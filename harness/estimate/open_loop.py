@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ import numpy.typing as npt
 from harness.estimate.longrun import QueueTwin
 from harness.estimate.replay import SegmentObservation
 from harness.estimate.spells import Residuals, SegmentSpells, find_spells, no_spells, spell_log_sd
+from harness.estimate.stats import beyond_chance
 from harness.estimate.twin import ServiceTable, fit_service_table
 
 Array = npt.NDArray[Any]
@@ -36,6 +38,7 @@ _LEAST_SPARE = 0.05
 _QUICKEST = 0.005
 _MEDIAN_VARIANCE = np.pi / 2.0
 _MAD_TO_SD = 1.4826
+_UNSEEN_SD, _SPELL_SHARE, _LARGEST_SD = 0.005, 0.25, 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -54,6 +57,15 @@ class OpenLoop:
     sizes: Array
     work_ns: Array
     owner: Array
+
+    @property
+    def log_sd(self) -> float:
+        """How well the work fixes the scale of the service that makes queries late; 0: the work is unknown.
+
+        Half a per cent for what the stamps do not show, and a quarter of what the host wavers by within a segment:
+        spells shorter than a block are seen in part.
+        """
+        return min(math.hypot(_UNSEEN_SD, _SPELL_SHARE * self.twin.spell_sd), _LARGEST_SD) if self.known else 0.0
 
     def without(self, segment: int) -> QueueTwin:
         """The twin, its table and spells refitted to all other segments."""
@@ -176,7 +188,7 @@ def _table(works: Sequence[Work], log_factors: Sequence[Array]) -> ServiceTable:
 def _delay(segments: Sequence[SegmentObservation], workers: int, table: ServiceTable) -> float:
     """Delay in ns that makes queries which found the system idle as fast as those which waited; 0 if few did either.
 
-    It is part of every latency, so it is at most what the quickest took.
+    It is part of every latency, so it is at most what the quickest took. What chance alone would show is taken off.
     """
     delay = 0.0
     for _ in range(3):
@@ -193,8 +205,17 @@ def _delay(segments: Sequence[SegmentObservation], workers: int, table: ServiceT
             quickest.append(float(np.quantile(work.latency_ns[idle], _QUICKEST)))
         if not values:
             return 0.0
-        delay = min(max(float(np.average(values, weights=weights)), 0.0), min(quickest))
+        delay = min(_mean_beyond_chance(np.array(values), np.array(weights)), min(quickest))
     return delay
+
+
+def _mean_beyond_chance(values: Array, weights: Array) -> float:
+    """Weighted mean of independent values, as far as it is more than their scatter explains; of one value itself."""
+    mean = float(np.average(values, weights=weights))
+    if values.size < 2:
+        return max(mean, 0.0)
+    error = float(np.sqrt(np.sum((weights * (values - mean)) ** 2) * values.size / (values.size - 1)) / weights.sum())
+    return beyond_chance(mean, error)
 
 
 def _speeds(log_ratio: Array, owner: Array, segments: int) -> Array:

@@ -85,7 +85,7 @@ def steer(done: Sequence[SegmentObservation], twin: QueueTwin, sla: Sla) -> Stee
             copies=_COPIES,
             spells=[opened.spells[i] for i in whole],
         )
-        scale = free_scale(replay, opened.known)
+        scale = free_scale(replay, opened.log_sd)
     last = [i for i, s in enumerate(done) if s.quad == done[-1].quad] if done[-1].quad >= 0 else [len(done) - 1]
     return Steering(twin=opened.twin, log_scale=scale + 0.5 * float(np.mean(opened.log_speeds[last])))
 

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from harness.estimate.stats import beyond_chance
+
 Array = npt.NDArray[Any]
 
 FEWEST_PER_BLOCK = 16
@@ -65,15 +67,14 @@ def no_spells() -> SegmentSpells:
 def spell_log_sd(spells: Sequence[SegmentSpells]) -> float:
     """Standard deviation of log service between spells, over all of these segments; 0 where chance explains it.
 
-    The moment estimate v of the variance, which chance alone would scatter with a standard deviation s about 0, is
-    drawn to 0 as v - s^2 / v (the positive-part rule of James & Stein): else noisy service would seem to waver.
+    The moment estimate of the variance is drawn to 0 as far as chance explains it: else noisy service would seem to
+    waver.
     """
     weight, degrees = math.fsum(s.weight for s in spells), sum(s.degrees for s in spells)
-    excess = math.fsum(s.excess for s in spells)
-    if weight <= 0.0 or excess <= 0.0:
+    if weight <= 0.0:
         return 0.0
-    by_chance = 2.0 * degrees  # variance of the excess, that of a chi-square
-    return math.sqrt(max(excess - by_chance / excess, 0.0) / weight)
+    by_chance = math.sqrt(2.0 * degrees)  # of the excess: that of a chi-square
+    return math.sqrt(beyond_chance(math.fsum(s.excess for s in spells), by_chance) / weight)
 
 
 def find_spells(segments: Sequence[Residuals], length_ns: float) -> list[SegmentSpells]:

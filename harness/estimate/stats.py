@@ -79,6 +79,13 @@ def block_late_bound(late: Array, blocks: int = 30, confidence: float = 0.95) ->
     return float(means.mean()) + float(sps.t.ppf(confidence, blocks - 1)) * se
 
 
+def beyond_chance(value: float, error: float) -> float:
+    """value - error^2 / value, and not below 0: what an estimate of something that is never negative shows beyond its
+    standard error (the positive-part rule of James & Stein 1961). Cut off at 0 alone, half of all nothings would count.
+    """
+    return max(value - error**2 / value, 0.0) if value > 0.0 else 0.0
+
+
 def busy_periods(planned_ns: Array, latency_ns: Array) -> Array:
     """Number of the busy period of each query: a query that arrives when nothing is outstanding starts a new one.
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from harness.estimate.longrun import QueueTwin
-from harness.estimate.matching import PRIOR_SD, TwinFit, fit_scale, free_scale
+from harness.estimate.matching import TwinFit, fit_scale, free_scale
 from harness.estimate.replay import Replay, SegmentObservation, lateness
 from harness.estimate.twin import ServiceTable, simulate, unit_trace
 from harness.trial import Sla
@@ -16,6 +16,7 @@ MS = 1e6
 LIMIT_NS = 25 * MS
 SLA = Sla(limit_ms=25.0)
 ONE = np.array([1])
+PRIOR_SD = 0.01
 
 
 def _twin(spread: np.ndarray | None = None) -> QueueTwin:
@@ -24,17 +25,17 @@ def _twin(spread: np.ndarray | None = None) -> QueueTwin:
     return QueueTwin(table=table, sizes=ONE, probability=np.ones(1))
 
 
-def _fit(segments: list[SegmentObservation], twin: QueueTwin, known: bool = False) -> TwinFit:
+def _fit(segments: list[SegmentObservation], twin: QueueTwin, prior_sd: float = 0.0) -> TwinFit:
     log_rates = np.log([s.offered_qps for s in segments])
 
     def distance(log_scale: float) -> np.ndarray:
         return log_rates - math.log(twin.lbt_qps(SLA, math.exp(log_scale)))
 
-    return fit_scale(Replay(segments, twin, LIMIT_NS), known, distance)
+    return fit_scale(Replay(segments, twin, LIMIT_NS), prior_sd, distance)
 
 
 def _free(segments: list[SegmentObservation], twin: QueueTwin) -> float:
-    return free_scale(Replay(segments, twin, LIMIT_NS), known=False)
+    return free_scale(Replay(segments, twin, LIMIT_NS), prior_sd=0.0)
 
 
 def _segments(count: int, scale: float, seed: int, noise: float = 0.0) -> list[SegmentObservation]:
@@ -137,14 +138,14 @@ def test_known_speeds_of_segments_are_part_of_the_twin() -> None:
     speeds = np.log([0.8, 1.2, 0.9, 1.1, 1.0, 1.05])
     segments = [_segments(i + 1, math.exp(speed), 8)[i] for i, speed in enumerate(speeds)]
     replay = Replay(segments, _twin(), LIMIT_NS, speeds)
-    assert math.exp(free_scale(replay, known=False)) == pytest.approx(1.0, abs=2e-4)
+    assert math.exp(free_scale(replay, prior_sd=0.0)) == pytest.approx(1.0, abs=2e-4)
     assert replay.twin(0.0) == pytest.approx(replay.real)
 
 
 def test_the_prior_decides_where_nothing_was_near_the_limit() -> None:
     replay = Replay(_segments(4, 1.0, 9), _twin(np.array([0.9, 1.1])), 40 * LIMIT_NS)
-    idle = fit_scale(replay, True, lambda log_scale: np.linspace(-0.1, 0.1, 4) + log_scale)
-    assert (idle.log_scale, idle.prior_log_sd) == (0.0, PRIOR_SD)
+    idle = fit_scale(replay, PRIOR_SD, lambda log_scale: np.linspace(-0.1, 0.1, 4) + log_scale)
+    assert (idle.log_scale, idle.prior_log_sd, idle.prior_share) == (0.0, PRIOR_SD, 1.0)
 
 
 @pytest.mark.parametrize("noise", [0.15, 0.3])
@@ -154,8 +155,8 @@ def test_late_queries_and_prior_share_by_their_variances(noise: float) -> None:
     spread = np.exp(np.random.default_rng(4).normal(0, noise, 4000))
     twin = _twin(np.array([chunk.mean() for chunk in np.array_split(np.sort(spread), 64)]))
     many = [_segments(6, math.exp(0.015), 300 + i, noise) for i in range(60)]
-    free = np.array([free_scale(Replay(s, twin, LIMIT_NS), known=False) for s in many])
-    held = np.array([free_scale(Replay(s, twin, LIMIT_NS), known=True) for s in many])
+    free = np.array([free_scale(Replay(s, twin, LIMIT_NS), prior_sd=0.0) for s in many])
+    held = np.array([free_scale(Replay(s, twin, LIMIT_NS), prior_sd=PRIOR_SD) for s in many])
     share = PRIOR_SD**2 / (PRIOR_SD**2 + free.var(ddof=1))
     assert held.mean() == pytest.approx(share * free.mean(), abs=0.004)
     assert np.sqrt(np.mean((held - 0.015) ** 2)) < np.sqrt(np.mean((free - 0.015) ** 2))
@@ -163,14 +164,14 @@ def test_late_queries_and_prior_share_by_their_variances(noise: float) -> None:
 
 def test_late_queries_that_contradict_the_prior_overrule_it() -> None:
     segments = _segments(6, 1.2, 11)
-    fit = _fit(segments, _twin(), known=True)
+    fit = _fit(segments, _twin(), prior_sd=PRIOR_SD)
     assert math.exp(fit.log_scale) == pytest.approx(1.2, abs=2e-3) and fit.prior_log_sd == 0.0
 
 
 def test_one_long_queue_does_not_overrule_the_prior() -> None:
     """All late queries in one of eight segments: however late, one clump is no contradiction."""
     segments = [*_segments(7, 1.0, 12), _segments(8, 1.3, 12)[7]]
-    fit = _fit(segments, _twin(np.array([0.9, 1.1])), known=True)
+    fit = _fit(segments, _twin(np.array([0.9, 1.1])), prior_sd=PRIOR_SD)
     assert 0.0 < fit.log_scale < 2.5 * PRIOR_SD
 
 
@@ -181,6 +182,6 @@ def test_the_prior_decides_where_neither_side_has_a_late_query() -> None:
         planned = s.planned_ns * 5
         latency = simulate(planned, np.full(672, 5 * MS))
         quiet.append(dataclasses.replace(s, offered_qps=22.4, planned_ns=planned, latency_ns=latency, duration_s=30.0))
-    fit = _fit(quiet, _twin(np.array([0.95, 1.05])), known=True)
+    fit = _fit(quiet, _twin(np.array([0.95, 1.05])), prior_sd=PRIOR_SD)
     assert fit.log_scale == pytest.approx(0.0, abs=PRIOR_SD)
     assert fit.prior_log_sd > 0.0

@@ -98,6 +98,13 @@ def test_chance_does_not_pass_for_a_wavering_host() -> None:
     assert float(np.median(spreads)) < 0.012
 
 
+def test_the_work_fixes_the_scale_less_well_the_more_the_host_wavers() -> None:
+    opened = open_loop_twin([_segment(150.0, i)[0] for i in range(4)], _twin(), LIMIT_NS)
+    for spell_sd, expected in ((0.0, 0.005), (0.02, 0.005 * math.sqrt(2.0)), (0.06, 0.01)):
+        wavering = dataclasses.replace(opened, twin=dataclasses.replace(opened.twin, spell_sd=spell_sd))
+        assert wavering.log_sd == pytest.approx(expected)
+
+
 def test_a_system_that_is_no_fifo_queue_is_left_unknown() -> None:
     segment, _ = _segment(150.0, 1)
     rng = np.random.default_rng(2)
@@ -107,7 +114,7 @@ def test_a_system_that_is_no_fifo_queue_is_left_unknown() -> None:
         latency_ns=overtaking, duration_s=5.0,
     )  # fmt: skip
     opened = open_loop_twin([odd], _twin(), LIMIT_NS)
-    assert not opened.known and opened.log_speeds.tolist() == [0.0]
+    assert not opened.known and opened.log_sd == 0.0 and opened.log_speeds.tolist() == [0.0]
 
 
 def test_batched_and_sparse_systems_are_left_unknown() -> None:

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import special
 from scipy import stats as sps
 
 from harness.estimate.stats import (
+    beyond_chance,
     block_late_bound,
     busy_periods,
     clopper_pearson,
@@ -146,3 +148,17 @@ def test_effective_degrees_count_units_by_what_they_know() -> None:
     assert effective_degrees(np.array([1.0, 0, 0, 0])) == pytest.approx(0.0)
     assert effective_degrees(np.array([4.0, 1.0, 1.0])) == pytest.approx(1.0)
     assert effective_degrees(np.zeros(3)) == 0.0
+
+
+def test_what_is_beyond_chance() -> None:
+    assert beyond_chance(3.0, 0.0) == 3.0
+    assert beyond_chance(2.0, 1.0) == pytest.approx(1.5)
+    assert beyond_chance(0.5, 1.0) == beyond_chance(0.0, 1.0) == beyond_chance(-1.0, 0.1) == 0.0
+
+
+def test_nothing_shows_half_as_much_as_when_cut_off_at_zero() -> None:
+    """Of a standard normal Z: E max(Z, 0) = phi(0); E (Z - 1 / Z) 1[Z > 1] = phi(1) - E1(1/2) / (2 sqrt(2 pi))."""
+    drawn = np.random.default_rng(1).normal(size=200_000)
+    exact = sps.norm.pdf(1.0) - special.exp1(0.5) / (2.0 * math.sqrt(2.0 * math.pi))
+    assert np.mean([beyond_chance(float(z), 1.0) for z in drawn]) == pytest.approx(exact, rel=0.02)
+    assert exact < 0.4 * sps.norm.pdf(0.0)
