@@ -10,6 +10,7 @@ nox.needs_version = ">=2024.10.9"
 nox.options.default_venv_backend = "virtualenv"
 
 ENVIRONMENT = Path(__file__).parent / ".nox" / "environment" / "bin"
+SIDE_BY_SIDE = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
 TYPED = ("zoo/schema.py", "optimizations/contract.py", "optimizations/plan.py", "harness", "leaderboard")
 
 
@@ -46,8 +47,14 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", requires=["environment"])
 def tests(session: nox.Session) -> None:
-    """Unit, parity and reject tests."""
-    run(session, "pytest", "tests/unit", "tests/parity", "tests/rejects", *session.posargs)
+    """Unit and parity tests side by side, a file at a time; then those that must be rejected, one by one."""
+    if session.posargs:
+        run(session, "pytest", "tests/unit", "tests/parity", "tests/rejects", *session.posargs)
+        return
+    session.env["OMP_NUM_THREADS"] = "1"  # the processes share the cores already
+    run(session, "pytest", *SIDE_BY_SIDE, "tests/unit", "tests/parity")
+    del session.env["OMP_NUM_THREADS"]
+    run(session, "pytest", "tests/rejects")
 
 
 @nox.session(venv_backend="none", requires=["environment"])
