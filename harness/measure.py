@@ -59,7 +59,7 @@ def measure(trial: Trial, options: RunOptions, observer: Observer) -> Measuremen
         log = _quads(bench, sides)
         logs = loadgen_runs(bench, sides) if trial.scenario == MLPERF else {}
         facts = {side.name: _other_scenarios(bench, side, prepared.plans[side.name]) for side in sides}
-        _certify(bench, prepared, sides[-1], options.cache_dir)
+        _certify(bench, prepared, sides[-1], log, options.cache_dir)
         _finish_floor(bench, floor, sides)
     return _assemble(bench, prepared, sides, _Kept(log=log, facts=facts, logs=logs))
 
@@ -168,10 +168,12 @@ def _faults_per_query(bench: Bench, side: Side, rate_qps: float, seconds: float)
     return faults / max(1, len(seen.latency_ns))
 
 
-def _certify(bench: Bench, prepared: Prepared, side: Side, cache_dir: Path) -> None:
+def _certify(bench: Bench, prepared: Prepared, side: Side, log: QuadLog, cache_dir: Path) -> None:
     if bench.budget.certificate_s and bench.trial.scenario == "server":
         shape = ring_shape([bench.split], max(SERVICE_SIZES))
-        issue_certificate(bench, side, lambda: model_spec(prepared, prepared.plans[side.name], cache_dir), shape)
+        estimate = side.estimate(bench, log.kept(int(bench.budget.quads), bench.limit_ns))
+        plan = prepared.plans[side.name]
+        issue_certificate(bench, side.name, estimate, lambda: model_spec(prepared, plan, cache_dir), shape)
 
 
 def _finish_floor(bench: Bench, floor: Floor, sides: list[Side]) -> None:

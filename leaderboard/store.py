@@ -101,7 +101,7 @@ def reasons_against(result: Result, problems: list[str]) -> tuple[str, ...]:
         reasons.append(f"budget {result.trial['budget']}")
     if result.gate is not None and result.gate.verdict == "fail":
         reasons.append("accuracy gate failed")
-    if result.trial["budget"] == "official" and not result.certified:
+    if result.official and not result.certified:
         reasons.append("no certificate")
     if result.validity.verdict != "valid":
         reasons.append(result.validity.verdict.replace("_", " "))

@@ -94,6 +94,11 @@ def _complete(trial: Trial, rows: Sequence[SegmentRows]) -> Iterator[str]:
     again = _repeated(rows, quads)
     if len(set(again.values())) < len(again) or len(again) > MAX_VOID_SHARE * quads:
         yield f"quads {sorted(again)} repeat quads {sorted(again.values())}: more than void quads allow"
+    for row in rows:
+        quad, halves = row.info.quad, 1 if row.info.purpose in (SINGLE_STREAM, OFFLINE) else 2
+        runs = (row.info.trace - 1) if halves == 1 else row.info.trace // 2
+        if quad >= 0 and runs != again.get(quad, quad):
+            yield f"segment {row.info.segment} of quad {quad} ran a trace of quad {runs}"
     seen = Counter((row.info.side, row.info.purpose, row.info.trace) for row in rows)
     for (side, purpose, trace), count in seen.items():
         halves = 2 if purpose in (SINGLE_STREAM, OFFLINE) and trace else 1  # both halves of a quad ask the same

@@ -27,7 +27,7 @@ ESTIMATE_TOLERANCE = 1e-6
 """Relative, for what a root finder gave: another machine's logarithms move it a little."""
 ROUNDING = 1e-14
 """Absolute: a difference of two AUCs is no better than this."""
-ESTIMATED = re.compile(r"\.lbt|LBT")
+ESTIMATED = re.compile(r"\.lbt|LBT|^certificate\..*rate_qps")
 COMPARED = ("ratio", "gate", "floor", "validity", "certificate")
 SAID = ("rss_bytes", "minor_faults_per_query", "start_s", "train", "workers", "dispatch", "dtypes")
 """Of a side: what no raw column tells. It stands as published; see docs/verifying.md."""

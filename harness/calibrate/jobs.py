@@ -14,6 +14,7 @@ from harness.calibrate.cells import Cell
 from harness.calibrate.processes import ProcessCell, compare_processes
 from harness.calibrate.study import compare_once
 from harness.console.observer import observer_for
+from harness.host.environment import source_sha256
 
 Job = tuple[Cell | ProcessCell, str, int]
 """Cell, name of the budget, seed."""
@@ -21,25 +22,25 @@ Results = list[Mapping[str, Any]]
 
 
 def all_repeats(jobs: Sequence[Job], kept: Path | None, workers: int, say: Callable[[str], None]) -> Results:
-    """Results of all jobs. Those that the JSON lines of ``kept`` hold are not run again; every other one is added there
-    as it ends."""
-    done = _read(kept) if kept and kept.exists() else []
+    """Results of all jobs. Those that the JSON lines of ``kept`` hold, by this very source, are not run again; every
+    other one is added there as it ends."""
+    text, source = kept.read_text("utf-8") if kept and kept.exists() else "", source_sha256()
+    done = [json.loads(line) for line in text.splitlines() if line.endswith("}")]
     known = {(cell.name, budget, seed) for cell, budget, seed in jobs}
-    results = [r for r in done if (r["cell"], r["budget"], r["seed"]) in known]
+    results = [r for r in done if (r["cell"], r["budget"], r["seed"]) in known and r.get("source") == source]
     have = {(r["cell"], r["budget"], r["seed"]) for r in results}
+    separator = "" if not text or text.endswith("\n") else "\n"  # the last one was cut off by the end of its run
     missing = [job for job in jobs if (job[0].name, job[1], job[2]) not in have]
-    for number, result in enumerate(_run(missing, workers), start=1):
+    for number, found in enumerate(_run(missing, workers), start=1):
+        result = {**found, "source": source}
         results.append(result)
         if kept:
             with kept.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(result) + "\n")
+                file.write(separator + json.dumps(result) + "\n")
+            separator = ""
         if number % 20 == 0 or number == len(missing) or isinstance(missing[0][0], ProcessCell):
             say(f"{number} of {len(missing)}: {result['cell']}")
     return results
-
-
-def _read(path: Path) -> Results:
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.endswith("}")]
 
 
 def _run(jobs: Sequence[Job], workers: int) -> Iterator[Mapping[str, Any]]:

@@ -184,6 +184,8 @@ def _footer(result: Result) -> list[str]:
         lines.append(f"gate: {result.gate.verdict}, timed answers {result.gate.timed_answers}{reasons}")
     if result.certificate is not None:
         lines.append(f"certificate: {_certified(result.certificate)}")
+    elif result.official:
+        lines.append(f"certificate: none, the LBT is {result.measured.lbt_status} and has no interval")
     floor = result.floor
     bound = ", the result is bound by the referee" if floor.referee_bound else ""
     lines.append(

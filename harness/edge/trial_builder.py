@@ -52,6 +52,11 @@ def build(config: Mapping[str, Any]) -> tuple[Trial, RunOptions]:
         budget=options.budget.name,
         rate_qps=_rate_qps(settings.scenario),
     )
+    if options.budget.certificate_s and trial.scenario != "server":
+        raise ConfigurationError(
+            f"budget={options.budget.name} scenario={trial.scenario}: a certificate is for a rate that is held, so it "
+            "needs scenario=server; use budget=standard here"
+        )
     return trial, options
 
 

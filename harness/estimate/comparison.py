@@ -140,13 +140,14 @@ def paired_service_ratio(baseline_ns: Sequence[Array], candidate_ns: Sequence[Ar
     return ratio_interval([float(np.median(np.log(np.asarray(b) / np.asarray(c)))) for b, c in pairs])
 
 
-def void_quads(evidence: Mapping[int, Sequence[str]]) -> VoidVerdict:
+def void_quads(evidence: Mapping[int, Sequence[str]], planned: int) -> VoidVerdict:
     """Quads with outside evidence of disturbance are void, both sides; more than 25 % of them marks a noisy host.
 
-    evidence: for each quad the reasons found outside the SUT (steal, null probe), empty for a clean quad. With too
-    many void quads all are kept: the result stands as measured, and marked.
+    evidence: for each quad, those that ran again among them, the reasons found outside the SUT (steal, null probe),
+    empty for a clean quad. planned: quads without those that ran again; more of these do not make a noisy host a quiet
+    one. With too many void quads all are kept: the result stands as measured, and marked.
     """
     voided = tuple(sorted(quad for quad, reasons in evidence.items() if reasons))
-    noisy = len(voided) > MAX_VOID_SHARE * len(evidence)
+    noisy = len(voided) > MAX_VOID_SHARE * planned
     kept = tuple(sorted(evidence)) if noisy else tuple(sorted(set(evidence) - set(voided)))
     return VoidVerdict(kept=kept, voided=voided, noisy_host=noisy)

@@ -157,6 +157,8 @@ class QueueTwin:
         idle, busy = capacity - _IDLE, capacity + 3.0 * self.spell_sd
         if late(math.exp(idle)) >= allowed:
             return 0.0
+        if late(math.exp(busy)) <= allowed:  # the limit is longer than any queue on the simulated traces
+            return math.exp(capacity)
         root = optimize.brentq(lambda log_rate: late(math.exp(log_rate)) - allowed, idle, busy, xtol=1e-6)
         return math.exp(float(root))
 

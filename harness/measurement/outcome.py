@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from harness.estimate.comparison import RatioInterval, lbt_ratio, paired_service_ratio, void_quads
+from harness.estimate.comparison import MAX_VOID_SHARE, RatioInterval, lbt_ratio, paired_service_ratio, void_quads
 from harness.estimate.lbt import LbtEstimate
 from harness.estimate.replay import SegmentObservation
 from harness.host.validity import void_reasons
@@ -89,7 +89,9 @@ class Estimates:
 
 def outcome(seen: Seen) -> Outcome:
     """All numbers of a trial. ValueError where the columns do not hold what a number needs."""
-    validity, kept = validity_of(_void_reasons(seen), seen.remarks)
+    evidence = _void_reasons(seen)
+    again = _ran_again(seen, evidence)
+    validity, kept = validity_of(evidence, len(evidence) - again, seen.remarks)
     estimates = _estimates(seen, kept)
     sides = {name: _side(seen, name, estimates.kept[name]) for name in seen.facts}
     fastest = max((estimate.lbt_qps or 0.0 for estimate in estimates.everything.values() if estimate), default=0.0)
@@ -101,7 +103,7 @@ def outcome(seen: Seen) -> Outcome:
         floor=_floor(seen, fastest),
         validity=validity,
         latency_qps={name: latency_qps(estimate, 0.0) or None for name, estimate in estimates.everything.items()},
-        certificate=_certificate(seen, CANDIDATE if paired else BASELINE, estimates.everything),
+        certificate=_certificate(seen, CANDIDATE if paired else BASELINE, estimates.kept),
         segments=tuple(_segment(row, seen.limit_ns, set(seen.quads) - set(kept)) for row in seen.rows),
     )
 
@@ -148,6 +150,17 @@ def _void_reasons(seen: Seen) -> dict[int, tuple[str, ...]]:
             raise ValueError(f"a null probe beside quad {quad} is missing")
         reasons[quad] = void_reasons(seen.steal[quad], probes, seen.limit_ns)
     return reasons
+
+
+def _ran_again(seen: Seen, evidence: Mapping[int, tuple[str, ...]]) -> int:
+    """How many quads ran again; ValueError unless they are the first void ones, in order, each on its own traces."""
+    traces = {row.info.quad: row.info.trace // 2 for row in of_purpose(seen.rows, "paired")}
+    again = [traces[quad] for quad in seen.quads if traces.get(quad, quad) != quad]
+    planned = len(seen.quads) - len(again)
+    void = [quad for quad in seen.quads[:planned] if evidence[quad]]
+    if again != void[: int(MAX_VOID_SHARE * planned)]:
+        raise ValueError(f"quads {again} ran again, and quads {void} were void")
+    return len(again)
 
 
 def _floor(seen: Seen, reported_qps: float) -> Floor:
@@ -254,9 +267,11 @@ def _quotient(a: float | None, b: float | None) -> float | None:
     return a / b if a is not None and b else None
 
 
-def validity_of(evidence: Mapping[int, tuple[str, ...]], remarks: Sequence[str]) -> tuple[Validity, tuple[int, ...]]:
+def validity_of(
+    evidence: Mapping[int, tuple[str, ...]], planned: int, remarks: Sequence[str]
+) -> tuple[Validity, tuple[int, ...]]:
     """Verdict on the host, and the quads that count. ``remarks`` (a frozen side that ran) void the whole result."""
-    verdict = void_quads(evidence)
+    verdict = void_quads(evidence, planned)
     reasons = [f"quad {quad}: {reason}" for quad in sorted(evidence) for reason in evidence[quad]]
     state = "void" if remarks else "noisy_host" if verdict.noisy_host else "valid"
     return (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from harness.estimate.comparison import MAX_VOID_SHARE
+from harness.estimate.comparison import MAX_VOID_SHARE, void_quads
 from harness.host.validity import HostSample, between, sample_host, void_reasons
 from harness.measurement.bench import Bench, Quad
 from harness.measurement.floor import PROBE_S, null_probe_p99_ns
@@ -33,6 +33,10 @@ class QuadLog:
     def reasons(self, quad: int, limit_ns: int) -> tuple[str, ...]:
         """Why a quad is void."""
         return void_reasons(self.steal[quad], self.probes[quad], limit_ns)
+
+    def kept(self, planned: int, limit_ns: int) -> set[int]:
+        """The quads that count."""
+        return set(void_quads({quad: self.reasons(quad, limit_ns) for quad in self.steal}, planned).kept)
 
 
 Halves = Callable[[Bench, list[Side], Quad], None]

@@ -104,7 +104,8 @@ class Referee:
         if name in self._sides:
             raise ValueError(f"side {name!r} is already there")
         side = self._sides[name] = SutProcess(name, spec, shape, self.cpus.sut, command, self.control_groups)
-        self.frozen_by[name], self.collections[name] = side.group.frozen_by, Collections()
+        self.frozen_by[name] = side.group.frozen_by
+        self.collections.setdefault(name, Collections())
         side.attach(self.sender)
         return side.await_ready(timeout_s)
 

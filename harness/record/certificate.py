@@ -9,6 +9,7 @@ import numpy as np
 from scipy import stats
 
 from harness.estimate.replay import SegmentObservation
+from harness.estimate.stats import queries_needed
 from harness.record.result import Attempt, Certificate
 from harness.record.side_result import Interval
 from harness.traffic.published import HELD_OUT_PURPOSE, HELD_OUT_SEEDS
@@ -48,7 +49,7 @@ def judge(seen: SegmentObservation, rate_qps: float, sla: Sla) -> Attempt:
     below what the SLA allows.
 
     Late queries clump, so a block counts, not a query. A block without a query is on time; a segment that was cut short
-    fails.
+    fails, and so does one with fewer queries than could show the late fraction if none of them was late.
     """
     planned = np.asarray(seen.planned_ns[seen.counted], dtype=np.float64)
     late = seen.latency_ns[seen.counted] > sla.limit_ms * 1e6
@@ -59,7 +60,11 @@ def judge(seen: SegmentObservation, rate_qps: float, sla: Sla) -> Attempt:
     fractions = np.bincount(block, late, BLOCKS) / np.maximum(queries, 1)
     half = float(stats.t.ppf(CONFIDENCE, BLOCKS - 1) * fractions.std(ddof=1) / math.sqrt(BLOCKS))
     bound = float(fractions.mean()) + half
-    passed = bound < sla.late_fraction and not seen.aborted and planned.size > 0
+    passed = (
+        bound < sla.late_fraction
+        and not seen.aborted
+        and planned.size >= queries_needed(1.0 - sla.late_fraction, CONFIDENCE)
+    )
     return Attempt(
         rate_qps=rate_qps,
         late_fraction=float(late.mean()) if planned.size else 1.0,

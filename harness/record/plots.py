@@ -75,7 +75,7 @@ def _late_fraction(result: Result) -> Figure:
 
 def _fit(axes: Axes, side: SideResult, allowed: float, colour: str) -> None:
     """Late fraction allowed (rate / LBT)^slope as far as it was fitted, and the same at both ends of the interval."""
-    if not side.lbt_qps or side.lbt_slope is None:
+    if not side.lbt_qps or side.lbt_slope is None or side.lbt_status not in ("measured", "few_clumps"):
         return
     relative = np.linspace(0.8, 1.2, 60)
     late = np.minimum(allowed * relative**side.lbt_slope, 1.0)

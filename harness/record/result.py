@@ -221,7 +221,7 @@ class Result:
     def exit_code(self) -> ExitCode:
         """Exit code by precedence: refused (official on a noisy host), gate failed, SLA unreachable, refused (official
         without a certificate), ok."""
-        official = self.trial["budget"] == "official"
+        official = self.official
         if official and self.validity.verdict != "valid":
             return ExitCode.REFUSED
         if self.gate is not None and self.gate.verdict == "fail":
@@ -229,6 +229,11 @@ class Result:
         if self.measured.lbt_status == "unreachable":
             return ExitCode.SLA_UNREACHABLE
         return ExitCode.REFUSED if official and not self.certified else ExitCode.OK
+
+    @property
+    def official(self) -> bool:
+        """Whether the budget is ``official``, with or without changes."""
+        return str(self.trial["budget"]).split(",")[0] == "official"
 
     @property
     def certified(self) -> bool:

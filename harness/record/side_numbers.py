@@ -36,12 +36,19 @@ def lbt_of(
     sla: Sla,
     quads: Collection[int] | None = None,
 ) -> LbtEstimate | None:
-    """LBT from the refined segments of ``quads`` (None: all); None when no rate meets the SLA or too few ran."""
-    used = [s for s in refined if not s.aborted and (quads is None or s.quad in quads)]
+    """LBT from the refined segments of ``quads`` (None: all); None when no rate meets the SLA or too few ran.
+
+    A segment that had to be cut short was the worst of all: without it the LBT would be overstated, so there is none.
+    """
+    asked = [s for s in refined if quads is None or s.quad in quads]
+    used = [s for s in asked if not s.aborted]
     if len(used) < 2:
         return None
     rates = [s.offered_qps for s in (*probes, *refined)]
-    return estimate_lbt(used, twin, sla, (min(rates), max(rates)))
+    found = estimate_lbt(used, twin, sla, (min(rates), max(rates)))
+    return (
+        found if len(used) == len(asked) else dataclasses.replace(found, status="undetermined", lbt_qps=None, ci=None)
+    )
 
 
 def with_columns(side: SideResult, rows: Sequence[SegmentRows], limit_ns: int) -> SideResult:

@@ -68,7 +68,7 @@ def test_a_frozen_burner_does_not_run_and_the_result_stands(
         before = referee.cpu_ns("burner")
         sleep_s(0.4)
         assert referee.cpu_ns("burner") > before + 50 * MS
-    assert validity_of(QUIET, bench.remarks)[0].verdict == "valid"
+    assert validity_of(QUIET, len(QUIET), bench.remarks)[0].verdict == "valid"
 
 
 @pytest.mark.parametrize("control_groups", [True, False])
@@ -82,7 +82,7 @@ def test_an_accomplice_who_wakes_a_frozen_side_fails_or_voids_the_result(
         _load(bench)
         bench.wake("burner")
         by_control_group = referee.frozen_by["burner"] == "cgroup"
-    validity, _ = validity_of(QUIET, bench.remarks)
+    validity, _ = validity_of(QUIET, len(QUIET), bench.remarks)
     if by_control_group:
         assert (validity.verdict, bench.remarks) == ("valid", [])
         return

@@ -251,6 +251,18 @@ def edit(record):
     return Editor(record)
 
 
+@pytest.fixture
+def tampered():
+    """Changes a JSON file of any record, ``tampered(path, name, change)``, and makes the manifest fit."""
+
+    def change_json(path, name, change):
+        editor = Editor(path)
+        editor.json(name, change)
+        editor.rewrite_manifest()
+
+    return change_json
+
+
 @pytest.fixture(autouse=True)
 def without_pictures(monkeypatch):
     """The board reads columns and JSON; drawing pictures for its records would only take time."""

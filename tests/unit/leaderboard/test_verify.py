@@ -117,6 +117,34 @@ def test_void_quads_are_judged_again(simulate_record):
     assert result.baseline.latency_ms.offered_qps != pytest.approx(0.7 * result.baseline.lbt_qps, rel=1e-6)
 
 
+def test_a_segment_under_another_quads_number_is_refused(simulate_record, tampered):
+    """Moved into the void quad, the candidate's worst segment would not count."""
+    path = simulate_record(quads=8, voided=(2,))
+
+    def change(result):
+        mine = [s for s in result["segments"] if s["side"] == "candidate" and s["purpose"] == "quad"]
+        worst = max((s for s in mine if not s["voided"]), key=lambda s: s["late"])
+        other = next(s for s in mine if s["quad"] == 2)
+        worst["quad"], other["quad"] = 2, worst["quad"]
+
+    tampered(path, "result.json", change)
+    problems, _ = problems_and_disagreements(path)
+    assert any("of quad 2 ran a trace of quad" in problem for problem in problems)
+
+
+def test_only_void_quads_may_run_again(simulate_record, tampered):
+    """The void quad said to have been another one: the one that ran again was good."""
+    path = simulate_record(quads=8, voided=(2,))
+
+    def change(environment):
+        by_quad = {quad["quad"]: quad for quad in environment["run"]["quads"]}
+        by_quad[2]["steal_share"], by_quad[5]["steal_share"] = 0.0, 0.05
+
+    tampered(path, "environment.json", change)
+    problems, _ = problems_and_disagreements(path)
+    assert any("quads [2] ran again, and quads [5] were void" in problem for problem in problems)
+
+
 def test_a_probe_that_was_cut_short_is_no_contradiction(simulate_record):
     """Its last queries were never sent, and the next segment begins before they were planned."""
     path = simulate_record(hesitates=True)

@@ -97,6 +97,20 @@ def test_a_stopped_calibration_goes_on_where_it_stood(tmp_path: Path, capsys: py
     assert "| md1-s5 |" in capsys.readouterr().out
 
 
+def test_a_line_that_a_kill_cut_off_is_made_again(tmp_path: Path) -> None:
+    results = tmp_path / "results.jsonl"
+    arguments = ["--budget", "quick", "--cells", "md1-s5", "--results", str(results), "--repeats"]
+    main([*arguments, "2"])
+    whole = results.read_text()
+    results.write_text(whole[:-40])
+    main([*arguments, "2"])
+    first, torn, again = results.read_text().splitlines()
+    assert json.loads(first)["seed"] == 0 and not torn.endswith("}") and json.loads(again)["seed"] == 1
+    results.write_text(whole.replace(json.loads(first)["source"], "another source"))
+    main([*arguments, "1"])
+    assert len(results.read_text().splitlines()) == 3
+
+
 def test_an_unknown_cell_is_named() -> None:
     with pytest.raises(SystemExit):
         main(["--cells", "nosuch"])

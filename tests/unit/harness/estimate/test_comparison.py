@@ -144,7 +144,14 @@ def test_service_ratio_is_paired_by_query() -> None:
 
 def test_void_quads_up_to_a_quarter() -> None:
     clean: dict[int, list[str]] = {q: [] for q in range(8)}
-    two = void_quads({**clean, 3: ["steal 4 %"], 6: ["null p99 9 ms", "steal 2 %"]})
+    two = void_quads({**clean, 3: ["steal 4 %"], 6: ["null p99 9 ms", "steal 2 %"]}, 8)
     assert (two.kept, two.voided, two.noisy_host) == ((0, 1, 2, 4, 5, 7), (3, 6), False)
-    three = void_quads({**clean, 3: ["steal"], 6: ["steal"], 7: ["steal"]})
+    three = void_quads({**clean, 3: ["steal"], 6: ["steal"], 7: ["steal"]}, 8)
     assert (three.kept, three.voided, three.noisy_host) == (tuple(range(8)), (3, 6, 7), True)
+
+
+def test_quads_that_ran_again_do_not_dilute_the_void_ones() -> None:
+    clean: dict[int, list[str]] = {q: [] for q in range(12)}
+    three_of_ten = void_quads({**clean, 3: ["steal"], 6: ["steal"], 7: ["steal"]}, 10)
+    assert three_of_ten.noisy_host
+    assert not void_quads({**clean, 3: ["steal"], 6: ["steal"]}, 10).noisy_host

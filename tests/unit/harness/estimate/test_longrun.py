@@ -92,6 +92,12 @@ def test_ramp_is_five_relaxation_times_but_at_least_a_second() -> None:
     assert ramp_ns(twin, 20.0) == 1e9
 
 
+def test_a_limit_beyond_every_simulated_queue_is_met_up_to_the_capacity() -> None:
+    """Four workers, a limit of 200 services: on traces that start empty nothing is late even at full load."""
+    twin = dataclasses.replace(_twin(np.ones(1), workers=4), spell_sd=0.05)
+    assert twin.lbt_qps(Sla(limit_ms=1000.0)) == pytest.approx(twin.capacity_qps)
+
+
 @pytest.mark.parametrize("spell_sd", [0.0, 0.06])
 def test_the_table_of_many_scales_is_the_late_fraction_at_each(spell_sd: float) -> None:
     twin = dataclasses.replace(_heavy(), spell_sd=spell_sd, delay_ns=0.5 * MS)

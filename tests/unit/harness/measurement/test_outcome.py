@@ -65,16 +65,16 @@ def test_no_timed_answer_is_no_pass() -> None:
 
 def test_a_void_quad_leaves_and_too_many_mark_the_host() -> None:
     one: dict[int, tuple[str, ...]] = {0: (), 1: ("steal",), 2: (), 3: ()}
-    validity, kept = validity_of(one, [])
+    validity, kept = validity_of(one, 4, [])
     assert (validity.verdict, validity.voided_quads, kept) == ("valid", 1, (0, 2, 3))
     two: dict[int, tuple[str, ...]] = {0: (), 1: ("steal",), 2: ("null",), 3: ()}
-    validity, kept = validity_of(two, [])
+    validity, kept = validity_of(two, 4, [])
     assert (validity.verdict, validity.voided_quads, kept) == ("noisy_host", 2, (0, 1, 2, 3))
     assert validity.reasons == ("quad 1: steal", "quad 2: null")
 
 
 @pytest.mark.parametrize("reasons", [(), ("steal",)])
 def test_a_frozen_side_that_ran_voids_the_result_however_quiet_the_host_was(reasons: tuple[str, ...]) -> None:
-    validity, _ = validity_of({0: reasons, 1: reasons}, ["it ran"])
+    validity, _ = validity_of({0: reasons, 1: reasons}, 2, ["it ran"])
     assert validity.verdict == "void"
     assert validity.reasons[-1] == "it ran"

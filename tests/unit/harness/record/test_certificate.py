@@ -48,6 +48,13 @@ def test_a_segment_that_was_cut_short_fails() -> None:
     assert judge(_segment([0] * BLOCKS, aborted=True), 200.0, SLA).verdict == "fail"
 
 
+def test_too_few_queries_show_nothing() -> None:
+    """None of 298 late bounds the late fraction at 1 % with less than 95 % confidence: 0.99^298 > 0.05."""
+    assert 0.99**299 < 0.05 < 0.99**298
+    assert judge(_segment([0] * BLOCKS, queries=9), 9.0, SLA).verdict == "fail"
+    assert judge(_segment([0] * BLOCKS, queries=10), 10.0, SLA).verdict == "pass"
+
+
 def test_the_claim_is_cautious() -> None:
     assert claimed_qps(100.0, (97.0, 103.0)) == 95.0
     assert claimed_qps(100.0, (90.0, 111.0)) == 90.0
