@@ -100,7 +100,7 @@ def test_chance_does_not_pass_for_a_wavering_host() -> None:
 
 def test_the_work_fixes_the_scale_less_well_the_more_the_host_wavers() -> None:
     opened = open_loop_twin([_segment(150.0, i)[0] for i in range(4)], _twin(), LIMIT_NS)
-    for spell_sd, expected in ((0.0, 0.005), (0.02, 0.005 * math.sqrt(2.0)), (0.06, 0.01)):
+    for spell_sd, expected in ((0.0, 0.005), (0.0125, 0.005 * math.sqrt(2.0)), (0.03, 0.013)):
         wavering = dataclasses.replace(opened, twin=dataclasses.replace(opened.twin, spell_sd=spell_sd))
         assert wavering.log_sd == pytest.approx(expected)
 
