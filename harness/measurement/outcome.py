@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from harness.estimate.comparison import MAX_VOID_SHARE, RatioInterval, lbt_ratio, paired_service_ratio, void_quads
+from harness.estimate.comparison import RatioInterval, lbt_ratio, paired_service_ratio, quads_to_repeat, void_quads
 from harness.estimate.lbt import LbtEstimate
 from harness.estimate.replay import SegmentObservation
 from harness.host.validity import void_reasons
@@ -156,9 +156,9 @@ def _ran_again(seen: Seen, evidence: Mapping[int, tuple[str, ...]]) -> int:
     """How many quads ran again; ValueError unless they are the first void ones, in order, each on its own traces."""
     traces = {row.info.quad: row.info.trace // 2 for row in of_purpose(seen.rows, "paired")}
     again = [traces[quad] for quad in seen.quads if traces.get(quad, quad) != quad]
-    planned = len(seen.quads) - len(again)
-    void = [quad for quad in seen.quads[:planned] if evidence[quad]]
-    if again != void[: int(MAX_VOID_SHARE * planned)]:
+    planned = seen.quads[: len(seen.quads) - len(again)]
+    void = [quad for quad in planned if evidence[quad]]
+    if again != quads_to_repeat({quad: evidence[quad] for quad in planned}):
         raise ValueError(f"quads {again} ran again, and quads {void} were void")
     return len(again)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from harness.estimate.comparison import MAX_VOID_SHARE, void_quads
+from harness.estimate.comparison import quads_to_repeat, void_quads
 from harness.host.validity import HostSample, between, sample_host, void_reasons
 from harness.measurement.bench import Bench, Quad
 from harness.measurement.floor import PROBE_S, null_probe_p99_ns
@@ -65,7 +65,7 @@ def run_quads(bench: Bench, sides: list[Side]) -> QuadLog:
     probe = null_probe_p99_ns(bench, 0)
     for number in range(count):
         probe = _one_quad(bench, sides, run, Quad(number=number, traces=number), probe, log)
-    void = [quad for quad in range(count) if log.reasons(quad, bench.limit_ns)][: int(MAX_VOID_SHARE * count)]
+    void = quads_to_repeat({quad: log.reasons(quad, bench.limit_ns) for quad in range(count)})
     if void:
         bench.observer.stage(f"{len(void)} void quads again", total=quad_seconds(bench, len(sides)) * len(void) / count)
     for number, traces in enumerate(void, start=count):

@@ -80,15 +80,9 @@ def test_the_users_of_other_queries_change_nothing(every_column: Callable[[str],
 def test_an_implementation_that_cannot_split_keeps_its_layers_whole(
     every_column: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tests.parity.test_third_party import LOWERING, SPEC
+    from tests.parity.test_third_party import install
 
-    package, info = tmp_path / "arena_doubled", tmp_path / "arena_doubled-1.0.dist-info"
-    package.mkdir(), info.mkdir()
-    for name, text in (("__init__", ""), ("spec", SPEC), ("lower_torch", LOWERING)):
-        (package / f"{name}.py").write_text(text)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: arena-doubled\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[recarena.optimizations]\ndoubled = arena_doubled.spec:SPEC\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
+    install(tmp_path, monkeypatch)
     served = every_column("din")
     session = served.session({"doubled": {}, "dedup": {}})
     steps = {step["name"]: step for step in session.report}

@@ -53,9 +53,8 @@ BUILDERS = {("fc", "doubled", "fp32"): build}
 """
 
 
-def test_it_is_lowered_and_reported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planted: Callable[[str], Any]
-) -> None:
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package as pip would leave it, on the path."""
     package, info = tmp_path / "arena_doubled", tmp_path / "arena_doubled-1.0.dist-info"
     package.mkdir(), info.mkdir()
     for name, text in (("__init__", ""), ("spec", SPEC), ("lower_torch", LOWERING)):
@@ -63,6 +62,12 @@ def test_it_is_lowered_and_reported(
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: arena-doubled\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[recarena.optimizations]\ndoubled = arena_doubled.spec:SPEC\n")
     monkeypatch.syspath_prepend(str(tmp_path))
+
+
+def test_it_is_lowered_and_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planted: Callable[[str], Any]
+) -> None:
+    install(tmp_path, monkeypatch)
     served = planted("din")
     session = served.session({"doubled": {}})
     (step,) = session.report
