@@ -19,14 +19,18 @@ class ActivationUnit(nn.Module):
 
     def relevance(self, query: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
         """Ratings [N, T] of keys [N, T, w] for queries [N, w]; 0 where ``mask`` [N, T] is False."""
-        query = query.unsqueeze(1).expand_as(keys)
-        pairs = torch.cat((query, keys, query - keys, query * keys), -1)
         if self.training:
             # Dice averages over what it sees: padding must not move its statistics.
-            ratings = pairs.new_zeros(mask.shape)
-            return ratings.masked_scatter(mask, self.score(self.units(pairs[mask])))
-        ratings = self.score(self.units(pairs.flatten(0, 1))).view(mask.shape)
-        return ratings.masked_fill(~mask, 0.0)
+            real = mask.flatten().nonzero().squeeze(1)
+            row = real.div(mask.shape[1], rounding_mode="floor")
+            query, keys = query.index_select(0, row), keys.flatten(0, 1).index_select(0, real)
+            return keys.new_zeros(mask.shape).masked_scatter(mask, self._rate(query, keys))
+        query = query.unsqueeze(1).expand_as(keys)
+        return self._rate(query, keys).view(mask.shape).masked_fill(~mask, 0.0)
+
+    def _rate(self, query: Tensor, keys: Tensor) -> Tensor:
+        pairs = torch.cat((query, keys, query - keys, query * keys), -1)
+        return self.score(self.units(pairs.flatten(0, -2)))
 
 
 class LocalActivationUnit(ActivationUnit):

@@ -54,18 +54,26 @@ class _Evolution(torch.autograd.Function):
     ) -> Tensor:
         """gates [S, 3 h] from the inputs, attention [S, 1], weight [3 h, h] and bias [3 h] of the state."""
         width = weight.shape[1]
-        reset_update, candidate, hidden = (gates.new_empty(len(gates), k * width) for k in (2, 1, 1))
-        states, start = torch.empty_like(candidate), 0
+        from_state, reset_update, candidate, states = (gates.new_empty(len(gates), k * width) for k in (3, 2, 1, 1))
+        columns = [2 * width, width]
+        # Every view is made before the first step: a slice costs as much as the product of a short step.
+        steps = zip(
+            *(table.split(running) for table in (*gates.split(columns, 1), attention)),
+            *(table.split(running) for table in (from_state, *from_state.split(columns, 1))),
+            *(table.split(running) for table in (reset_update, *reset_update.split(width, 1), candidate, states)),
+            running,
+            strict=True,
+        )
+        transposed = weight.T
         before = candidate.new_zeros(running[0] if running else 0, width)
-        for count in running:
-            now = slice(start, start + count)
-            from_state = torch.addmm(bias, before[:count], weight.T)
-            hidden[now] = from_state[:, 2 * width :]
-            torch.sigmoid(gates[now, : 2 * width] + from_state[:, : 2 * width], out=reset_update[now])
-            reset, update = reset_update[now].chunk(2, 1)
-            torch.tanh(torch.addcmul(gates[now, 2 * width :], reset, hidden[now]), out=candidate[now])
-            torch.addcmul(before[:count], attention[now] * update, candidate[now] - before[:count], out=states[now])
-            before, start = states[now], start + count
+        for gates_ru, gates_c, score, hidden, hidden_ru, hidden_c, both, reset, update, wanted, state, count in steps:
+            before = before[:count]
+            torch.addmm(bias, before, transposed, out=hidden)
+            torch.add(gates_ru, hidden_ru, out=both).sigmoid_()
+            torch.addcmul(gates_c, reset, hidden_c, out=wanted).tanh_()
+            torch.addcmul(before, score * update, wanted - before, out=state)
+            before = state
+        hidden = from_state[:, 2 * width :]
         ctx.save_for_backward(attention, weight, reset_update, candidate, hidden, states)
         ctx.running = running
         return states
@@ -84,14 +92,14 @@ class _Evolution(torch.autograd.Function):
         of_reset = of_candidate * hidden * reset * (1 - reset)
         factors = torch.stack((of_reset, of_update, of_candidate * reset), 1)
         kept, total, to_hidden = 1 - share, gradient.clone(), torch.empty_like(factors)
-        end, carried = len(total), total.new_zeros(0, weight.shape[1])
-        for count in reversed(ctx.running):
-            now = slice(end - count, end)
-            here = total[now]
+        carried = total.new_zeros(0, weight.shape[1])
+        tables = (total, total.unsqueeze(1), factors, to_hidden, to_hidden.flatten(1), kept)
+        for here, wide, factor, out, flat, share in reversed(
+            list(zip(*(t.split(ctx.running) for t in tables), strict=True))
+        ):
             here[: len(carried)] += carried
-            torch.mul(here.unsqueeze(1), factors[now], out=to_hidden[now])
-            carried = torch.addmm(here * kept[now], to_hidden[now].flatten(1), weight)
-            end -= count
+            torch.mul(wide, factor, out=out)
+            carried = torch.addmm(here * share, flat, weight)
         to_gates, to_hidden = torch.cat((to_hidden[:, :2].flatten(1), total * of_candidate), 1), to_hidden.flatten(1)
         to_attention = (total * difference * update).sum(1, keepdim=True)
         return to_gates, to_attention, to_hidden.T @ before, to_hidden.sum(0), None
