@@ -15,6 +15,7 @@ import numpy.typing as npt
 from scipy import interpolate, optimize
 
 from harness.estimate.longrun import QueueTwin
+from harness.estimate.simulated_tails import on_grid
 from harness.trial import Sla
 
 Array = npt.NDArray[Any]
@@ -37,7 +38,7 @@ class LateSurface:
         self._scales = np.linspace(lowest - _MARGIN, highest + _MARGIN, count)
         batched = not twin.plain and twin.dispatch.batch > 1
         loads = np.concatenate((_LOADS, _LOADS[1:] * twin.dispatch.batch)) if batched else _LOADS
-        self._log_loads = np.log(np.unique(loads))
+        self._log_loads = np.log(np.unique(loads) if twin.exact else on_grid(loads))
         rows = twin.late_table(np.exp(self._log_loads), sla.limit_ms * 1e6, np.exp(self._scales))
         tails = np.log(np.clip(np.maximum.accumulate(rows, axis=1), _TINY, 1.0))
         self._curves = [interpolate.PchipInterpolator(self._log_loads, row) for row in tails]

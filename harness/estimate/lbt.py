@@ -179,7 +179,7 @@ def _with_root(seen: Evidence) -> LbtEstimate:
         ci=ci if status in ("ok", "few_clumps") else None, status=status, method=method, correlation=fit.correlation,
         clumps=counts.clumps, late=counts.late, queries=counts.queries, slope=slope, phi=curve.phi if curve else 1.0,
         service_scale=math.exp(fit.log_scale) * seen.opened.twin.service.mean_ns / seen.closed_mean_ns,
-        delay_ns=seen.opened.twin.delay_ns, speed_sd=float(speeds.std()), spell_sd=seen.opened.twin.spell_sd,
+        delay_ns=seen.opened.twin.delay_ns, speed_sd=float(speeds.std()), spell_sd=seen.opened.twin.spells.log_sd,
         quads=fit.quads, log_lbt=log_lbt, log_lbt_without=without_quads(seen, by_table),
         quad_information=tuple(float(x) for x in shared_information(fit.information_quad, fit)), prior_log_sd=prior_sd,
     )  # fmt: skip

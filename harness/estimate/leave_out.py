@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.estimate.late_surface import LateSurface
+from harness.estimate.longrun import QueueTwin
 from harness.estimate.matching import TwinFit
 from harness.estimate.open_loop import OpenLoop
 from harness.estimate.replay import SegmentObservation
 from harness.trial import Sla
 
 Array = npt.NDArray[Any]
+_TRACES = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +48,9 @@ class Evidence:
 def table_shifts(seen: Evidence, log_lbt: float) -> Array:
     """By how much the log LBT would move if the table were refitted without each segment; (segments,).
 
-    To first order: the change of the late fraction at the LBT over its slope. Only where it is solved by number.
+    To first order: the change of the late fraction at the LBT over its slope. Not for several workers.
     """
-    opened, limit_ns = seen.opened, seen.sla.limit_ms * 1e6
+    opened, limit_ns = dataclasses.replace(seen.opened, twin=_quick(seen.opened.twin)), seen.sla.limit_ms * 1e6
     twin, count = opened.twin, opened.log_speeds.size
     if not opened.known or not twin.plain or twin.workers > 1 or seen.fit.prior_share == 0.0:
         return np.zeros(count)
@@ -56,6 +59,11 @@ def table_shifts(seen: Evidence, log_lbt: float) -> Array:
     rest = [max(opened.without(i).late_fraction(rate, limit_ns, scale), 1e-9) for i in range(count)]
     shifts: Array = -np.log(np.array(rest) / here) / twin.log_slope(rate, seen.sla, scale)
     return shifts
+
+
+def _quick(twin: QueueTwin) -> QueueTwin:
+    """On few traces: the same ones with and without a segment, so that chance cancels."""
+    return dataclasses.replace(twin, traces=_TRACES)
 
 
 def shared_information(information: Array, fit: TwinFit) -> Array:

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from harness.estimate.longrun import QueueTwin
 from harness.estimate.replay import SegmentObservation
-from harness.estimate.spells import Residuals, SegmentSpells, find_spells, no_spells, spell_log_sd
+from harness.estimate.spells import Residuals, SegmentSpells, find_spells, no_spells, spell_process
 from harness.estimate.stats import beyond_chance
 from harness.estimate.twin import ServiceTable, fit_service_table
 
@@ -66,7 +66,7 @@ class OpenLoop:
         since spells shorter than a block are seen in part: on recorded sides that wavered by 1 to 14 %, late queries
         asked for corrections of about that size.
         """
-        return math.hypot(_UNSEEN_SD, _SPELL_SHARE * self.twin.spell_sd) if self.known else 0.0
+        return math.hypot(_UNSEEN_SD, _SPELL_SHARE * self.twin.spells.log_sd) if self.known else 0.0
 
     def without(self, segment: int) -> QueueTwin:
         """The twin, its table and spells refitted to all other segments."""
@@ -75,7 +75,7 @@ class OpenLoop:
             return self.twin
         others = [spells for i, spells in enumerate(self.spells) if i != segment]
         table = fit_service_table(self.sizes[rest], self.work_ns[rest])
-        return dataclasses.replace(self.twin, table=table, spell_sd=spell_log_sd(others))
+        return dataclasses.replace(self.twin, table=table, spells=spell_process(others))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -169,7 +169,7 @@ def open_loop_twin(segments: Sequence[SegmentObservation], twin: QueueTwin, limi
         speed + s.log_factor[s.block_of(work.planned_ns)] for work, speed, s in zip(works, speeds, spells, strict=True)
     ]
     return OpenLoop(
-        twin=dataclasses.replace(fitted, table=_table(works, factors), spell_sd=spell_log_sd(spells)),
+        twin=dataclasses.replace(fitted, table=_table(works, factors), spells=spell_process(spells)),
         log_speeds=speeds, known=True, spells=tuple(spells), sizes=np.concatenate([work.sizes for work in works]),
         work_ns=np.concatenate([work.ns / np.exp(f) for work, f in zip(works, factors, strict=True)]),
         owner=_owner(works),

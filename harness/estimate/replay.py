@@ -78,6 +78,7 @@ class Replay:
         self._segments, self._queue, self._limit_ns = segments, twin, limit_ns
         self._arrivals = _side_by_side([s.planned_ns for s in segments])
         self._sizes = _side_by_side([s.sizes for s in segments])
+        self._mean_ns = twin.table.mean(self._sizes)
         latency = _side_by_side([s.latency_ns for s in segments])
         self._counts = np.zeros(self._arrivals.shape, dtype=bool)
         for row, segment in zip(self._counts, segments, strict=True):
@@ -85,7 +86,7 @@ class Replay:
         most = copies if twin.plain else min(copies, _DISPATCH_COPIES)
         copies = (
             int(np.clip(_SIMULATED_QUERIES // self._sizes.size, 1, most))
-            if twin.table.log_sd > 0.0 or twin.spell_sd > 0.0
+            if twin.table.log_sd > 0.0 or twin.spells.log_sd > 0.0
             else 1
         )
         own = np.zeros(len(segments)) if log_speeds is None else np.asarray(log_speeds)
@@ -107,7 +108,7 @@ class Replay:
         """Smoothed lateness of each counted query in each copy of the noise; (copies, segments, longest)."""
         factor = self._noise * math.exp(log_scale)
         if self._queue.plain:
-            latency = self._queue.latency(self._arrivals, self._sizes, factor)
+            latency = self._queue.latency_of(self._arrivals, self._mean_ns * factor)
         else:
             latency = np.ones(factor.shape)
             for i, s in enumerate(self._segments):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ RATE_FACTORS = (1.0 / 0.6, 1.5)
 """How much rarer and more frequent than allowed late queries are at the two refined rates."""
 SHARES = (0.3, 0.7)
 """Least and greatest share of the time that one of two sides gets."""
+STEERING_TRACES = 16
+"""Simulated where there is no formula: the next segment waits for the answer, and 2 % are near enough."""
 _COPIES = 4
 
 
@@ -87,7 +90,8 @@ def steer(done: Sequence[SegmentObservation], twin: QueueTwin, sla: Sla) -> Stee
         )
         scale = free_scale(replay, opened.log_sd)
     last = [i for i, s in enumerate(done) if s.quad == done[-1].quad] if done[-1].quad >= 0 else [len(done) - 1]
-    return Steering(twin=opened.twin, log_scale=scale + 0.5 * float(np.mean(opened.log_speeds[last])))
+    twin = dataclasses.replace(opened.twin, traces=STEERING_TRACES)
+    return Steering(twin=twin, log_scale=scale + 0.5 * float(np.mean(opened.log_speeds[last])))
 
 
 def next_rate(probes: Sequence[SegmentObservation], twin: QueueTwin, sla: Sla) -> RateDecision:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import optimize
 
 from harness.estimate.stats import beyond_chance
 
@@ -27,6 +28,8 @@ FEWEST_BLOCKS = 8
 _MAD_TO_SD = 1.4826
 _CLIP = 3.0
 _LEAST_SD = 1e-3
+_MOST_KEPT = 0.9
+_MOST_MEMORIES, _PARTS = 4.0, 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -39,11 +42,37 @@ class Residuals:
     kind: Array
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpellProcess:
+    """Spells in the long run: normal log factors of service with standard deviation ``log_sd``, each ``length_ns``
+    long (inf: longer than any queue), neighbours correlated by ``keep``."""
+
+    log_sd: float = 0.0
+    length_ns: float = math.inf
+    keep: float = 0.0
+
+    @property
+    def lasting(self) -> bool:
+        """Whether a spell outlasts any queue."""
+        return math.isinf(self.length_ns)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbours:
+    """Sums over neighbouring blocks of a segment: product / weight is their covariance, error the product's standard
+    error where they have nothing to do with one another."""
+
+    product: float = 0.0
+    weight: float = 0.0
+    error: float = 0.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SegmentSpells:
     """Blocks of a segment: first_ns, when each begins; log_factor on service; left_sd, what is open of it: (blocks,).
 
     excess, weight: sums whose ratio over all segments is the spells' variance; degrees: of freedom of the excess.
+    length_ns: of a block.
     """
 
     first_ns: Array
@@ -52,6 +81,8 @@ class SegmentSpells:
     excess: float
     weight: float
     degrees: int
+    length_ns: float = math.inf
+    neighbours: Neighbours = Neighbours()
 
     def block_of(self, planned_ns: Array) -> Array:
         """Number of the block in which each query was planned; the first one for what came before it."""
@@ -75,6 +106,32 @@ def spell_log_sd(spells: Sequence[SegmentSpells]) -> float:
         return 0.0
     by_chance = math.sqrt(2.0 * degrees)  # of the excess: that of a chi-square
     return math.sqrt(beyond_chance(math.fsum(s.excess for s in spells), by_chance) / weight)
+
+
+def spell_process(spells: Sequence[SegmentSpells]) -> SpellProcess:
+    """What spells all of these segments show. Neighbours are correlated as far as chance does not explain it.
+
+    Where they clearly are, the speed wavered within blocks, too, and their means show less of it: the variance behind
+    them is that of an Ornstein-Uhlenbeck process, whose means over blocks of a memories have 2 (a - 1 + e^-a) / a^2 of
+    its variance and are correlated by (1 - e^-a)^2 / (2 (a - 1 + e^-a)) with their neighbours.
+    """
+    log_sd = spell_log_sd(spells)
+    lengths = [s.length_ns for s in spells if math.isfinite(s.length_ns)]
+    if log_sd == 0.0 or not lengths:
+        return SpellProcess(log_sd=log_sd)
+    near = [s.neighbours for s in spells]
+    weight, error = math.fsum(x.weight for x in near), math.hypot(*(x.error for x in near))
+    covariance = beyond_chance(math.fsum(x.product for x in near), error) / weight
+    keep, length_ns = min(covariance / log_sd**2, _MOST_KEPT), float(np.mean(lengths))
+    if keep <= _kept(_MOST_MEMORIES):
+        return SpellProcess(log_sd=log_sd, length_ns=length_ns, keep=keep)
+    memories = float(optimize.brentq(lambda a: _kept(a) - keep, 1e-3, _MOST_MEMORIES))
+    behind = log_sd * memories / math.sqrt(2.0 * (memories - 1.0 + math.exp(-memories)))
+    return SpellProcess(log_sd=behind, length_ns=length_ns / _PARTS, keep=math.exp(-memories / _PARTS))
+
+
+def _kept(memories: float) -> float:
+    return (1.0 - math.exp(-memories)) ** 2 / (2.0 * (memories - 1.0 + math.exp(-memories)))
 
 
 def find_spells(segments: Sequence[Residuals], length_ns: float) -> list[SegmentSpells]:
@@ -120,6 +177,8 @@ class _Blocks:
             excess=self.found.excess,
             weight=self.found.weight,
             degrees=self.found.degrees,
+            length_ns=self.found.length_ns,
+            neighbours=self.found.neighbours,
         )
 
 
@@ -145,5 +204,15 @@ def _blocks(planned_ns: Array, clipped: Array, each: Array, length_ns: float) ->
         excess=excess,
         weight=weight,
         degrees=degrees,
+        length_ns=span / count,
+        neighbours=_neighbours(mean, precision),
     )
     return _Blocks(found=found, mean=mean, precision=precision)
+
+
+def _neighbours(mean: Array, precision: Array) -> Neighbours:
+    """Their products; that the blocks' own mean was taken off makes each smaller by a share of their mean square."""
+    weight = np.sqrt(precision[:-1] * precision[1:])
+    square = float(np.average(mean**2, weights=precision))
+    product = float(weight @ (mean[:-1] * mean[1:])) + float(weight.sum()) * square / mean.size
+    return Neighbours(product=product, weight=float(weight.sum()), error=square * float(np.sqrt(weight @ weight)))

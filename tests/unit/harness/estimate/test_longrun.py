@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from harness.estimate.longrun import QueueTwin, ramp_ns
+from harness.estimate.spells import SpellProcess
 from harness.estimate.twin import ServiceTable
 from harness.traffic.query_sizes import pmf
 from harness.trial import Sla
@@ -94,13 +95,13 @@ def test_ramp_is_five_relaxation_times_but_at_least_a_second() -> None:
 
 def test_a_limit_beyond_every_simulated_queue_is_met_up_to_the_capacity() -> None:
     """Four workers, a limit of 200 services: on traces that start empty nothing is late even at full load."""
-    twin = dataclasses.replace(_twin(np.ones(1), workers=4), spell_sd=0.05)
+    twin = dataclasses.replace(_twin(np.ones(1), workers=4), spells=SpellProcess(log_sd=0.05))
     assert twin.lbt_qps(Sla(limit_ms=1000.0)) == pytest.approx(twin.capacity_qps)
 
 
 @pytest.mark.parametrize("spell_sd", [0.0, 0.06])
 def test_the_table_of_many_scales_is_the_late_fraction_at_each(spell_sd: float) -> None:
-    twin = dataclasses.replace(_heavy(), spell_sd=spell_sd, delay_ns=0.5 * MS)
+    twin = dataclasses.replace(_heavy(), spells=SpellProcess(log_sd=spell_sd), delay_ns=0.5 * MS)
     loads, scales = np.array([0.3, 0.6, 0.8]), np.array([0.8, 1.0, 1.3])
     table = twin.late_table(loads, 40.0 * MS, scales)
     for i, scale in enumerate(scales):

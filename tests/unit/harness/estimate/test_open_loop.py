@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from harness.estimate.longrun import QueueTwin
 from harness.estimate.open_loop import FEWEST_QUERIES, open_loop_twin, work_of
 from harness.estimate.replay import SegmentObservation
+from harness.estimate.spells import SpellProcess
 from harness.estimate.twin import ServiceTable, simulate, unit_trace
 from optimizations.contract import Dispatch
 
@@ -101,7 +102,9 @@ def test_chance_does_not_pass_for_a_wavering_host() -> None:
 def test_the_work_fixes_the_scale_less_well_the_more_the_host_wavers() -> None:
     opened = open_loop_twin([_segment(150.0, i)[0] for i in range(4)], _twin(), LIMIT_NS)
     for spell_sd, expected in ((0.0, 0.005), (0.0125, 0.005 * math.sqrt(2.0)), (0.03, 0.013)):
-        wavering = dataclasses.replace(opened, twin=dataclasses.replace(opened.twin, spell_sd=spell_sd))
+        wavering = dataclasses.replace(
+            opened, twin=dataclasses.replace(opened.twin, spells=SpellProcess(log_sd=spell_sd))
+        )
         assert wavering.log_sd == pytest.approx(expected)
 
 

@@ -9,7 +9,7 @@ from scipy import integrate
 from harness.estimate.lbt import estimate_lbt
 from harness.estimate.longrun import QueueTwin
 from harness.estimate.replay import SegmentObservation
-from harness.estimate.spells import Residuals, SegmentSpells, find_spells, spell_log_sd
+from harness.estimate.spells import Residuals, SegmentSpells, SpellProcess, find_spells, spell_log_sd
 from harness.estimate.twin import ServiceTable, simulate
 from harness.trial import Sla
 
@@ -87,7 +87,7 @@ def test_the_late_fraction_among_spells_is_the_mean_of_closed_forms() -> None:
     left = 1.0 - np.arange(points) / points
     spread = np.diff(np.append(left * np.log(left) + 1.0 - left, 1.0)) * points
     table = ServiceTable(sizes=np.array([1.0]), mean_ns=np.array([mean]), spread=spread)
-    twin = QueueTwin(table=table, sizes=np.array([1]), probability=np.array([1.0]), spell_sd=sd)
+    twin = QueueTwin(table=table, sizes=np.array([1]), probability=np.array([1.0]), spells=SpellProcess(log_sd=sd))
 
     def late(rate: float) -> float:
         def density(x: float) -> float:
