@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple, Protocol
+
 import torch
 from torch import Tensor, nn
 
-from optimizations.kernels.interface import ACTIVATIONS, PRECISIONS, Handle, Layer
+from optimizations.kernels.interface import ACTIVATIONS, PRECISIONS, Handle, Layer, Quantizer
 from optimizations.kernels.loader import load_kernels
 from optimizations.split_layers import SplitFullyConnected
 from zoo.layers.interaction import DotInteraction
@@ -32,14 +34,44 @@ def layer_structure(layer: FullyConnected) -> tuple[Layer, object]:
     return Layer(*pointers, weight.shape[0], weight.shape[1], ACTIVATIONS[layer.kind]), tensors
 
 
-class FusedFullyConnected(nn.Module):
-    """Same signature as ``FullyConnected``: product, bias and activation in one call over packed weights."""
+class IntegerWeight(Protocol):
+    """A layer's weight as integers [outputs, inputs] int8, each times ``scale`` [outputs] and ``inverse`` [inputs]."""
 
-    def __init__(self, reference: FullyConnected, dtype: str, threads: int) -> None:
+    integers: Tensor
+    scale: Tensor
+    inverse: Tensor
+
+
+class _Weight(NamedTuple):
+    """A weight as the kernels take it; ``keep`` has to stay alive until they have read it."""
+
+    pointer: int
+    quantizer: Quantizer
+    keep: object
+
+
+def _weight(floats: Tensor, integers: IntegerWeight | None) -> _Weight:
+    if integers is None:
+        floats = floats.detach().contiguous()
+        return _Weight(floats.data_ptr(), Quantizer(), floats)
+    scale, inverse = integers.scale.data_ptr(), integers.inverse.data_ptr()
+    return _Weight(integers.integers.contiguous().data_ptr(), Quantizer(scale, inverse), integers)
+
+
+class FusedFullyConnected(nn.Module):
+    """Same signature as ``FullyConnected``: product, bias and activation in one call over packed weights.
+
+    ``integers``: the weight for dtype "int8".
+    """
+
+    def __init__(
+        self, reference: FullyConnected, dtype: str, threads: int, integers: IntegerWeight | None = None
+    ) -> None:
         super().__init__()
         layer, _keep = layer_structure(reference)
         self.outputs, self.threads = int(layer.outputs), threads
-        arguments = (layer.weight, layer.bias, layer.inputs, layer.outputs, layer.kind)
+        weight = _weight(reference.linear.weight, integers)
+        arguments = (weight.pointer, weight.quantizer, layer.bias, layer.inputs, layer.outputs, layer.kind)
         arguments += (layer.slope, layer.scale, layer.shift, PRECISIONS[dtype])
         library = load_kernels()
         self._run = library.recarena_fc_run
@@ -59,17 +91,25 @@ class FusedSplit(nn.Module):
 
     takes_columns = True
 
-    def __init__(self, reference: SplitFullyConnected, dtype: str, threads: int) -> None:
+    def __init__(
+        self,
+        reference: SplitFullyConnected,
+        dtype: str,
+        threads: int,
+        integers: tuple[IntegerWeight | None, IntegerWeight | None] = (None, None),
+    ) -> None:
         super().__init__()
         self.outputs, self.threads = reference.users.linear.out_features, threads
-        users, samples = (layer.linear.weight.detach().contiguous() for layer in (reference.users, reference.samples))
-        bias, kind = reference.users.linear.bias.detach().contiguous(), ACTIVATIONS[reference.kind]
+        layers = (reference.users.linear, reference.samples.linear)
+        users, samples = (_weight(layer.weight, of) for layer, of in zip(layers, integers, strict=True))
+        bias, kind = layers[0].bias.detach().contiguous(), ACTIVATIONS[reference.kind]
         parameters = activation_parameters(reference.activation)
         pointers = [None if tensor is None else tensor.data_ptr() for tensor in parameters]
-        arguments = (users.data_ptr(), samples.data_ptr(), bias.data_ptr(), users.shape[1], samples.shape[1])
+        quantizers = (Quantizer * 2)(users.quantizer, samples.quantizer)
+        arguments = (users.pointer, samples.pointer, quantizers, bias.data_ptr())
+        arguments += (layers[0].in_features, layers[1].in_features, self.outputs, kind, *pointers, PRECISIONS[dtype])
         library = load_kernels()
         self._run = library.recarena_fc_split_run
-        arguments += (self.outputs, kind, *pointers, PRECISIONS[dtype])
         self._handle = Handle(library, "fc_split", arguments)
 
     def forward(self, columns: Columns) -> Tensor:

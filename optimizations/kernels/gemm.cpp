@@ -86,7 +86,8 @@ struct Pairs {
 Packed make_packed(long outputs, long inputs, Precision precision) {
   Packed w;
   w.inputs = inputs, w.outputs = outputs, w.precision = precision;
-  w.steps = precision == BF16 ? (inputs + 1) / 2 : inputs;
+  const long per_step = precision == INT8 ? 4 : precision == BF16 ? 2 : 1;
+  w.steps = (inputs + per_step - 1) / per_step;
   w.padded = round_up(outputs, LANES);
   w.panels = (w.padded / LANES + TILE_VECTORS - 1) / TILE_VECTORS;
   const long bytes = round_up(w.padded * w.steps * 4 + 64, 64);
@@ -141,6 +142,7 @@ void prepare(Precision precision, const float* row, long inputs, float* operands
 void multiply_strip(Precision precision, const float* b, long b_stride, long vectors, long last, long steps,
                     const Product& x) {
   Tile t{x.a, b, x.start, x.c, x.a_stride, b_stride, steps, x.start_stride, x.c_stride, last};
+  if (precision == BF16 && x.rows >= LEAST_ROWS_FOR_TILES && has_tiles()) return multiply_tiles(t, x.rows, vectors);
   // Rows in even shares: 7 are 4 and 3, not 6 and 1.
   const long blocks = (x.rows + ROWS - 1) / ROWS;
   for (long block = 0; block < blocks; ++block) {

@@ -6,7 +6,7 @@
 
 namespace recarena {
 
-enum Precision { FP32 = 0, BF16 = 1, TF32 = 2 };
+enum Precision { FP32 = 0, BF16 = 1, TF32 = 2, INT8 = 3 };
 
 constexpr long ROWS = 6;  // rows of a register tile
 #if defined(__x86_64__) && !defined(RECARENA_AVX512)
@@ -19,6 +19,7 @@ inline long round_up(long n, long to) { return (n + to - 1) / to * to; }
 
 // Weights [outputs, inputs] as panels of a few vectors of outputs; within a panel step after step of the inputs.
 // FP32, TF32: a step is one input, an element a float. BF16: a step is two inputs, an element a pair of bfloat16.
+// INT8 (gemm_int8.h): a step is four inputs, an element four bytes.
 struct Packed {
   long inputs, outputs, steps, padded;  // padded: outputs in whole vectors
   long panels;

@@ -61,4 +61,10 @@ bool widen_pairs();
 constexpr long LEAST_ROWS_TO_WIDEN = 4;
 void multiply_widened(const Tile& t, long rows, long vectors);
 
+// Whether this processor multiplies pairs in AMX tiles and the system lets this process do so; then a product of as
+// many rows or more goes through `multiply_tiles`, all of its rows at once.
+bool has_tiles();
+constexpr long LEAST_ROWS_FOR_TILES = 4;
+void multiply_tiles(const Tile& all, long rows, long vectors);
+
 }  // namespace recarena

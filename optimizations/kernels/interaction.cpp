@@ -6,8 +6,10 @@ using namespace recarena;
 
 namespace {
 
-// A [vectors, width] as a panel of `columns` columns: to[k * columns + j] = A[j][k].
+// A [vectors, width] as a panel of `columns` columns: to[k * columns + j] = A[j][k]. Columns past the last vector are 0:
+// what lay there before may read as subnormal numbers, which some processors multiply a hundred times slower.
 void transpose(const float* a, long vectors, long width, long columns, float* to) {
+  for (long k = 0; k < width; ++k) std::memset(to + k * columns + vectors, 0, (columns - vectors) * sizeof(float));
   for (long j = 0; j < vectors; ++j)
     for (long k = 0; k < width; ++k) to[k * columns + j] = a[j * width + k];
 }

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from ctypes import POINTER, Structure, c_float, c_int, c_int32, c_int64, c_long, c_void_p
 from typing import Any
 
-FP32, BF16, TF32 = 0, 1, 2
-PRECISIONS = {"fp32": FP32, "bf16": BF16, "tf32": TF32}
+FP32, BF16, TF32, INT8 = 0, 1, 2, 3
+PRECISIONS = {"fp32": FP32, "bf16": BF16, "tf32": TF32, "int8": INT8}
 PLAIN, HASHED, BUCKET = 0, 1, 2
 ACTIVATIONS = {"none": 0, "relu": 1, "sigmoid": 2, "prelu": 3, "dice": 4}
 
@@ -118,12 +118,18 @@ class Layer(Structure):
     ]
 
 
+class Quantizer(Structure):
+    """Scales of a layer of integers: per output and per input; empty for a layer of floats (fc.cpp)."""
+
+    _fields_ = [("scale", c_void_p), ("inverse", c_void_p)]
+
+
 _P, _L, _I, _Q = c_void_p, c_long, c_int, c_int64
 _SIGNATURES: dict[str, tuple[Any, Sequence[Any]]] = {
-    "recarena_fc_new": (_P, (_P, _P, _L, _L, _I, _P, _P, _P, _I)),
+    "recarena_fc_new": (_P, (_P, POINTER(Quantizer), _P, _L, _L, _I, _P, _P, _P, _I)),
     "recarena_fc_run": (None, (_P, _P, _L, _P, _I)),
     "recarena_fc_free": (None, (_P,)),
-    "recarena_fc_split_new": (_P, (_P, _P, _P, _L, _L, _L, _I, _P, _P, _P, _I)),
+    "recarena_fc_split_new": (_P, (_P, _P, POINTER(Quantizer), _P, _L, _L, _L, _I, _P, _P, _P, _I)),
     "recarena_fc_split_run": (None, (_P, _P, _L, _P, _P, _L, _P, _I)),
     "recarena_fc_split_free": (None, (_P,)),
     "recarena_interaction_run": (None, (_P, _L, _L, _L, _P, _I, _I)),

@@ -13,7 +13,7 @@ using namespace recarena;
 
 namespace {
 
-constexpr long BLOCK = 12;  // sequences of a tile
+constexpr long BLOCK = LANES == 16 ? 16 : 12;  // sequences of a tile; an AMX tile has sixteen rows
 constexpr long CHUNK = 6;   // steps whose input gates are computed together, to stay in the first cache levels
 
 struct Recurrent {

@@ -37,6 +37,7 @@ PLANS: tuple[tuple[str, ...], ...] = (
     ("fusion", "bf16"),
     ("fusion", "dedup"),
     ("fusion", "bf16", "dedup"),
+    ("fusion", "dedup", "int8"),
 )
 SIZES = (1, 10, 32, 100)
 BLOCKS, PAIRS = 12, 5

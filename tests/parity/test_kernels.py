@@ -10,6 +10,7 @@ import torch
 from optimizations.fusion.torch_dense import FusedFullyConnected, FusedInteraction
 from optimizations.fusion.torch_features import FusedFeatures, bucket_thresholds
 from optimizations.fusion.torch_sequence import FusedAttention, FusedAugru, FusedGru
+from optimizations.int8.quantization import quantized
 from optimizations.tf32.lower_torch import rounded
 from zoo.layers.attention import LocalActivationUnit, SoftmaxAttention
 from zoo.layers.augru import Augru, Gru
@@ -78,7 +79,9 @@ def test_fully_connected(kind: str, rows: int, inputs: int, outputs: int) -> Non
 
 
 @pytest.mark.parametrize(("dtype", "digits"), [("bf16", 8), ("tf32", 11)])
-@pytest.mark.parametrize(("rows", "inputs", "outputs"), [(1, 1, 1), (3, 7, 5), (10, 201, 80), (100, 1025, 33)])
+@pytest.mark.parametrize(
+    ("rows", "inputs", "outputs"), [(1, 1, 1), (3, 7, 5), (10, 201, 80), (33, 64, 17), (100, 1025, 33)]
+)
 def test_rounded_operands(dtype: str, digits: int, rows: int, inputs: int, outputs: int) -> None:
     """The product of the rounded operands, to fp32: nothing but the operands is rounded."""
     layer = randomised(FullyConnected(inputs, outputs, "none"))
@@ -90,6 +93,43 @@ def test_rounded_operands(dtype: str, digits: int, rows: int, inputs: int, outpu
     scale = 1 + np.abs(operand) @ np.abs(weight).T
     error = np.abs(FusedFullyConnected(layer, dtype, 1)(x).numpy() - expected)
     assert (error / scale).max() < 4 * FP32_ULPS
+
+
+@pytest.mark.parametrize("kind", ["none", "relu", "dice"])
+@pytest.mark.parametrize(
+    ("rows", "inputs", "outputs"), [(1, 1, 1), (3, 7, 5), (5, 16, 64), (10, 201, 80), (33, 64, 17), (100, 1025, 33)]
+)
+def test_bytes(rows: int, inputs: int, outputs: int, kind: str) -> None:
+    """The product of exactly those integers that the layer stands for, in float64; columns of very different range."""
+    layer = randomised(FullyConnected(inputs, outputs, kind))
+    x = torch.randn(rows, inputs) * torch.logspace(-2, 2, inputs)
+    weight = quantized(layer.linear.weight.detach(), x.abs().amax(0))
+    scaled = (x * weight.inverse).numpy()
+    low, width = scaled.min(1, keepdims=True), np.ptp(scaled, axis=1, keepdims=True)
+    step = f64(torch.from_numpy(width)) / 255
+    with np.errstate(divide="ignore", invalid="ignore"):
+        integers = np.where(width > 0, np.floor((scaled - low) * (np.float32(255) / width) + np.float32(0.5)), 0)
+    operand = integers * step + low
+    column = f64(weight.integers) * f64(weight.scale)[:, None]
+    out = FusedFullyConnected(layer, "int8", 2, weight)(x).numpy()
+    expected = operand @ column.T + f64(layer.linear.bias)
+    # A compiler may fuse the scaling: an input halfway between two steps may then fall to the other one.
+    slack = step * np.abs(column).max(1) + 4 * FP32_ULPS * (1 + np.abs(operand) @ np.abs(column).T)
+    steepest = {"none": 1.0, "relu": 1.0, "dice": 4.0}[kind]
+    assert np.all(np.abs(out - activate(layer, expected)) <= steepest * slack)
+    # Beside the layer in fp32 all of it is rounding: half a step of an input, half a step of a weight.
+    exact = f64(x) @ f64(layer.linear.weight).T + f64(layer.linear.bias)
+    of_inputs = step / 2 * np.abs(column).sum(1)
+    of_weights = np.abs(operand).sum(1, keepdims=True) * f64(weight.scale) / 2
+    assert np.all(np.abs(expected - exact) <= 1.01 * (of_inputs + of_weights) + 1e-5)
+
+
+def test_a_row_of_equal_inputs_has_no_range() -> None:
+    layer = randomised(FullyConnected(5, 3, "none"))
+    weight = quantized(layer.linear.weight.detach(), torch.zeros(5))
+    x = torch.full((2, 5), 0.75)
+    expected = f64(x) @ (f64(weight.integers) * f64(weight.scale)[:, None]).T + f64(layer.linear.bias)
+    np.testing.assert_allclose(FusedFullyConnected(layer, "int8", 1, weight)(x), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_sigmoid_within_the_bounds_of_its_header() -> None:

@@ -26,6 +26,11 @@ PLANS: dict[str, dict[str, Any]] = {
     "fusion,dedup": {"fusion": {}, "dedup": {}},
     "fusion,dedup,bf16": {"fusion": {}, "dedup": {}, "bf16": {}},
     "fusion,dedup,tf32": {"fusion": {}, "dedup": {}, "tf32": {}},
+    "int8": {"int8": {}},
+    "dedup,int8": {"dedup": {}, "int8": {}},
+    "fusion,int8": {"fusion": {}, "int8": {}},
+    "fusion,dedup,int8": {"fusion": {}, "dedup": {}, "int8": {}},
+    "fusion,bf16,int8": {"fusion": {}, "bf16": {"fc": False}, "int8": {}},
 }
 ROLES = {
     "wdl": ["features", "embedding", "fc"],
@@ -61,13 +66,13 @@ def test_scores_agree(request: pytest.FixtureRequest, data: str, model: str, pla
     spread = []
     for batch in batches(served.split):
         expected = reference.predict(batch)
-        spread.append(expected.std())
+        spread.append(np.ptp(expected))
         for session in sessions:
             scores = session.predict(batch)
             assert scores.shape == (len(batch),) and scores.dtype == np.float32
             np.testing.assert_allclose(scores, expected, rtol=0, atol=tolerance(plan))
     # Scores that are all alike would agree whatever the blocks compute.
-    assert max(spread) > 2 * tolerance(plan)
+    assert max(spread) > 5 * tolerance(plan)
 
 
 @pytest.mark.parametrize(("model", "role"), [(model, role) for model in MODELS for role in ROLES[model]])
