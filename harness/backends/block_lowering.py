@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,7 +16,7 @@ from zoo.blueprint import Block
 Builder = Callable[[Any, Block, LoweringContext], Any]
 Key = tuple[str, str, str]
 REFERENCE = ("reference", "fp32")
-SPLIT = ".split"
+SPLIT, PACKED = ".split", ".packed"
 
 
 @dataclass(slots=True)
@@ -63,14 +64,17 @@ class BlockLowering:
     def build(self, block: Block, reference: Any) -> Any | None:
         """The module for ``block``, or None where the reference stays.
 
-        Builders of split blocks are those of the role "<role>.split"; what cannot be split is built whole.
+        Builders of split blocks are those of the role "<role>.split", of packed ones "<role>.packed"; what cannot be
+        built so is built whole, or with its weights as they are.
         """
         wanted = (block.impl, block.dtype)
-        whole = {"impl": "reference", "dtype": "fp32", "split": False}
+        whole = {"impl": "reference", "dtype": "fp32", "split": False, "packed": False}
         reasons: list[str] = []
+        asked = (block.split, block.packed)
+        shapes = tuple(itertools.product(*((True, False) if wish else (False,) for wish in asked)))
         for impl, dtype in dict.fromkeys((wanted, (block.impl, "fp32"), ("reference", block.dtype), REFERENCE)):
-            for split in (True, False) if block.split else (False,):
-                got = {"impl": impl, "dtype": dtype, "split": split}
+            for split, packed in shapes:
+                got = {"impl": impl, "dtype": dtype, "split": split, "packed": packed}
                 if got == whole:
                     continue
                 module = self._try(block, got, reference, reasons)
@@ -81,7 +85,8 @@ class BlockLowering:
         return None
 
     def _try(self, block: Block, slots: dict[str, Any], reference: Any, reasons: list[str]) -> Any | None:
-        key = (block.role + SPLIT * slots["split"], slots["impl"], slots["dtype"])
+        role = block.role + SPLIT * slots["split"] + PACKED * slots["packed"]
+        key = (role, slots["impl"], slots["dtype"])
         if key not in self._builders:
             reasons.append(f"no {key[1]} implementation of {key[0]} in {key[2]}")
             return None

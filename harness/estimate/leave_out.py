@@ -48,13 +48,18 @@ class Evidence:
 def table_shifts(seen: Evidence, log_lbt: float) -> Array:
     """By how much the log LBT would move if the table were refitted without each segment; (segments,).
 
-    To first order: the change of the late fraction at the LBT over its slope. Not for several workers.
+    To first order where it is solved by number: the change of the late fraction at the LBT over its slope. Among spells
+    the tail is too steep for that. Not for several workers.
     """
     opened, limit_ns = dataclasses.replace(seen.opened, twin=_quick(seen.opened.twin)), seen.sla.limit_ms * 1e6
     twin, count = opened.twin, opened.log_speeds.size
     if not opened.known or not twin.plain or twin.workers > 1 or seen.fit.prior_share == 0.0:
         return np.zeros(count)
     scale, rate = math.exp(seen.fit.log_scale), math.exp(log_lbt)
+    if not twin.exact:
+        lbt = twin.lbt_qps(seen.sla, scale)
+        each = [opened.without(i).lbt_qps(seen.sla, scale) for i in range(count)]
+        return np.log(np.maximum(each, 1e-3) / lbt) if lbt > 0.0 else np.zeros(count)
     here = max(twin.late_fraction(rate, limit_ns, scale), 1e-9)
     rest = [max(opened.without(i).late_fraction(rate, limit_ns, scale), 1e-9) for i in range(count)]
     shifts: Array = -np.log(np.array(rest) / here) / twin.log_slope(rate, seen.sla, scale)

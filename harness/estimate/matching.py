@@ -23,11 +23,14 @@ Array = npt.NDArray[Any]
 
 CONFLICT = 0.99
 """Confidence with which late queries have to contradict the prior before it is dropped."""
+FEWEST_DEGREES = 2.0
+"""Of freedom among the segments that know the scale: with fewer, Student's t asks for over four standard errors."""
 _FARTHEST = 2.0
 _AROUND = np.array([-0.15, -0.07, -0.03, -0.01, 0.0, 0.01, 0.03, 0.07, 0.15])
 _LEAST_WEIGHT = 0.05
 _SETTLED = 1e-3
 _STEP = 0.06
+_FIRM = 1e9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -109,13 +112,15 @@ def _prior(replay: Replay, weights: Array, prior_sd: float) -> _Prior:
 
     The score sum w (twin - SUT) has slope I and variance V, the larger of what the twin's noise makes and what was
     seen between segments; the log scale by late queries alone then has variance V / I^2, and the posterior of a normal
-    prior solves score + scale V / (I sd^2) = 0. Where neither twin nor SUT come near the limit, the prior decides.
+    prior solves score + scale V / (I sd^2) = 0. Where neither twin nor SUT come near the limit, or one or two segments
+    alone say what the scale is, so that nothing tells how far chance moved it, the prior decides.
     """
     if prior_sd == 0.0:
         return _Prior()
     free = _root(replay, weights, _Prior())
     at = free if math.isfinite(free) else 0.0
-    information = float(weights @ np.maximum(replay.information(at), 0.0))
+    each = weights * np.maximum(replay.information(at), 0.0)
+    information = float(each.sum())
     variance = max(_noise_variance(replay, weights, x) for x in (at, at + prior_sd))
     if math.isfinite(free):
         variance = max(variance, float(np.sum((weights * (replay.twin(at) - replay.real)) ** 2)))
@@ -124,6 +129,8 @@ def _prior(replay: Replay, weights: Array, prior_sd: float) -> _Prior:
     by_lateness = variance / information**2
     if math.isfinite(free) and abs(free) > _sure(replay, weights) * math.hypot(math.sqrt(by_lateness), prior_sd):
         return _Prior()
+    if effective_degrees(each) < FEWEST_DEGREES:
+        return _Prior(pull=_FIRM, log_sd=prior_sd, share=1.0)
     share = by_lateness / (prior_sd**2 + by_lateness)
     return _Prior(pull=variance / (information * prior_sd**2), log_sd=share * prior_sd, share=share)
 

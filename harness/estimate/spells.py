@@ -111,9 +111,9 @@ def spell_log_sd(spells: Sequence[SegmentSpells]) -> float:
 def spell_process(spells: Sequence[SegmentSpells]) -> SpellProcess:
     """What spells all of these segments show. Neighbours are correlated as far as chance does not explain it.
 
-    Where they clearly are, the speed wavered within blocks, too, and their means show less of it: the variance behind
-    them is that of an Ornstein-Uhlenbeck process, whose means over blocks of a memories have 2 (a - 1 + e^-a) / a^2 of
-    its variance and are correlated by (1 - e^-a)^2 / (2 (a - 1 + e^-a)) with their neighbours.
+    Where they clearly are, the speed wavered within blocks, too, and their means show less of it. Then the spells are
+    quarters of a block, as those of an Ornstein-Uhlenbeck process: its means over a memories have
+    2 (a - 1 + e^-a) / a^2 of its variance, and neighbours are correlated by (1 - e^-a)^2 / (2 (a - 1 + e^-a)).
     """
     log_sd = spell_log_sd(spells)
     lengths = [s.length_ns for s in spells if math.isfinite(s.length_ns)]
@@ -126,35 +126,66 @@ def spell_process(spells: Sequence[SegmentSpells]) -> SpellProcess:
     if keep <= _kept(_MOST_MEMORIES):
         return SpellProcess(log_sd=log_sd, length_ns=length_ns, keep=keep)
     memories = float(optimize.brentq(lambda a: _kept(a) - keep, 1e-3, _MOST_MEMORIES))
-    behind = log_sd * memories / math.sqrt(2.0 * (memories - 1.0 + math.exp(-memories)))
-    return SpellProcess(log_sd=behind, length_ns=length_ns / _PARTS, keep=math.exp(-memories / _PARTS))
+    part = memories / _PARTS
+    part_sd = log_sd * math.sqrt(_shown(part) / _shown(memories))
+    return SpellProcess(log_sd=part_sd, length_ns=length_ns / _PARTS, keep=_kept(part))
+
+
+def _shown(memories: float) -> float:
+    """Share of the variance that means over so many memories have."""
+    return 2.0 * (memories - 1.0 + math.exp(-memories)) / memories**2
 
 
 def _kept(memories: float) -> float:
+    """Correlation of such a mean with the next one."""
     return (1.0 - math.exp(-memories)) ** 2 / (2.0 * (memories - 1.0 + math.exp(-memories)))
 
 
 def find_spells(segments: Sequence[Residuals], length_ns: float) -> list[SegmentSpells]:
     """Spells of every segment, in blocks of at least ``length_ns`` and 16 queries, yet at least 8 of them."""
-    clipped, precision = _clipped([s.log_ratio for s in segments], [s.kind for s in segments])
-    blocks = [_blocks(s.planned_ns, c, p, length_ns) for s, c, p in zip(segments, clipped, precision, strict=True)]
+    edges = [_edges(s.planned_ns, length_ns) for s in segments]
+    block = [np.searchsorted(e, s.planned_ns, side="right") - 1 for e, s in zip(edges, segments, strict=True)]
+    seen, precision = _clipped(segments, block)
+    blocks = [_blocks(*parts) for parts in zip(segments, edges, block, seen, precision, strict=True)]
     variance = spell_log_sd([b.found for b in blocks]) ** 2
     return [b.drawn(variance) for b in blocks]
 
 
-def _clipped(log_ratios: Sequence[Array], kinds: Sequence[Array]) -> tuple[list[Array], list[Array]]:
-    """Residuals about the median of their kind, cut at 3 standard deviations so that a stall is no spell, and what each
-    tells: one over the variance of its kind."""
-    log_ratio, kind = np.concatenate(log_ratios), np.concatenate(kinds)
-    clipped, precision = np.zeros(log_ratio.size), np.ones(log_ratio.size)
+def _edges(planned_ns: Array, length_ns: float) -> Array:
+    """When each block begins; none where there are too few queries."""
+    n = planned_ns.size
+    if n < FEWEST_BLOCKS * FEWEST_PER_BLOCK:
+        return np.zeros(0)
+    first, span = float(planned_ns[0]), float(planned_ns[-1] - planned_ns[0])
+    count = max(int(min(span / length_ns, n / FEWEST_PER_BLOCK)), FEWEST_BLOCKS)
+    return first + span * np.arange(count) / count
+
+
+def _clipped(segments: Sequence[Residuals], blocks: Sequence[Array]) -> tuple[list[Array], list[Array]]:
+    """Residuals about the median of their kind, and what each tells: one over the variance of its kind's noise.
+
+    Cut at 3 standard deviations about the median of their block: a stall is no spell, but a spell may be deep.
+    """
+    sizes = [s.log_ratio.size for s in segments]
+    log_ratio, kind = (np.concatenate(x) for x in zip(*((s.log_ratio, s.kind) for s in segments), strict=True))
+    for k in np.unique(kind):
+        log_ratio[kind == k] -= np.median(log_ratio[kind == k])
+    ends = np.cumsum(sizes)[:-1]
+    level = np.concatenate([_medians(r, b) for r, b in zip(np.split(log_ratio, ends), blocks, strict=True)])
+    noise, precision = log_ratio - level, np.ones(log_ratio.size)
     for k in np.unique(kind):
         mine = kind == k
-        centred = log_ratio[mine] - np.median(log_ratio[mine])
-        most = _CLIP * _MAD_TO_SD * float(np.median(np.abs(centred)))
-        clipped[mine] = np.clip(centred, -most, most)
-        precision[mine] = 1.0 / max(float(np.var(clipped[mine])), _LEAST_SD**2)
-    ends = np.cumsum([part.size for part in log_ratios])[:-1]
-    return np.split(clipped, ends), np.split(precision, ends)
+        most = _CLIP * _MAD_TO_SD * float(np.median(np.abs(noise[mine])))
+        noise[mine] = np.clip(noise[mine], -most, most)
+        precision[mine] = 1.0 / max(float(np.var(noise[mine])), _LEAST_SD**2)
+    return np.split(level + noise, ends), np.split(precision, ends)
+
+
+def _medians(values: Array, block: Array) -> Array:
+    """The median of each value's block; blocks ascend, and -1 is none."""
+    cuts = np.flatnonzero(np.diff(block)) + 1
+    parts = np.split(values, cuts)
+    return np.concatenate([np.full(part.size, np.median(part) if part.size else 0.0) for part in parts])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -182,16 +213,13 @@ class _Blocks:
         )
 
 
-def _blocks(planned_ns: Array, clipped: Array, each: Array, length_ns: float) -> _Blocks:
-    """Means of the residuals by block. each: (n,) what each residual tells."""
-    n = planned_ns.size
-    if n < FEWEST_BLOCKS * FEWEST_PER_BLOCK:
+def _blocks(segment: Residuals, edges: Array, block: Array, seen: Array, each: Array) -> _Blocks:
+    """Means of the residuals by block. seen, each: (n,) the residuals and what each tells."""
+    count = edges.size
+    if not count:
         return _Blocks(found=no_spells(), mean=np.zeros(1), precision=np.zeros(1))
-    first, span = float(planned_ns[0]), float(planned_ns[-1] - planned_ns[0])
-    count = max(int(min(span / length_ns, n / FEWEST_PER_BLOCK)), FEWEST_BLOCKS)
-    edges = first + span * np.arange(count) / count
-    block = np.searchsorted(edges, planned_ns, side="right") - 1
-    precision, total = np.bincount(block, each, count), np.bincount(block, each * clipped, count)
+    span = float(segment.planned_ns[-1] - segment.planned_ns[0])
+    precision, total = np.bincount(block, each, count), np.bincount(block, each * seen, count)
     mean = np.divide(total, precision, out=np.zeros(count), where=precision > 0.0)
     mean = mean - float(np.average(mean, weights=precision))
     degrees = int(np.count_nonzero(precision)) - 1

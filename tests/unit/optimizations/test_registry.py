@@ -42,7 +42,18 @@ def install(folder: Path, package: str, name: str, spec: str = SPEC, target: str
 
 def test_the_built_in_plug_ins_are_their_folders() -> None:
     found = available()
-    assert list(found) == ["allocator", "bf16", "dedup", "executor", "fusion", "int8", "micro_batch", "stage", "tf32"]
+    assert list(found) == [
+        "allocator",
+        "bf16",
+        "dedup",
+        "executor",
+        "fusion",
+        "int8",
+        "micro_batch",
+        "packed_weights",
+        "stage",
+        "tf32",
+    ]
     assert all(spec.name == name and spec.summary and "\n" not in spec.summary for name, spec in found.items())
 
 

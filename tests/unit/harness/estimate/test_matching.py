@@ -168,6 +168,15 @@ def test_late_queries_that_contradict_the_prior_overrule_it() -> None:
     assert math.exp(fit.log_scale) == pytest.approx(1.2, abs=2e-3) and fit.prior_log_sd == 0.0
 
 
+def test_what_one_segment_alone_says_leaves_the_prior_as_it_was() -> None:
+    """Late queries in one segment of eight, as in a bad moment of the host: nothing tells how far chance moved them."""
+    segments = [*_segments(7, 1.0, 12), _segments(8, 1.1, 12)[7]]
+    replay = Replay(segments, _twin(np.array([0.9, 1.1])), 3.0 * LIMIT_NS)
+    assert np.count_nonzero(replay.information(0.0) > 0.1 * replay.information(0.0).max()) <= 2
+    fit = fit_scale(replay, PRIOR_SD, lambda log_scale: np.linspace(-0.1, 0.1, 8) + log_scale)
+    assert (fit.prior_share, fit.prior_log_sd) == (1.0, PRIOR_SD) and abs(fit.log_scale) < 1e-6
+
+
 def test_one_long_queue_does_not_overrule_the_prior() -> None:
     """All late queries in one of eight segments: however late, one clump is no contradiction."""
     segments = [*_segments(7, 1.0, 12), _segments(8, 1.3, 12)[7]]

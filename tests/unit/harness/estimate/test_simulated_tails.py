@@ -95,9 +95,13 @@ def _segments(memory_s: float, seed: int, sd: float = 0.08) -> list[Residuals]:
 def test_what_wavers_within_blocks_is_found_behind_their_means(memory_s: float) -> None:
     """Blocks of half a second; on average over ten hosts. A segment's own mean takes part of a long memory along."""
     found = [spell_process(find_spells(_segments(memory_s, seed), 0.499 * NS)) for seed in range(10)]
-    assert np.mean([f.log_sd for f in found]) == pytest.approx(0.08 * np.sqrt(1.0 - 2.0 * memory_s / 20.0), rel=0.06)
-    memories = [-f.length_ns / NS / np.log(f.keep) for f in found]
-    assert np.mean(memories) == pytest.approx(memory_s, rel=0.2)
+    quarter = 0.125 / memory_s
+    shown = 2.0 * (quarter - 1.0 + np.exp(-quarter)) / quarter**2
+    left = 1.0 - 2.0 * memory_s / 20.0
+    assert np.mean([f.length_ns for f in found]) == pytest.approx(0.125 * NS, rel=0.01)
+    assert np.mean([f.log_sd for f in found]) == pytest.approx(0.08 * np.sqrt(left * shown), rel=0.06)
+    kept = (1.0 - np.exp(-quarter)) ** 2 / (2.0 * (quarter - 1.0 + np.exp(-quarter)))
+    assert np.mean([f.keep for f in found]) == pytest.approx(kept, abs=0.06)
 
 
 def test_blocks_without_memory_keep_their_length_and_spread() -> None:
