@@ -30,6 +30,9 @@ _CLIP = 3.0
 _LEAST_SD = 1e-3
 _MOST_KEPT = 0.9
 _MOST_MEMORIES, _PARTS = 4.0, 4
+_SMALL = 0.01
+"""Spells of at most a hundredth count as lasting ones: at slack 20 that moves the LBT by 0.4 %, no more than a
+simulation is off by chance, and the formula is a hundred times quicker."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -117,7 +120,7 @@ def spell_process(spells: Sequence[SegmentSpells]) -> SpellProcess:
     """
     log_sd = spell_log_sd(spells)
     lengths = [s.length_ns for s in spells if math.isfinite(s.length_ns)]
-    if log_sd == 0.0 or not lengths:
+    if log_sd <= _SMALL or not lengths:
         return SpellProcess(log_sd=log_sd)
     near = [s.neighbours for s in spells]
     weight, error = math.fsum(x.weight for x in near), math.hypot(*(x.error for x in near))

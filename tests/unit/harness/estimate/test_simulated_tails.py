@@ -79,7 +79,7 @@ def test_the_grid_holds_each_load_once_in_ascending_order() -> None:
     assert np.abs(np.log(found[0] / 0.5)) <= LOAD_STEP / 2
 
 
-def _segments(memory_s: float, seed: int, sd: float = 0.08) -> list[Residuals]:
+def _segments(memory_s: float, seed: int, sd: float = 0.08, noise: float = 0.2) -> list[Residuals]:
     """Twelve segments of 20 s, 4,000 queries in each; the speed wavers in steps of 50 ms."""
     rng, found = np.random.default_rng(seed), []
     for _ in range(12):
@@ -87,7 +87,7 @@ def _segments(memory_s: float, seed: int, sd: float = 0.08) -> list[Residuals]:
         keep = float(np.exp(-0.05 / memory_s)) if memory_s else 0.0
         level = np.array(_levels(rng, 400, sd, keep))[(at / NS / 0.05).astype(int)]
         kind = np.zeros(at.size, np.int64)
-        found.append(Residuals(planned_ns=at, log_ratio=level + rng.normal(0.0, 0.2, at.size), kind=kind))
+        found.append(Residuals(planned_ns=at, log_ratio=level + rng.normal(0.0, noise, at.size), kind=kind))
     return found
 
 
@@ -110,6 +110,15 @@ def test_blocks_without_memory_keep_their_length_and_spread() -> None:
     assert np.median([f.keep for f in found]) < 0.05
     assert np.median([f.length_ns for f in found]) == pytest.approx(0.5 * NS, rel=0.01)
     assert np.median([f.log_sd for f in found]) == pytest.approx(0.3 / np.sqrt(10.0), rel=0.05)
+
+
+def test_small_spells_are_solved_as_lasting_ones() -> None:
+    """At slack 20, where the length of a spell matters most, the LBTs of both differ by less than 1 %."""
+    found = spell_process(find_spells(_segments(0.25, 1, 0.01, noise=0.05), 0.499 * NS))
+    assert 0.0 < found.log_sd <= 0.01 and found.lasting and _twin(found).exact
+    sla = Sla(limit_ms=20.0)
+    ended = _twin(SpellProcess(log_sd=0.01, length_ns=0.1 * NS)).lbt_qps(sla)
+    assert _twin(SpellProcess(log_sd=0.01)).lbt_qps(sla) == pytest.approx(ended, rel=0.01)
 
 
 def test_without_spells_there_is_no_process() -> None:
