@@ -54,8 +54,9 @@ def _weight(floats: Tensor, integers: IntegerWeight | None) -> _Weight:
     if integers is None:
         floats = floats.detach().contiguous()
         return _Weight(floats.data_ptr(), Quantizer(), floats)
-    scale, inverse = integers.scale.data_ptr(), integers.inverse.data_ptr()
-    return _Weight(integers.integers.contiguous().data_ptr(), Quantizer(scale, inverse), integers)
+    parts = [part.contiguous() for part in (integers.integers, integers.scale, integers.inverse)]
+    weight, scale, inverse = (part.data_ptr() for part in parts)
+    return _Weight(weight, Quantizer(scale, inverse), parts)
 
 
 class FusedFullyConnected(nn.Module):

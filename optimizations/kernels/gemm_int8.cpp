@@ -134,7 +134,7 @@ void multiply_panel(const Packed& w, const Quantization& q, long panel, const Pr
   static_cast<Tile&>(t) = {x.a, w.panel(panel), x.start + column, x.c + column, x.a_stride, vectors * LANES,
                            w.steps, x.start_stride, x.c_stride, x.exact && real < LANES ? real : LANES};
   t.scale = &q.scale[column], t.sum = &q.sum[column], t.ranges = ranges;
-  if (x.rows >= LEAST_ROWS_FOR_TILES && has_byte_tiles()) return multiply_byte_tiles(t, x.rows, vectors);
+  if (x.rows >= LEAST_ROWS_FOR_TILES && has_tiles()) return multiply_byte_tiles(t, x.rows, vectors);
   const long blocks = (x.rows + ROWS - 1) / ROWS;
   for (long block = 0; block < blocks; ++block) {
     const long row = block * x.rows / blocks, rows = (block + 1) * x.rows / blocks - row;

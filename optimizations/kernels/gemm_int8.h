@@ -45,8 +45,7 @@ inline void dequantize(const QuantizedTile& t, long r, long v, long vectors, ive
     store_first(c, load_first(start, t.last) + product, t.last);
 }
 
-// As `has_tiles` and `multiply_tiles` of gemm_tile.h.
-bool has_byte_tiles();
+// As `multiply_tiles` of gemm_tile.h, where `has_tiles`.
 void multiply_byte_tiles(const QuantizedTile& all, long rows, long vectors);
 
 }  // namespace recarena

@@ -143,8 +143,6 @@ void multiply_tiles(const Tile& all, long rows, long vectors) {
   });
 }
 
-bool has_byte_tiles() { return has_tiles(); }
-
 void multiply_byte_tiles(const QuantizedTile& all, long rows, long vectors) {
   static void (*const run[])(const QuantizedTile&, long) = {multiply_bytes<1>, multiply_bytes<2>, multiply_bytes<3>,
                                                             multiply_bytes<4>};
@@ -159,7 +157,6 @@ void multiply_byte_tiles(const QuantizedTile& all, long rows, long vectors) {
 
 bool has_tiles() { return false; }
 void multiply_tiles(const Tile&, long, long) {}
-bool has_byte_tiles() { return false; }
 void multiply_byte_tiles(const QuantizedTile&, long, long) {}
 
 #endif

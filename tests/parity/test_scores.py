@@ -76,7 +76,7 @@ def test_scores_agree(request: pytest.FixtureRequest, data: str, model: str, pla
             assert scores.shape == (len(batch),) and scores.dtype == np.float32
             np.testing.assert_allclose(scores, expected, rtol=0, atol=tolerance(plan))
     # Scores that are all alike would agree whatever the blocks compute.
-    assert max(spread) > 5 * tolerance(plan)
+    assert max(spread) > 8 * tolerance(plan)
 
 
 @pytest.mark.parametrize(("model", "role"), [(model, role) for model in MODELS for role in ROLES[model]])
