@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import importlib.metadata
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,12 @@ def _find_rates(bench: Bench, sides: list[Side], prepared: Prepared) -> None:
 
 def _quads(bench: Bench, sides: list[Side]) -> QuadLog:
     bench.observer.stage(f"{bench.budget.quads} quads", total=quad_seconds(bench, len(sides)))
-    return run_quads(bench, sides)
+    log = run_quads(bench, sides)
+    if bench.trial.scenario == "server":
+        bench.observer.stage("estimating", total=None)
+        with ThreadPoolExecutor(len(sides)) as pool:  # the estimates are kept by their sides
+            list(pool.map(lambda side: side.estimate(bench), sides))
+    return log
 
 
 def _other_scenarios(bench: Bench, side: Side, plan: Plan) -> SideResult:

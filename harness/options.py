@@ -16,9 +16,9 @@ class Budget:
     """How much is measured. Seconds are per side unless said otherwise.
 
     search_probes stretches of ``search_s`` bracket the LBT; ``quads`` ABBA quads of four segments of ``segment_s``
-    follow, each after ``settle_s`` that is discarded (thawing and ramp). ``service_repeats`` queries of each size fill
-    the service table. latency_s, single_stream_s, offline_s: the three reported scenarios. floor_s: the null system.
-    certificate_s: each attempt at a certificate; 0: none is issued.
+    follow, each after ``settle_s`` that is discarded (thawing and ramp). ``service_repeats`` queries of each size, and
+    four times as many of the largest, fill the service table. latency_s, single_stream_s, offline_s: the three reported
+    scenarios. floor_s: the null system. certificate_s: each attempt at a certificate; 0: none is issued.
     """
 
     name: str

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize
+from scipy import optimize, signal
 from scipy import stats as sps
 
 from harness.estimate import mg1
@@ -24,6 +24,7 @@ HOST_STEP_S = 0.05
 SHORTEST_SEGMENT_S = 1.0
 _BANDS = 4000
 _BATCHES, _TRACES, _RAMP_QUERIES = 5, (200, 10_000), 500
+_LOWEST_LOAD = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,26 +91,34 @@ class Cell:
 @lru_cache
 def simulated_lbt(cell: Cell, gain: float) -> float:
     """LBT from 1,000 simulated traces of 10,000 queries, the same at every rate that is tried."""
-    table, capacity = pmf(cell.sizes), cell.workers * gain * 1000.0 / MEAN_SERVICE_MS
+    capacity, batches = cell.workers * gain * 1000.0 / MEAN_SERVICE_MS, [_batch(cell, gain, i) for i in range(_BATCHES)]
 
     def excess(log_rate: float) -> float:
-        rate, late = math.exp(log_rate), []
-        for batch in range(_BATCHES):
-            rng = np.random.default_rng((7, batch))
-            arrivals = np.cumsum(rng.exponential(1e9, _TRACES), axis=1) / rate
-            sizes = rng.choice(table.size, _TRACES, p=table)
-            service = cell.mean_ns(sizes, gain) * cell.noise_factors(rng, sizes.size).reshape(sizes.shape)
-            service += (rng.random(_TRACES) < cell.stall_share) * cell.stall_ms * MS
-            if cell.host_sd > 0.0:
-                seconds = float(arrivals[:, -1].max()) / 1e9
-                each = [np.random.default_rng((8, batch, row)) for row in range(_TRACES[0])]
-                speeds = np.stack([host_speed(own, cell, seconds) for own in each])
-                service *= np.take_along_axis(speeds, (arrivals / 1e9 / HOST_STEP_S).astype(np.int64), axis=1)
+        late = []
+        for unit, service, shocks in batches:
+            arrivals = unit / math.exp(log_rate)
+            if shocks.size:
+                speeds = np.exp(_wavering(cell, shocks[:, : _host_steps(float(arrivals[:, -1].max()) / 1e9)]))
+                service = service * np.take_along_axis(speeds, (arrivals / 1e9 / HOST_STEP_S).astype(np.int64), axis=1)
             latency = simulate(arrivals, service, cell.workers)[:, _RAMP_QUERIES:] + cell.delay_ms * MS
             late.append(np.mean(latency > cell.sla.limit_ms * MS))
         return float(np.mean(late)) - cell.sla.late_fraction
 
-    return math.exp(float(optimize.brentq(excess, math.log(0.05 * capacity), math.log(0.99 * capacity), xtol=1e-4)))
+    lowest, highest = math.log(_LOWEST_LOAD * capacity), math.log(0.99 * capacity)
+    return math.exp(float(optimize.brentq(excess, lowest, highest, xtol=1e-4)))
+
+
+def _batch(cell: Cell, gain: float, number: int) -> tuple[Array, Array, Array]:
+    """Arrivals at one query per second and service times on a host of speed 1, both (traces, queries), in ns; standard
+    normal shocks of the host, (traces, steps) at the lowest rate, empty where it is steady."""
+    rng, table = np.random.default_rng((7, number)), pmf(cell.sizes)
+    unit = np.cumsum(rng.exponential(1e9, _TRACES), axis=1)
+    sizes = rng.choice(table.size, _TRACES, p=table)
+    service = cell.mean_ns(sizes, gain) * cell.noise_factors(rng, sizes.size).reshape(sizes.shape)
+    service += (rng.random(_TRACES) < cell.stall_share) * cell.stall_ms * MS
+    lowest_qps = _LOWEST_LOAD * cell.workers * gain * 1000.0 / MEAN_SERVICE_MS
+    steps = _host_steps(float(unit[:, -1].max()) / 1e9 / lowest_qps) if cell.host_sd > 0.0 else 0
+    return unit, service, np.random.default_rng((8, number)).standard_normal((_TRACES[0], steps))
 
 
 def _exponential_bands() -> Array:
@@ -126,16 +135,23 @@ def _log_normal_bands(sd: float) -> Array:
 
 def host_speed(rng: np.random.Generator, cell: Cell, seconds: float) -> Array:
     """Service factor of the host in steps of ``HOST_STEP_S``: exp of a stationary Ornstein-Uhlenbeck process."""
-    steps = math.ceil(seconds / HOST_STEP_S) + 1
     if cell.host_sd == 0.0:
-        return np.ones(steps)
+        return np.ones(_host_steps(seconds))
+    speed: Array = np.exp(_wavering(cell, rng.standard_normal(_host_steps(seconds))))
+    return speed
+
+
+def _host_steps(seconds: float) -> int:
+    return math.ceil(seconds / HOST_STEP_S) + 1
+
+
+def _wavering(cell: Cell, shocks: Array) -> Array:
+    """The process in logs from its standard normal shocks (..., steps): AR(1) that starts stationary."""
     keep = math.exp(-HOST_STEP_S / cell.host_memory_s)
-    log_speed, level = np.empty(steps), rng.normal(0.0, cell.host_sd)
-    shocks = rng.normal(0.0, cell.host_sd * math.sqrt(1.0 - keep**2), steps)
-    for i, shock in enumerate(shocks.tolist()):
-        log_speed[i] = level
-        level = keep * level + shock
-    return np.exp(log_speed)
+    scale = np.full(shocks.shape[-1], cell.host_sd * math.sqrt(1.0 - keep**2))
+    scale[0] = cell.host_sd
+    log_speed: Array = signal.lfilter([1.0], [1.0, -keep], scale * shocks, axis=-1)
+    return log_speed
 
 
 _HEAVY = "heavy"

@@ -13,7 +13,7 @@ from harness.estimate.replay import SegmentObservation
 from harness.estimate.twin import ServiceTable, fit_service_table, simulate
 from harness.measurement.bench import Stretch, trace_seed
 from harness.options import Budget
-from harness.record.service import SERVICE_SIZES
+from harness.record.service import service_counts
 from harness.traffic.query_sizes import draw, pmf
 from harness.trial import Sla
 
@@ -68,7 +68,8 @@ class SimulatedBench:
     def closed_table(self, side: str) -> ServiceTable:
         """The service table of a closed loop, with as many queries as the real program asks."""
         repeats, table = self.budget.service_repeats, pmf(self.cell.sizes)
-        fixed = np.repeat(SERVICE_SIZES, repeats) if table.nonzero()[0].size > 1 else np.zeros(0, np.int64)
+        counts = service_counts(repeats)
+        fixed = np.repeat(list(counts), list(counts.values())) if np.count_nonzero(table) > 1 else np.zeros(0, np.int64)
         sizes = np.concatenate([fixed, draw(table, self._rng().random(4 * repeats))])
         at = np.cumsum(self.cell.mean_ns(sizes, self.gains[side]))
         latency = self._service(side, sizes, at) + self.cell.delay_ms * MS

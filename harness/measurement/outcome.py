@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -121,17 +122,23 @@ def _side(seen: Seen, name: str, estimate: LbtEstimate | None) -> SideResult:
 
 
 def _estimates(seen: Seen, kept: tuple[int, ...]) -> Estimates:
-    """Without void quads the two are one."""
-    some: dict[str, LbtEstimate | None] = {}
-    everything: dict[str, LbtEstimate | None] = {}
-    for name, facts in seen.facts.items():
+    """Without void quads the two are one. Each is minutes of simulated load: they are worked out side by side."""
+
+    def estimate(task: tuple[str, tuple[int, ...] | None]) -> LbtEstimate | None:
+        name, quads = task
         rows = [row for row in seen.rows if row.info.side == name]
         probes, refined = ([row.observation() for row in of_purpose(rows, p)] for p in ("search", "quad"))
-        table = service_samples(of_purpose(rows, "service")).table()
+        table, facts = service_samples(of_purpose(rows, "service")).table(), seen.facts[name]
         twin = queue_twin(table, seen.trial.query_sizes, facts.workers, facts.dispatch)
-        everything[name] = lbt_of(probes, refined, twin, seen.trial.sla)
-        without = kept != seen.quads
-        some[name] = lbt_of(probes, refined, twin, seen.trial.sla, kept) if without else everything[name]
+        return lbt_of(probes, refined, twin, seen.trial.sla, quads)
+
+    tasks: list[tuple[str, tuple[int, ...] | None]] = [(name, None) for name in seen.facts]
+    if kept != seen.quads:
+        tasks += [(name, kept) for name in seen.facts]
+    with ThreadPoolExecutor(len(tasks)) as pool:
+        found = dict(zip(tasks, pool.map(estimate, tasks), strict=True))
+    everything = {name: found[name, None] for name in seen.facts}
+    some = {name: found.get((name, kept), everything[name]) for name in seen.facts}
     return Estimates(kept=some, everything=everything)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,13 +14,21 @@ import numpy.typing as npt
 from harness.estimate.lbt import LbtEstimate
 from harness.estimate.longrun import QueueTwin
 from harness.estimate.replay import SegmentObservation
-from harness.estimate.search import futility_limits, next_rate, quad_rates, time_shares
+from harness.estimate.search import STEERING_TRACES, futility_limits, next_rate, quad_rates, time_shares
 from harness.estimate.twin import ServiceTable
 from harness.measurement.bench import OFFLINE_IN_FLIGHT, Bench, ClosedStretch, Quad, Stretch
 from harness.measurement.evidence import Answers
 from harness.options import Budget
 from harness.record.segments import of_purpose
-from harness.record.service import MIX, ROUND, SERVICE_SIZES, ServiceSamples, queue_twin, service_samples
+from harness.record.service import (
+    MIX,
+    ROUND,
+    SERVICE_SIZES,
+    ServiceSamples,
+    queue_twin,
+    service_counts,
+    service_samples,
+)
 from harness.record.side_numbers import lbt_of
 from harness.sut.process import SideInfo
 from harness.traffic.arrivals import Queries, sweep
@@ -79,6 +88,7 @@ class Side:
     probes: list[SegmentObservation] = field(default_factory=list)
     refined: list[SegmentObservation] = field(default_factory=list)
     _twin: QueueTwin | None = None
+    _estimates: dict[tuple[int, frozenset[int] | None], LbtEstimate | None] = field(default_factory=dict)
 
     def twin(self, bench: Load) -> QueueTwin:
         """The queueing twin of this side under the trial's mix of sizes; one object, since it keeps its long run."""
@@ -89,7 +99,10 @@ class Side:
 
     def estimate(self, bench: Load, quads: set[int] | None = None) -> LbtEstimate | None:
         """LBT from the refined segments of ``quads`` (None: all); None when no rate meets the SLA or too few ran."""
-        return lbt_of(self.probes, self.refined, self.twin(bench), bench.trial.sla, quads)
+        asked = len(self.refined), None if quads is None else frozenset(quads)
+        if asked not in self._estimates:
+            self._estimates[asked] = lbt_of(self.probes, self.refined, self.twin(bench), bench.trial.sla, quads)
+        return self._estimates[asked]
 
 
 def accuracy_run(bench: Bench, side: Side) -> None:
@@ -118,7 +131,8 @@ def service_table(bench: Bench, sides: list[Side]) -> None:
     Sides take turns, so that a drifting host moves both.
     """
     repeats = bench.budget.service_repeats
-    fixed = {size: (f"fixed:{size}", max(2, repeats // 2)) for size in SERVICE_SIZES}
+    counts = service_counts(repeats)
+    fixed = {size: (f"fixed:{size}", max(2, counts[size] // SERVICE_ROUNDS)) for size in SERVICE_SIZES}
     for round_ in range(SERVICE_ROUNDS):
         for side in sides:
             for index, (sizes, count) in {**fixed, MIX: ("", 2 * repeats)}.items():
@@ -168,8 +182,9 @@ def prepare_quad(bench: Load, sides: Sequence[Side], quad: Quad) -> None:
 
 
 def _log_spread(bench: Load, side: Side) -> float:
-    """Width of the log interval of the LBT so far; inf where it has none."""
-    estimate = side.estimate(bench)
+    """Width of the log interval of the LBT so far; inf where it has none. The next segment waits for it."""
+    twin = dataclasses.replace(side.twin(bench), traces=STEERING_TRACES)
+    estimate = lbt_of(side.probes, side.refined, twin, bench.trial.sla)
     return math.log(estimate.ci[1] / estimate.ci[0]) if estimate and estimate.ci and estimate.ci[0] > 0.0 else math.inf
 
 

@@ -22,6 +22,12 @@ MIX = 500
 Float64 = npt.NDArray[np.float64]
 
 
+def service_counts(repeats: int) -> dict[int, int]:
+    """Queries of each fixed size: ``repeats``, and four times as many of the largest, whose p99 makes the slack: of 50
+    it would be the slowest one seen, and the slowest tells of the host."""
+    return {size: repeats * (4 if size == max(SERVICE_SIZES) else 1) for size in SERVICE_SIZES}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceSamples:
     """Service times in ns of answered queries. by_size: those of the fixed sizes. sizes, times: all of them, (n,)."""

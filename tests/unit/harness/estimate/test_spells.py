@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy import integrate
+from scipy import integrate, signal
 
 from harness.estimate.lbt import estimate_lbt
 from harness.estimate.longrun import QueueTwin
@@ -19,11 +19,10 @@ MS, NS = 1e6, 1e9
 def _ornstein_uhlenbeck(rng: np.random.Generator, at_ns: np.ndarray, sd: float, memory_s: float) -> np.ndarray:
     """Log speeds at these moments."""
     step = 0.02
-    count = int(at_ns[-1] / NS / step) + 2
-    keep, level, path = math.exp(-step / memory_s), rng.normal(0.0, sd), np.empty(count)
-    for i, shock in enumerate(rng.normal(0.0, sd * math.sqrt(1.0 - keep**2), count).tolist()):
-        path[i], level = level, keep * level + shock
-    found: np.ndarray = path[(at_ns / NS / step).astype(int)]
+    keep = math.exp(-step / memory_s)
+    shocks = rng.normal(0.0, sd * math.sqrt(1.0 - keep**2), int(at_ns[-1] / NS / step) + 2)
+    shocks[0] /= math.sqrt(1.0 - keep**2)
+    found: np.ndarray = signal.lfilter([1.0], [1.0, -keep], shocks)[(at_ns / NS / step).astype(int)]
     return found
 
 
