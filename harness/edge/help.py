@@ -38,6 +38,7 @@ OVERRIDES = {
     "seed=N": "of the query traces",
     "records_dir=DIR": "where records go, default records",
     "tracking=sqlite|none": "MLflow; tracking.uri=URI for a store or server of your own",
+    "experiment=best|best_open": "the fastest plan that is known for the model on this kind of processor",
     "experiment=NAME": "a named set of overrides from conf/experiment",
 }
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar, cast
 
 from harness.errors import ConfigurationError
 from harness.record.jsonable import from_plain, mismatches
+from optimizations.best_plans import BestPlan
 
 T = TypeVar("T")
 SLA_LEVELS: Mapping[str, float] = {"low": 0.5, "medium": 1.0, "high": 1.5}
@@ -70,11 +71,15 @@ class TrackingSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The whole configuration. The open mappings are checked against the dataclass of what they configure."""
+    """The whole configuration. The open mappings are checked against the dataclass of what they configure.
+
+    ``plan`` stands in for ``opt`` where that is empty.
+    """
 
     model: Mapping[str, Any]
     dataset: Mapping[str, Any]
     opt: Mapping[str, Any]
+    plan: BestPlan | None
     scenario: ScenarioSettings
     budget: Mapping[str, Any]
     tracking: TrackingSettings

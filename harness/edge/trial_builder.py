@@ -16,6 +16,7 @@ from harness.options import Budget, RunOptions, budget_named
 from harness.record.reader import file_sha256
 from harness.traffic import query_sizes
 from harness.trial import Sla, Trial
+from optimizations.best_plans import best_plan
 from optimizations.contract import Optimization, PlanError
 from optimizations.plan import available
 from zoo.configs import MODELS, NEEDS_HISTORY
@@ -44,7 +45,7 @@ def build(config: Mapping[str, Any]) -> tuple[Trial, RunOptions]:
         backend=_known("backend", settings.backend, known_backends()),
         device=_device(settings.device),
         scope=settings.scope,
-        opts=_opts(settings.opt),
+        opts=_opts(_chosen(settings, model)),
         scenario=settings.scenario.name,
         query_sizes=_query_sizes(settings.scenario.query_sizes),
         sla=_sla(settings),
@@ -124,6 +125,16 @@ def _training(section: Mapping[str, Any], model: str, dataset: str) -> dict[str,
     changes = {key: value for key, value in section.items() if value is not None}
     strict(TrainingConfig, changes, "training")
     return dataclasses.asdict(training_config(model, changes, dataset))
+
+
+def _chosen(settings: Settings, model: str) -> Mapping[str, Any]:
+    """The optimizations of the command line, else those of the experiment."""
+    if settings.opt or settings.plan is None:
+        return settings.opt
+    try:
+        return {name: {} for name in best_plan(settings.plan, model, capabilities())}
+    except PlanError as error:
+        raise ConfigurationError(str(error)) from error
 
 
 def _opts(section: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

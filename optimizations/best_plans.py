@@ -1,0 +1,30 @@
+"""The fastest plans that are known, by model and by what the processor multiplies. Measured rows: docs/results.md."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Literal
+
+from optimizations.contract import PlanError
+
+BestPlan = Literal["best", "best_open"]
+_FLOATS = ("fusion", "dedup", "executor")
+_PAIRS = ("fusion", "dedup", "bf16", "executor")
+_BYTES = ("fusion", "dedup", "int8", "executor")
+_PLANS: Mapping[tuple[BestPlan, str], Mapping[str, tuple[str, ...]]] = {
+    ("best", "amx"): {"wdl": _PAIRS, "din": _PAIRS, "dien": _PAIRS, "dlrm": _PAIRS},
+    ("best", "any"): {"wdl": _FLOATS, "din": _FLOATS, "dien": _FLOATS, "dlrm": _FLOATS},
+    ("best_open", "amx"): {"wdl": _BYTES, "din": _PAIRS, "dien": _PAIRS, "dlrm": _BYTES},
+    ("best_open", "any"): {"wdl": _BYTES, "din": _FLOATS, "dien": _FLOATS, "dlrm": _BYTES},
+}
+
+
+def best_plan(which: BestPlan, model: str, capabilities: Collection[str]) -> tuple[str, ...]:
+    """Names of the optimizations. "best" stays in the closed division, "best_open" may leave it.
+
+    Raises PlanError for a model that nobody has measured.
+    """
+    plans = _PLANS[which, "amx" if "amx_bf16" in capabilities else "any"]
+    if model not in plans:
+        raise PlanError(f"experiment={which}: no best plan is known for model={model}; write opt=[...] yourself")
+    return plans[model]
