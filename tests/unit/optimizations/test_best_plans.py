@@ -1,0 +1,39 @@
+"""The best plans are plans: each resolves on its model, in its division."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from optimizations.best_plans import best_plan
+from optimizations.contract import PlanError
+from optimizations.plan import first_pipeline, resolve
+from zoo.configs import MODELS, NEEDS_HISTORY, model_config
+from zoo.datasets import load_dataset
+from zoo.schema import Schema
+
+AMX = frozenset({"avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile", "amx_bf16", "amx_int8"})
+
+
+@pytest.fixture(scope="module")
+def schemas(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Schema]:
+    folder: Path = tmp_path_factory.mktemp("cache")
+    shapes = ("sequence", "pointwise")
+    return {s: load_dataset("planted", {"size": "tiny", "shape": s}, folder, lambda *_: None).schema for s in shapes}
+
+
+@pytest.mark.parametrize("flags", [frozenset(), AMX])
+@pytest.mark.parametrize("model", sorted(MODELS))
+def test_each_resolves_and_says_its_division(schemas: dict[str, Schema], model: str, flags: frozenset[str]) -> None:
+    schema = schemas["sequence" if model in NEEDS_HISTORY else "pointwise"]
+    first = first_pipeline(model_config(model, {}), schema, "torch", "cpu", "serve")
+    closed = resolve(first, dict.fromkeys(best_plan("best", model, flags)), flags)
+    assert closed.division == "closed" and not any(step.emulated for step in closed.steps)
+    opened = best_plan("best_open", model, flags)
+    assert (resolve(first, dict.fromkeys(opened), flags).division == "open") == ("int8" in opened)
+
+
+def test_a_model_that_nobody_measured_has_none() -> None:
+    with pytest.raises(PlanError, match=r"model=deepfm; write opt=\[\.\.\.\]"):
+        best_plan("best", "deepfm", AMX)
