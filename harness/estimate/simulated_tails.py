@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,8 @@ _DISPATCH_QUERIES = 120_000
 _SEED = 20_190_625
 _LOG_TIMES = np.linspace(-8.0, 12.0, 8001)
 _SPELLS = 1024
+_BLOCK = 8
+"""Traces that are simulated together: half a megabyte an array."""
 
 
 def on_grid(loads: Array) -> Array:
@@ -43,10 +46,10 @@ class SimulatedTails:
 
     def __init__(self, twin: QueueTwin) -> None:
         shape = (twin.traces, _QUERIES) if twin.plain else (1, _DISPATCH_QUERIES)
-        rng = np.random.default_rng(_SEED)
         self._twin, self._tail = twin, dict[int, Array]()
-        self._arrivals = np.cumsum(rng.exponential(NS, shape), axis=-1)
-        kind = rng.choice(len(twin.sizes), size=shape, p=twin.probability / np.sum(twin.probability))
+        self._arrivals = _unit_arrivals(shape)
+        weights = twin.probability / np.sum(twin.probability)
+        kind = np.random.default_rng(_SEED + 3).choice(len(twin.sizes), size=shape, p=weights)
         self._sizes = np.asarray(twin.sizes)[kind]
         self._factor = twin.table.draw((), self._sizes, _SEED + 1)
         self._service = twin.table.mean(twin.sizes)[kind] * self._factor if twin.plain else None
@@ -62,21 +65,25 @@ class SimulatedTails:
         return float(np.interp(log_time, _LOG_TIMES, self._tail[index]))
 
     def _simulated(self, load: float) -> Array:
-        twin, arrivals = self._twin, self._arrivals / (self._twin.capacity_qps * load)
+        """Log tail at every time of the grid, a block of traces that fits the cache at a time."""
+        counts = np.zeros(_LOG_TIMES.size + 1, np.int64)
+        for first in range(0, len(self._arrivals), _BLOCK):
+            block = slice(first, first + _BLOCK)
+            latency = self._latency(self._arrivals[block] / (self._twin.capacity_qps * load), block)
+            counts += np.bincount(_bins(latency[:, _DISCARD:] / self._twin.service.mean_ns), minlength=counts.size)
+        within = np.cumsum(counts[: _LOG_TIMES.size])
+        return np.asarray(np.log(np.maximum(1.0 - within / counts.sum(), 1e-9)))
+
+    def _latency(self, arrivals: Array, block: slice) -> Array:
+        twin = self._twin
         slowness: Array | float = 1.0
         if self._spells is not None:
             spell = (arrivals / twin.spells.length_ns).astype(np.int64) % _SPELLS
-            slowness = np.take_along_axis(self._spells, spell, axis=1)
+            spell += np.arange(len(arrivals))[:, None] * _SPELLS
+            slowness = self._spells[block].take(spell)
         if self._service is not None:
-            latency = simulate(arrivals, self._service * slowness, twin.workers)
-        else:
-            latency = twin.latency(arrivals[0], self._sizes[0], self._factor * slowness) - twin.delay_ns
-        scaled = np.log(latency[:, _DISCARD:] / twin.service.mean_ns)
-        # The first grid time that is not below; counting in bins is ten times quicker than sorting a million values.
-        place = np.ceil((scaled - _LOG_TIMES[0]) / (_LOG_TIMES[1] - _LOG_TIMES[0]))
-        place = np.clip(place, 0, _LOG_TIMES.size).astype(np.int64)
-        within = np.cumsum(np.bincount(place.ravel(), minlength=_LOG_TIMES.size + 1))[: _LOG_TIMES.size]
-        return np.asarray(np.log(np.maximum(1.0 - within / scaled.size, 1e-9)))
+            return simulate(arrivals, self._service[block] * slowness, twin.workers)
+        return twin.latency(arrivals[0], self._sizes[0], self._factor * slowness) - twin.delay_ns
 
     def late_fraction(self, rate_qps: float, limit_ns: float) -> float:
         """P(latency > limit), between the two nearest loads of the grid."""
@@ -100,6 +107,24 @@ class SimulatedTails:
         high, low = self._log_tail(busy, limit_ns), self._log_tail(idle, limit_ns)
         position = idle - min(max((target - low) / max(high - low, 1e-12), 0.0), 1.0)
         return self._twin.capacity_qps * math.exp(-LOAD_STEP * position)
+
+
+def _bins(times: Array) -> Array:
+    """Index of the first time of the grid that is not below each of these.
+
+    Counting in bins is ten times quicker than sorting a million values, and 32 bits tell bins of 0.25 % apart.
+    """
+    place = np.log(times.ravel().astype(np.float32))
+    place -= np.float32(_LOG_TIMES[0])
+    place *= np.float32(1.0 / (_LOG_TIMES[1] - _LOG_TIMES[0]))
+    index: Array = np.clip(np.ceil(place), 0, _LOG_TIMES.size).astype(np.int32)
+    return index
+
+
+@lru_cache(maxsize=4)
+def _unit_arrivals(shape: tuple[int, int]) -> Array:
+    """Poisson arrivals at one query per second, in ns."""
+    return np.cumsum(np.random.default_rng(_SEED).exponential(NS, shape), axis=-1)
 
 
 def _spell_paths(twin: QueueTwin, traces: int) -> Array | None:

@@ -65,7 +65,8 @@ def test_each_model_is_measured_and_its_numbers_follow_from_the_raw_columns(
         assert reported.auc == pytest.approx(roc_auc_score(own.label, own.score), abs=1e-9)
         assert reported.logloss == pytest.approx(log_loss(own.label, own.score.astype(np.float64)), rel=1e-6)
     queries = pq.read_table(record / "queries.parquet").to_pandas()
-    assert (queries.status == 0).mean() > 0.9
+    open_loop = queries[queries.offered_qps > 0]  # a closed loop asks for more than it has the time for
+    assert (open_loop.status == 0).mean() > 0.9
     sent = queries[queries.sent_ns >= 0]
     assert len(sent) > 1000
     assert (sent.sent_ns >= sent.planned_ns).all()
