@@ -32,6 +32,11 @@ def sleep_until_ns(moment_ns: int, spin_ns: int = SPIN_NS) -> None:
         pass
 
 
+def thread_cpu_ns() -> int:
+    """User + system time of the calling thread: what its work took, however long others kept it off the core."""
+    return time.thread_time_ns()
+
+
 def process_cpu_ns(pid: int) -> int:
     """User + system time of process ``pid``, all its threads, the ended ones included.
 

@@ -38,7 +38,7 @@ def load_kernels() -> ctypes.CDLL:
     Calls release the interpreter lock. Raises KernelsUnavailable: no compiler, or one that fails.
     """
     compiler = find_compiler()
-    flags = (*FLAGS, *_machine_flags())
+    flags = (*FLAGS, *machine_flags())
     name = f"{_fingerprint(compiler, flags)}.so"
     for folder in (cache_folder(), None):
         try:
@@ -68,7 +68,8 @@ def find_compiler() -> tuple[str, ...]:
     )
 
 
-def _machine_flags() -> tuple[str, ...]:
+def machine_flags() -> tuple[str, ...]:
+    """Compile for the processor at hand."""
     return ("-march=native",) if platform.machine() in ("x86_64", "AMD64") else ("-mcpu=native",)
 
 

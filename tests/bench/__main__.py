@@ -1,5 +1,7 @@
 """Service time of every plan over ``opt=[]``, in one process: ``nox -s bench -- [MODEL ...]``.
 
+``nox -s bench -- units`` measures block by block instead (``tests/bench/units``).
+
 Both sessions answer the same query one after the other, in alternating order; the ratio is that of each pair, and its
 interval is Student's t on the log ratios of blocks of pairs. Run it on a machine that does nothing else.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ from harness.estimate.stats import log_t_interval
 from harness.host.environment import capabilities, hardware_class
 from optimizations.lowering import LoweringContext
 from optimizations.plan import first_pipeline, resolve
+from tests.bench.units import command
 from zoo.configs import MODELS, NEEDS_HISTORY, model_config
 from zoo.datasets import load_dataset
 from zoo.models import build_model
@@ -44,7 +48,9 @@ BLOCKS, PAIRS = 12, 5
 
 
 def main() -> None:
-    """Print one line per model, plan and query size."""
+    """Print one line per model, plan and query size; or what ``units`` measures."""
+    if sys.argv[1:2] == ["units"]:
+        sys.exit(command.main(sys.argv[2:]))
     parser = argparse.ArgumentParser(prog="tests.bench", description=__doc__)
     parser.add_argument("models", nargs="*", metavar="MODEL", help="default: all")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))

@@ -7,7 +7,7 @@ import resource
 
 import pytest
 
-from harness.clock import now_ns, process_cpu_ns, sleep_until_ns
+from harness.clock import now_ns, process_cpu_ns, sleep_s, sleep_until_ns, thread_cpu_ns
 
 
 def test_sleep_until_is_never_early() -> None:
@@ -32,6 +32,18 @@ def test_process_cpu_agrees_with_getrusage() -> None:
     ours = process_cpu_ns(os.getpid())
     after = used()
     assert before - 2_000_000 <= ours <= after + 2_000_000
+
+
+def test_thread_cpu_counts_work_and_not_waiting() -> None:
+    def used() -> int:
+        usage = resource.getrusage(resource.RUSAGE_THREAD)
+        return int((usage.ru_utime + usage.ru_stime) * 1e9)
+
+    before = used()
+    ours = thread_cpu_ns()
+    assert before - 2_000_000 <= ours <= used() + 2_000_000
+    sleep_s(0.05)
+    assert thread_cpu_ns() - ours < 25_000_000
 
 
 def test_process_cpu_of_nobody_is_an_error() -> None:
