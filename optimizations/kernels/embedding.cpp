@@ -39,7 +39,7 @@ struct RecarenaHistory {
 
 namespace {
 
-constexpr long AHEAD = 2;  // samples between a row's prefetch and its use
+constexpr long AHEAD = 3;  // samples that are asked for before the first of them is used
 
 struct Float {
   typedef float Value;
@@ -51,7 +51,14 @@ struct Half {
   static vec get(const Value* p, long lanes) {
     typedef uint16_t halves __attribute__((vector_size(LANES * 2)));
     halves packed{};
-    std::memcpy(&packed, p, lanes * 2);
+    if (lanes == LANES)
+      std::memcpy(&packed, p, sizeof packed);
+    else
+#if RECARENA_AVX512
+      packed = (halves)_mm256_maskz_loadu_epi16((__mmask16)((1u << lanes) - 1), p);
+#else
+      std::memcpy(&packed, p, lanes * 2);
+#endif
     return (vec)(__builtin_convertvector(packed, ivec) << 16);
   }
 };
@@ -59,6 +66,15 @@ struct Half {
 template <class Type>
 const typename Type::Value* row_of(const RecarenaTable& table, int64_t row) {
   return static_cast<const typename Type::Value*>(table.rows) + row * table.width;
+}
+
+// Each line that the row fills; a rest comes quicker by itself than by one more request.
+template <class Type>
+void fetch_row(const RecarenaTable& table, int64_t row) {
+  const char* from = reinterpret_cast<const char*>(row_of<Type>(table, row));
+  const long bytes = table.width * (long)sizeof(typename Type::Value);
+  __builtin_prefetch(from);
+  for (long at = 64; at + 64 <= bytes; at += 64) __builtin_prefetch(from + at);
 }
 
 template <class Type>
@@ -94,10 +110,14 @@ struct Side {
 template <class Type>
 void look_up(const Side& side, const RecarenaLookup& call, int64_t first, int64_t end) {
   const long fields = (long)side.ids.size(), bags = (long)side.bags.size();
-  for (int64_t r = first; r < end; ++r) {
-    if (r + AHEAD < end)
-      for (long k = 0; k < fields; ++k)
-        __builtin_prefetch(row_of<Type>(side.ids[k], call.rows[(r + AHEAD) * fields + k]));
+  for (int64_t r = first, fetched = first; r < end; ++r) {
+    const int64_t ahead = std::min(r + AHEAD, end);
+    for (; fetched < ahead; ++fetched) {
+      for (long k = 0; k < fields; ++k) fetch_row<Type>(side.ids[k], call.rows[fetched * fields + k]);
+      for (long b = 0; b < bags; ++b)
+        for (int64_t i = call.bag_offsets[fetched * bags + b]; i < call.bag_offsets[fetched * bags + b + 1]; ++i)
+          fetch_row<Type>(side.bags[b], call.bag_rows[i]);
+    }
     float* to = call.out + r * side.width;
     for (long k = 0; k < fields; to += side.ids[k].width, ++k) copy_row<Type>(side.ids[k], call.rows[r * fields + k], to);
     for (long b = 0; b < bags; to += side.bags[b].width, ++b) {
