@@ -2,7 +2,9 @@
 
 ``lower_torch.py`` exposes ``BUILDERS``: (role, impl, dtype) -> builder. A builder takes the reference module that
 stands at the block's path (weights loaded, evaluation mode), the block and the context, and returns a module with
-the same signature (``zoo.layers.tensors``).
+the same signature (``zoo.layers.tensors``). It may expose ``PASSES``: name of a pass -> builder. Such a builder takes
+the model with all of its blocks in place and the context, and returns what predicts from then on: ``Batch`` to
+scores [N].
 """
 
 from __future__ import annotations

@@ -7,13 +7,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from harness.clock import now_ns
 from optimizations.contract import Plan, PlanStep
 from optimizations.lowering import LoweringContext, LoweringError
 from optimizations.registry import lowering_module
 from zoo.blueprint import Block
+from zoo.schema import Batch
 
 Builder = Callable[[Any, Block, LoweringContext], Any]
+Predict = Callable[[Batch], npt.NDArray[np.float32]]
+PassBuilder = Callable[[Any, LoweringContext], Predict]
 Key = tuple[str, str, str]
 REFERENCE = ("reference", "fp32")
 SPLIT, PACKED = ".split", ".packed"
@@ -42,6 +48,7 @@ class BlockLowering:
         self._context = context
         self._reports = {step.name: StepReport(step.name) for step in plan.steps}
         self._builders: dict[Key, tuple[str, Builder]] = {}
+        self._passes: dict[str, tuple[str, PassBuilder]] = {}
         self._claims: dict[str, str] = {}
         paths = {block.path for block in plan.pipeline.blocks}
         for step in plan.steps:
@@ -52,6 +59,8 @@ class BlockLowering:
         module = lowering_module(step.name, backend)
         for key, builder in getattr(module, "BUILDERS", {}).items():
             self._builders.setdefault(key, (step.name, builder))
+        for name, builder in getattr(module, "PASSES", {}).items():
+            self._passes.setdefault(name, (step.name, builder))
 
     def _claim(self, step: PlanStep, paths: set[str]) -> None:
         """Slots of blocks are accounted for as they are built; any other slot is done by being in the plan."""
@@ -83,6 +92,22 @@ class BlockLowering:
                     return module
         self._account(block, whole, reasons)
         return None
+
+    def whole(self, name: str, model: Any) -> Predict | None:
+        """What the pass makes of the lowered model; None, on record, where it cannot."""
+        if name not in self._passes:
+            return None
+        owner, builder = self._passes[name]
+        report, started = self._reports[owner], now_ns()
+        try:
+            return builder(model, self._context)
+        except LoweringError as error:
+            report.matched.remove(f"passes.{name}")
+            report.fallbacks.append((f"passes.{name}", str(error)))
+            report.excused = True
+            return None
+        finally:
+            report.build_ns += now_ns() - started
 
     def _try(self, block: Block, slots: dict[str, Any], reference: Any, reasons: list[str]) -> Any | None:
         role = block.role + SPLIT * slots["split"] + PACKED * slots["packed"]

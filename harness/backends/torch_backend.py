@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from harness.backends.block_lowering import BlockLowering, StepReport
+from harness.backends.block_lowering import BlockLowering, Predict, StepReport
 from optimizations.contract import Plan
 from optimizations.lowering import LoweringContext
 from zoo.layers.features import to_tensors
@@ -24,21 +24,28 @@ from zoo.training import load_into
 
 
 class TorchSession:
-    """A model in evaluation mode. Blocks keep no state between calls, so threads may predict side by side."""
+    """A model in evaluation mode. Blocks keep no state between calls, so threads may predict side by side.
 
-    def __init__(self, model: CtrModel, device: str, report: list[dict[str, Any]]) -> None:
-        self._model, self._device = model, torch.device(device)
+    ``whole``: what a pass made of the model; it predicts then.
+    """
+
+    def __init__(
+        self, model: CtrModel, device: str, report: list[dict[str, Any]], whole: Predict | None = None
+    ) -> None:
+        self._model, self._device, self._whole = model, torch.device(device), whole
         self.report = report
 
     def predict(self, batch: Batch) -> npt.NDArray[np.float32]:
         """Click probabilities [N]."""
+        if self._whole is not None:
+            return self._whole(batch)
         with torch.inference_mode():
             scores: npt.NDArray[np.float32] = self._model.score(to_tensors(batch, self._device)).cpu().numpy()
         return scores
 
     def close(self) -> None:
         """Drop the model and, with it, the memory of its blocks."""
-        del self._model
+        del self._model, self._whole
 
 
 def lower(plan: Plan, context: LoweringContext) -> TorchSession:
@@ -60,7 +67,8 @@ def lower(plan: Plan, context: LoweringContext) -> TorchSession:
         if module is not None:
             put(model, block.path, module)
     set_expansion(model, first=plan.pipeline.expand == "first")
-    return TorchSession(model, context.device, [rendered(step) for step in lowering.finish()])
+    whole = next(filter(None, (lowering.whole(name, model) for name in plan.pipeline.passes)), None)
+    return TorchSession(model, context.device, [rendered(step) for step in lowering.finish()], whole)
 
 
 def reference_model(context: LoweringContext) -> CtrModel:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from torch import nn
 
+from optimizations.fusion.native_program import NativeProgram
 from optimizations.fusion.torch_dense import FusedFullyConnected, FusedInteraction, FusedSplit
 from optimizations.fusion.torch_embedding import FusedEmbedding, FusedWide
 from optimizations.fusion.torch_features import FusedFeatures
@@ -71,3 +72,5 @@ _BY_ROLE: dict[str, tuple[Builder, tuple[str, ...]]] = {
 BUILDERS: dict[tuple[str, str, str], Builder] = {
     (role, "fused", dtype): _on_cpu(builder) for role, (builder, dtypes) in _BY_ROLE.items() for dtype in dtypes
 }
+
+PASSES = {"program": lambda model, context: NativeProgram(model, context.threads).predict}

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from optimizations.contract import Optimization, Phase, Pipeline
 from zoo.blueprint import Block
 
+PROGRAM = "program"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FusionOptions:
-    """Which roles are fused; each can be switched off on its own."""
+    """Which roles are fused; each can be switched off on its own. program: with all of them on, a query is one native
+    call from raw columns to scores."""
 
     embedding: bool = True
     features: bool = True
@@ -18,6 +22,12 @@ class FusionOptions:
     interaction: bool = True
     attention: bool = True
     recurrent: bool = True
+    program: bool = True
+
+    @property
+    def whole(self) -> bool:
+        """Whether one program runs the model."""
+        return all(getattr(self, field.name) for field in dataclasses.fields(self))
 
 
 def _chosen(pipeline: Pipeline, options: FusionOptions) -> tuple[Block, ...]:
@@ -25,20 +35,21 @@ def _chosen(pipeline: Pipeline, options: FusionOptions) -> tuple[Block, ...]:
 
 
 def claims(pipeline: Pipeline, options: FusionOptions) -> tuple[str, ...]:
-    """The ``impl`` slot of every block whose role is switched on."""
-    return tuple(f"{block.path}.impl" for block in _chosen(pipeline, options))
+    """The ``impl`` slot of every block whose role is switched on, and the program that joins them."""
+    blocks = tuple(f"{block.path}.impl" for block in _chosen(pipeline, options))
+    return (*blocks, f"passes.{PROGRAM}") if options.whole else blocks
 
 
 def apply(pipeline: Pipeline, options: FusionOptions) -> Pipeline:
     """Write ``impl="fused"`` on the claimed blocks."""
     for block in _chosen(pipeline, options):
         pipeline = pipeline.with_block(block.path, impl="fused")
-    return pipeline
+    return dataclasses.replace(pipeline, passes=(*pipeline.passes, PROGRAM)) if options.whole else pipeline
 
 
 SPEC = Optimization(
     name="fusion",
-    summary="native fused kernels: features, embedding, fc, interaction, attention, GRU/AUGRU",
+    summary="native fused kernels for features, embedding, fc, interaction, attention, GRU/AUGRU; one call a query",
     phase=Phase.GRAPH,
     scope="serve",
     division="closed",

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "blocks.h"
 #include "pool.h"
 #include "vec.h"
 
@@ -20,20 +21,6 @@ struct RecarenaTable {
 struct RecarenaEmbeddedSide {
   int64_t id_count, bag_count;
   const RecarenaTable *ids, *bags;
-};
-
-// Rows to look up on one side: rows [count, ids], bags as in a batch; out [count, width of the side].
-struct RecarenaLookup {
-  const int64_t *rows, *bag_rows, *bag_offsets;
-  int64_t count;
-  float* out;
-};
-
-// Real steps of every user, out of `steps`; summed [users, width of a behaviour]: the sum over them.
-struct RecarenaHistory {
-  const int64_t* lengths;
-  int64_t steps;
-  float* summed;
 };
 }
 

@@ -1,4 +1,5 @@
 // Feature engineering in one pass: hash, bucketise, normalise, fill, pad, cross, and the expansion of the user side.
+#include "blocks.h"
 #include "pool.h"
 #include "rows.h"
 #include "vec.h"
@@ -21,25 +22,6 @@ struct RecarenaSide {
 // side 0: user, 1: item; left and right: places among the id fields of their side.
 struct RecarenaCross {
   int64_t left_side, left, right_side, right, rows;
-};
-
-// Raw columns of one side and where its engineered columns go. index [count]: the raw row of every output row, or
-// null for all rows in order. bag_offsets_out: written only with an index.
-struct RecarenaSideCall {
-  const float* dense;
-  const int64_t *ids, *bag_values, *bag_offsets, *index;
-  int64_t dense_stride, id_stride, count;
-  float* dense_out;
-  int64_t *rows_out, *bag_rows_out, *bag_offsets_out;
-};
-
-// history_index [history_rows]: user of every padded row, or null. user_of [samples]: row of rows_out of the user
-// side that a sample crosses with, or null. fault: {field, value} of a raw id outside its table.
-struct RecarenaFeaturesCall {
-  RecarenaSideCall sides[2];
-  const int64_t *history, *history_offsets, *history_index, *user_of;
-  int64_t history_rows, steps, samples;
-  int64_t *history_out, *lengths_out, *crosses_out, *fault;
 };
 }
 

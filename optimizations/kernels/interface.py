@@ -11,6 +11,9 @@ from typing import Any
 FP32, BF16, TF32, INT8 = 0, 1, 2, 3
 PRECISIONS = {"fp32": FP32, "bf16": BF16, "tf32": TF32, "int8": INT8}
 PLAIN, HASHED, BUCKET = 0, 1, 2
+USERS, SAMPLES, BEHAVIOURS = 0, 1, 2
+COLUMNS, FC, FC_SPLIT, INTERACTION, GRU, ATTENTION, AUGRU = range(7)
+USER, ITEM, HISTORY, SUMMED, USER_DENSE, ITEM_DENSE, WIDE = range(7)
 ACTIVATIONS = {"none": 0, "relu": 1, "sigmoid": 2, "prelu": 3, "dice": 4}
 
 
@@ -124,6 +127,44 @@ class Quantizer(Structure):
     _fields_ = [("scale", c_void_p), ("inverse", c_void_p)]
 
 
+class Register(Structure):
+    """Floats of a program, [rows, width] (program.cpp)."""
+
+    _fields_ = [("rows", c_int64), ("width", c_int64)]
+
+
+class Part(Structure):
+    """Columns of a register as a COLUMNS step reads them (program.cpp)."""
+
+    _fields_ = [
+        (name, c_int64)
+        for name in ("source", "first", "width", "of_user", "mean", "factor", "factor_first", "factor_of_user")
+    ]
+
+
+class Step(Structure):
+    """One block of a program (program.cpp)."""
+
+    _fields_ = [
+        ("kind", c_int64),
+        ("handle", c_void_p),
+        *((name, c_int64) for name in ("out", "a", "b", "first_part", "part_count")),
+        ("sizes", c_int64 * 3),
+    ]
+
+
+class Program(Structure):
+    """A whole model (program.cpp)."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("features", "embedding", "wide")),
+        *((name, c_int64 * 2) for name in ("ids", "dense", "bags")),
+        *((name, c_int64) for name in ("history_width", "crosses", "expand_first", "logit")),
+        *((name, c_int64) for name in ("register_count", "part_count", "step_count")),
+        *((name, POINTER(kind)) for name, kind in (("registers", Register), ("parts", Part), ("steps", Step))),
+    ]
+
+
 _P, _L, _I, _Q = c_void_p, c_long, c_int, c_int64
 _SIGNATURES: dict[str, tuple[Any, Sequence[Any]]] = {
     "recarena_fc_new": (_P, (_P, POINTER(Quantizer), _P, _L, _L, _I, _P, _P, _P, _I)),
@@ -150,6 +191,9 @@ _SIGNATURES: dict[str, tuple[Any, Sequence[Any]]] = {
     "recarena_wide_new": (_P, (POINTER(EmbeddedSide), _P, _Q, _Q, POINTER(Table), _Q, c_float)),
     "recarena_wide_run": (None, (_P, _P, _P, _P, _P, _P, _P)),
     "recarena_wide_free": (None, (_P,)),
+    "recarena_program_new": (_P, (POINTER(Program),)),
+    "recarena_program_run": (_I, (_P, _P, _I)),
+    "recarena_program_free": (None, (_P,)),
 }
 
 

@@ -79,6 +79,29 @@ def test_scores_agree(request: pytest.FixtureRequest, data: str, model: str, pla
     assert max(spread) > 8 * tolerance(plan)
 
 
+FUSED = [plan for name, plan in PLANS.items() if "fusion" in name]
+
+
+@pytest.mark.parametrize("plan", FUSED, ids=",".join)
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("data", ["every_column", "planted"])
+def test_one_program_gives_the_scores_of_its_blocks(
+    request: pytest.FixtureRequest, data: str, model: str, plan: dict[str, Any]
+) -> None:
+    """Same kernels, same operands; the last sigmoid and the order of the two logits' sum may round otherwise."""
+    served = request.getfixturevalue(data)(model)
+    for expand in ("first", "late"):
+        if expand == "first" and "dedup" in plan:
+            continue
+        whole, blocks = (
+            served.session({**plan, "fusion": {"program": program}}, expand=expand) for program in (True, False)
+        )
+        (fusion,) = (step for step in whole.report if step["name"] == "fusion")
+        assert "passes.program" in fusion["matched"]
+        for batch in batches(served.split):
+            np.testing.assert_allclose(whole.predict(batch), blocks.predict(batch), rtol=0, atol=3e-7)
+
+
 @pytest.mark.parametrize(("model", "role"), [(model, role) for model in MODELS for role in ROLES[model]])
 def test_each_role_alone_agrees(every_column: Callable[[str], Any], model: str, role: str) -> None:
     served = every_column(model)
