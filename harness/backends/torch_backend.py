@@ -17,6 +17,7 @@ from harness.backends.block_lowering import BlockLowering, StepReport
 from optimizations.contract import Plan
 from optimizations.lowering import LoweringContext
 from zoo.layers.features import to_tensors
+from zoo.layers.tensors import Embedded, Features
 from zoo.models import build_model
 from zoo.models.ctr_model import CtrModel
 from zoo.schema import Batch
@@ -32,8 +33,17 @@ class TorchSession:
 
     def predict(self, batch: Batch) -> npt.NDArray[np.float32]:
         """Click probabilities [N]."""
+        return self.compute(self.look_up(batch))
+
+    def look_up(self, batch: Batch) -> tuple[Features, Embedded]:
+        """Engineered features and their embeddings."""
         with torch.inference_mode():
-            scores: npt.NDArray[np.float32] = self._model.score(to_tensors(batch, self._device)).cpu().numpy()
+            return self._model.look_up(to_tensors(batch, self._device))
+
+    def compute(self, found: tuple[Features, Embedded]) -> npt.NDArray[np.float32]:
+        """Click probabilities [N]."""
+        with torch.inference_mode():
+            scores: npt.NDArray[np.float32] = self._model.score_of(*found).cpu().numpy()
         return scores
 
     def close(self) -> None:
