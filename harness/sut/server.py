@@ -7,7 +7,7 @@ The first message on the control channel holds ``spec``, ``shape`` and the inher
 * "model": see ``harness.sut.model_session``.
 
 When it is warm it answers ``{"ready": report}``; any exception, then or later, is sent as ``{"error": traceback}`` and
-ends the process with code 1. It ends with code 0 at the end of its input.
+ends the process with code 1. At the end of its input it ends with code 0, after its last answer.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
@@ -13,11 +13,11 @@ Work = TypeVar("Work")
 
 @dataclass(slots=True, kw_only=True)
 class Turn(Generic[Work]):
-    """The place of one query. worker: who computes it, once that is known. work: left here for whoever is free."""
+    """The place of one query. worker: who computes it, once that is known. left: work that is prepared for whoever is
+    free, and how to say that it was taken over."""
 
     worker: int | None = None
-    work: Work | None = None
-    taken_over: SimpleQueue[None] = field(default_factory=SimpleQueue)
+    left: tuple[Work, SimpleQueue[None]] | None = None
 
 
 class Turns(Generic[Work]):
@@ -34,13 +34,12 @@ class Turns(Generic[Work]):
 
     def queue_up(self) -> Turn[Work]:
         """The turn of a query that was just taken; to be called in the order of taking."""
-        turn: Turn[Work] = Turn()
         with self._lock:
             if self._free:
-                turn.worker = self._free.popleft()
-            else:
-                self._waiting.append(turn)
-        return turn
+                return Turn(worker=self._free.popleft())
+            turn: Turn[Work] = Turn()
+            self._waiting.append(turn)
+            return turn
 
     def claim(self, turn: Turn[Work], work: Work) -> int | None:
         """``work`` is prepared: the worker as which the caller computes it now.
@@ -50,8 +49,9 @@ class Turns(Generic[Work]):
         with self._lock:
             if turn.worker is not None:
                 return turn.worker
-            turn.work = work
-        turn.taken_over.get()
+            taken_over: SimpleQueue[None] = SimpleQueue()
+            turn.left = (work, taken_over)
+        taken_over.get()
         return None
 
     def go_on(self, worker: int) -> Work | None:
@@ -64,8 +64,9 @@ class Turns(Generic[Work]):
                 self._free.append(worker)
                 return None
             turn = self._waiting.popleft()
-            if turn.work is None:
+            if turn.left is None:
                 turn.worker = worker
                 return None
-        turn.taken_over.put(None)
-        return turn.work
+        work, taken_over = turn.left
+        taken_over.put(None)
+        return work

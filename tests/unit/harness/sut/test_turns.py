@@ -20,7 +20,7 @@ class Waiting:
     def start(self) -> None:
         self.thread.start()
         for _ in range(1000):
-            if self.turn.work is not None or self.claimed:
+            if self.turn.left is not None or self.claimed:
                 return
             sleep_s(0.001)
 
