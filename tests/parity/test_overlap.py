@@ -32,9 +32,8 @@ TOGETHER: dict[str, dict[str, Any]] = {
 }
 OVERLAPPED: dict[str, dict[str, Any]] = {
     "micro_batch": {"micro_batch": {}},
-    "micro_batch in 5": {"micro_batch": {"parts": 5}},
     "stage": {"stage": {}},
-    "micro_batch,stage": {"micro_batch": {"parts": 3}, "stage": {}},
+    "micro_batch,stage": {"micro_batch": {"parts": 5}, "stage": {}},
 }
 
 

@@ -56,11 +56,6 @@ def test_one_query_ahead_is_looked_up_beside_the_compute() -> None:
     assert (staged_latency(arrivals, 0.3 * service, 0.7 * service) <= simulate(arrivals, service) + 1e-9).all()
 
 
-def test_the_truth_of_a_staged_system_lies_above_that_of_the_same_without() -> None:
-    whole, staged = (next(cell for cell in CELLS if cell.name == name) for name in ("heavy-s5-n15", "stage10"))
-    assert whole.truth_qps() < staged.truth_qps() < whole.truth_qps() / 0.5
-
-
 def test_the_host_wavers_as_it_says() -> None:
     cell = Cell(name="w", host_sd=0.2, host_memory_s=2.0)
     logs = np.log(host_speed(np.random.default_rng(2), cell, 20_000.0))
