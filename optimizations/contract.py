@@ -43,11 +43,22 @@ class Runtime:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dispatch:
     """What the queue of the system under test does: split queries above ``split`` samples (0: never), merge up to
-    ``batch`` queries, waiting at most ``wait_ms`` for company."""
+    ``batch`` queries, waiting at most ``wait_ms`` for company.
+
+    A worker computes what it took in ``parts`` pipelined parts (1: whole): the lookups of the next ones beside the
+    dense compute of this one. ``stage``: each worker looks up the next query while it computes this one.
+    """
 
     split: int = 0
     batch: int = 1
     wait_ms: float = 0.0
+    parts: int = 1
+    stage: bool = False
+
+    @property
+    def in_steps(self) -> bool:
+        """Whether looking up and computing are two steps of a worker: a model that answers in one call has none."""
+        return self.stage or self.parts > 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -187,6 +187,13 @@ class Rows:
         values, offsets = take_ragged(self.bag_values, self.bag_offsets, bags)
         return Rows(self.dense[index], self.ids[index], values, offsets)
 
+    def span(self, start: int, stop: int) -> Rows:
+        """Rows [start, stop); all but the offsets are views."""
+        width = self.bags_per_row
+        offsets = self.bag_offsets[start * width : stop * width + 1]
+        values = self.bag_values[offsets[0] : offsets[-1]]
+        return Rows(self.dense[start:stop], self.ids[start:stop], values, offsets - offsets[0])
+
     @staticmethod
     def empty(count: int) -> Rows:
         """``count`` rows without a column (a side that the data set does not have)."""

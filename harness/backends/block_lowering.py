@@ -42,7 +42,7 @@ class StepReport:
 
 
 class BlockLowering:
-    """Builds the blocks of one plan and reports per step."""
+    """Builds the blocks of one plan and reports per step. ``passes``: those of the plan that can be made."""
 
     def __init__(self, plan: Plan, context: LoweringContext) -> None:
         self._context = context
@@ -50,6 +50,7 @@ class BlockLowering:
         self._builders: dict[Key, tuple[str, Builder]] = {}
         self._passes: dict[str, tuple[str, PassBuilder]] = {}
         self._claims: dict[str, str] = {}
+        self.passes = () if plan.pipeline.dispatch.in_steps else plan.pipeline.passes
         paths = {block.path for block in plan.pipeline.blocks}
         for step in plan.steps:
             self._register(step, plan.pipeline.backend)
@@ -65,9 +66,10 @@ class BlockLowering:
     def _claim(self, step: PlanStep, paths: set[str]) -> None:
         """Slots of blocks are accounted for as they are built; any other slot is done by being in the plan."""
         for slot in step.claims:
-            if slot.rpartition(".")[0] in paths:
+            owner, _, name = slot.rpartition(".")
+            if owner in paths:
                 self._claims[slot] = step.name
-            else:
+            elif owner != "passes" or name in self.passes:
                 self._reports[step.name].matched.append(slot)
 
     def build(self, block: Block, reference: Any) -> Any | None:

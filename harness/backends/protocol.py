@@ -20,7 +20,10 @@ BACKENDS: dict[str, str] = {"torch": "recarena"}
 
 
 class Session(Protocol):
-    """A lowered model. ``predict`` may be called by several threads at one time."""
+    """A lowered model. Several threads may call it at one time.
+
+    ``predict(batch)`` is ``compute(look_up(batch))``; the two steps are there so that a server may overlap them.
+    """
 
     @property
     def report(self) -> list[dict[str, Any]]:
@@ -28,6 +31,12 @@ class Session(Protocol):
 
     def predict(self, batch: Batch) -> npt.NDArray[np.float32]:
         """Click probabilities [N] in [0, 1]."""
+
+    def look_up(self, batch: Batch) -> Any:
+        """The blocks of the roles features and embedding. Any thread may go on with what it returns."""
+
+    def compute(self, found: Any) -> npt.NDArray[np.float32]:
+        """All other blocks: click probabilities [N] from what ``look_up`` returned."""
 
     def close(self) -> None:
         """Release what the session holds; it predicts no more."""

@@ -37,10 +37,21 @@ class TorchSession:
 
     def predict(self, batch: Batch) -> npt.NDArray[np.float32]:
         """Click probabilities [N]."""
+        return self.compute(self.look_up(batch))
+
+    def look_up(self, batch: Batch) -> Any:
+        """Engineered features and their embeddings; the batch itself where a pass answers as a whole."""
         if self._whole is not None:
-            return self._whole(batch)
+            return batch
         with torch.inference_mode():
-            scores: npt.NDArray[np.float32] = self._model.score(to_tensors(batch, self._device)).cpu().numpy()
+            return self._model.look_up(to_tensors(batch, self._device))
+
+    def compute(self, found: Any) -> npt.NDArray[np.float32]:
+        """Click probabilities [N]."""
+        if self._whole is not None:
+            return self._whole(found)
+        with torch.inference_mode():
+            scores: npt.NDArray[np.float32] = self._model.score_of(*found).cpu().numpy()
         return scores
 
     def close(self) -> None:
@@ -67,7 +78,7 @@ def lower(plan: Plan, context: LoweringContext) -> TorchSession:
         if module is not None:
             put(model, block.path, module)
     set_expansion(model, first=plan.pipeline.expand == "first")
-    whole = next(filter(None, (lowering.whole(name, model) for name in plan.pipeline.passes)), None)
+    whole = next(filter(None, (lowering.whole(name, model) for name in lowering.passes)), None)
     return TorchSession(model, context.device, [rendered(step) for step in lowering.finish()], whole)
 
 

@@ -34,7 +34,9 @@ class Cell:
     sizes: distribution of query sizes (``traffic.query_sizes``). slack: limit over the mean service of 5 ms. noise: sd
     of the log of a query's own factor ("exponential" noise of sd 1 makes M/M/1). host_sd, host_memory_s: the host's
     log speed is an Ornstein-Uhlenbeck process that both sides share. stall_share of the queries take ``stall_ms``
-    more. delay_ms: added to every latency, outside the queue. gain: how many times faster the candidate works.
+    more. delay_ms: added to every latency, outside the queue. looked_up: share of the service that the one worker does
+    for the next query while it computes this one (``opt=[stage]``); 0: it works on one query at a time. gain: how many
+    times faster the candidate works.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Cell:
     stall_share: float = 0.0
     stall_ms: float = 0.0
     delay_ms: float = 0.0
+    looked_up: float = 0.0
     gain: float = 1.0
 
     @property
@@ -67,6 +70,13 @@ class Cell:
             return rng.exponential(1.0, count)
         return np.exp(rng.normal(-(self.noise**2) / 2, self.noise, count))
 
+    def latency(self, arrivals_ns: Array, service_ns: Array) -> Array:
+        """Latency of every query of independent traces (..., n) that start empty."""
+        if self.looked_up > 0.0:
+            ahead = service_ns * self.looked_up
+            return staged_latency(arrivals_ns, ahead, service_ns - ahead) + self.delay_ms * MS
+        return simulate(arrivals_ns, service_ns, self.workers) + self.delay_ms * MS
+
     @property
     def steady(self) -> bool:
         """Whether a side has one LBT: its host does not waver, or so fast that it counts as the system's own."""
@@ -74,7 +84,7 @@ class Cell:
 
     def truth_qps(self, gain: float = 1.0) -> float:
         """LBT of a steady cell: exact for one worker on a host of speed 1, else of a simulation of 10^7 queries."""
-        if self.workers > 1 or self.host_sd > 0.0:
+        if self.workers > 1 or self.host_sd > 0.0 or self.looked_up > 0.0:
             return simulated_lbt(self, gain)
         table = pmf(self.sizes)
         sizes = np.flatnonzero(table)
@@ -88,10 +98,28 @@ class Cell:
         return mg1.lbt_qps(atoms, (self.sla.limit_ms - self.delay_ms) * MS, self.sla.late_fraction)
 
 
+def staged_latency(arrivals_ns: Array, ahead_ns: Array, compute_ns: Array) -> Array:
+    """Latency with one worker that looks the next query up while it computes this one; all (..., n).
+
+    A query is taken when it has arrived and the one before it has the worker; it is computed when it is looked up and
+    the one before it is answered. Two stations in a row with one place between them (``harness.sut.turns``).
+    """
+    given = np.broadcast_arrays(arrivals_ns, ahead_ns, compute_ns)
+    arrivals, ahead, compute = (np.ascontiguousarray(np.moveaxis(x, -1, 0), dtype=np.float64) for x in given)
+    done, has_worker = np.full_like(arrivals[0], -np.inf), np.full_like(arrivals[0], -np.inf)
+    latency = np.empty(arrivals.shape)
+    for k in range(len(latency)):
+        taken = np.maximum(arrivals[k], has_worker)
+        has_worker = np.maximum(taken, done)
+        done = np.maximum(taken + ahead[k], done) + compute[k]
+        latency[k] = done - arrivals[k]
+    return np.moveaxis(latency, 0, -1)
+
+
 @lru_cache
 def simulated_lbt(cell: Cell, gain: float) -> float:
     """LBT from 1,000 simulated traces of 10,000 queries, the same at every rate that is tried."""
-    capacity, batches = cell.workers * gain * 1000.0 / MEAN_SERVICE_MS, [_batch(cell, gain, i) for i in range(_BATCHES)]
+    capacity, batches = _capacity_qps(cell, gain), [_batch(cell, gain, i) for i in range(_BATCHES)]
 
     def excess(log_rate: float) -> float:
         late = []
@@ -100,12 +128,17 @@ def simulated_lbt(cell: Cell, gain: float) -> float:
             if shocks.size:
                 speeds = np.exp(_wavering(cell, shocks[:, : _host_steps(float(arrivals[:, -1].max()) / 1e9)]))
                 service = service * np.take_along_axis(speeds, (arrivals / 1e9 / HOST_STEP_S).astype(np.int64), axis=1)
-            latency = simulate(arrivals, service, cell.workers)[:, _RAMP_QUERIES:] + cell.delay_ms * MS
+            latency = cell.latency(arrivals, service)[:, _RAMP_QUERIES:]
             late.append(np.mean(latency > cell.sla.limit_ms * MS))
         return float(np.mean(late)) - cell.sla.late_fraction
 
     lowest, highest = math.log(_LOWEST_LOAD * capacity), math.log(0.99 * capacity)
     return math.exp(float(optimize.brentq(excess, lowest, highest, xtol=1e-4)))
+
+
+def _capacity_qps(cell: Cell, gain: float) -> float:
+    """With a stage before the computation, the slower one of the two is the bound."""
+    return cell.workers * gain * 1000.0 / MEAN_SERVICE_MS / max(cell.looked_up, 1.0 - cell.looked_up)
 
 
 def _batch(cell: Cell, gain: float, number: int) -> tuple[Array, Array, Array]:
@@ -116,7 +149,7 @@ def _batch(cell: Cell, gain: float, number: int) -> tuple[Array, Array, Array]:
     sizes = rng.choice(table.size, _TRACES, p=table)
     service = cell.mean_ns(sizes, gain) * cell.noise_factors(rng, sizes.size).reshape(sizes.shape)
     service += (rng.random(_TRACES) < cell.stall_share) * cell.stall_ms * MS
-    lowest_qps = _LOWEST_LOAD * cell.workers * gain * 1000.0 / MEAN_SERVICE_MS
+    lowest_qps = _LOWEST_LOAD * _capacity_qps(cell, gain)
     steps = _host_steps(float(unit[:, -1].max()) / 1e9 / lowest_qps) if cell.host_sd > 0.0 else 0
     return unit, service, np.random.default_rng((8, number)).standard_normal((_TRACES[0], steps))
 
@@ -170,6 +203,8 @@ CELLS: tuple[Cell, ...] = (
     Cell(name="heavy-s20-n30", sizes=_HEAVY, slack=20.0, noise=0.30),
     Cell(name="md2-s5-n15", noise=0.15, workers=2),
     Cell(name="delay", sizes=_HEAVY, noise=0.05, delay_ms=1.0),
+    Cell(name="stage10", sizes=_HEAVY, noise=0.15, looked_up=0.1),
+    Cell(name="stage40", sizes=_HEAVY, noise=0.15, looked_up=0.4),
     Cell(name="stalls", sizes=_HEAVY, noise=0.05, stall_share=0.002, stall_ms=30.0),
     Cell(name="spells6", sizes=_HEAVY, noise=0.15, host_sd=0.06, host_memory_s=0.4),
     Cell(name="waver5", sizes=_HEAVY, noise=0.15, host_sd=0.05),

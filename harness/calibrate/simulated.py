@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from harness.calibrate.cells import HOST_STEP_S, MS, Cell, host_speed
 from harness.estimate.replay import SegmentObservation
-from harness.estimate.twin import ServiceTable, fit_service_table, simulate
+from harness.estimate.twin import ServiceTable, fit_service_table
 from harness.measurement.bench import Stretch, trace_seed
 from harness.options import Budget
 from harness.record.service import service_counts
@@ -84,7 +84,7 @@ class SimulatedBench:
         unit = np.sort(rng.random(max(count, 1)))
         sizes, planned = draw(pmf(self.cell.sizes), rng.random(unit.size)), np.rint(unit * stretch.seconds * 1e9)
         service = self._service(side, sizes, planned)
-        latency = simulate(planned, service, self.cell.workers) + self.cell.delay_ms * MS
+        latency = self.cell.latency(planned, service)
         self.now_s += stretch.seconds
         late = np.cumsum((latency > self.limit_ns) & (planned >= 1e9))
         aborted = 0 <= stretch.max_late < late[-1] or 0 < stretch.max_age_ns < latency.max()

@@ -52,7 +52,8 @@ def compare_once(cell: Cell, budget: str, seed: int) -> dict[str, Any]:
 
 def _side_of(name: str, cell: Cell, bench: SimulatedBench) -> Side:
     info = SideInfo(report={}, start_s=0.0, pid=0, rss_bytes=0)
-    return Side(name=name, info=info, workers=cell.workers, dispatch=Dispatch(), table=bench.closed_table(name))
+    dispatch = Dispatch(stage=cell.looked_up > 0.0)
+    return Side(name=name, info=info, workers=cell.workers, dispatch=dispatch, table=bench.closed_table(name))
 
 
 def _side(estimate: LbtEstimate | None) -> dict[str, Any]:

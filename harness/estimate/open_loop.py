@@ -134,14 +134,15 @@ def open_loop_twin(segments: Sequence[SegmentObservation], twin: QueueTwin, limi
     """Refit the twin's table, noise and delay to these segments, and find the speed of each and the spells within.
 
     limit_ns: of the SLA; a spell that makes queries late lasts about as long as a queue takes to grow so far.
-    Unknown where queries are split or merged, where answers overtake one another, and below 60 answered queries.
+    Unknown where queries are split or merged, where answers overtake one another, and below 60 answered queries; with
+    ``stage``, too, where queries that waited are done without their lookups, and the others with them.
     """
     none, one_speed = np.zeros(0), np.zeros(len(segments))
     unknown = OpenLoop(
         twin=twin, log_speeds=one_speed, known=False, spells=(no_spells(),) * len(segments), sizes=none, work_ns=none,
         owner=none,
     )  # fmt: skip
-    if not twin.plain or not segments:
+    if not twin.plain or twin.dispatch.stage or not segments:
         return unknown
     table, delay_ns, speeds, works = twin.table, 0.0, one_speed, list[Work]()
     for _ in range(_PASSES):

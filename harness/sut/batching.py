@@ -10,13 +10,15 @@ from zoo.schema import Batch, Int64, Rows, take_ragged
 
 
 def cut_batch(batch: Batch, start: int, stop: int) -> Batch:
-    """Samples [start, stop) with the users that they need, in order of first index."""
+    """Samples [start, stop) with the users that they need, in order of first index; what can be a view is one."""
+    item = batch.item.span(start, stop)
+    if len(batch.history_offsets) == 2:
+        return Batch(batch.user, item, batch.history, batch.history_offsets, batch.user_of[start:stop])
     users, user_of = np.unique(batch.user_of[start:stop], return_inverse=True)
     user, history, history_offsets = batch.user, batch.history, batch.history_offsets
     if len(users) != len(batch.history_offsets) - 1:
         user = user.take(users)
         history, history_offsets = take_ragged(batch.history, batch.history_offsets, users)
-    item = batch.item.take(np.arange(start, stop))
     return Batch(user, item, history, history_offsets, user_of.astype(np.int64))
 
 

@@ -1,8 +1,11 @@
 """The queue of a system under test: first in, first out; splits large queries, merges small ones, feeds the workers.
 
 A free worker takes the oldest part, then up to ``batch - 1`` more that have arrived, and waits for company at most
-``wait_ms`` after it took the first. Only one worker reads at a time (leader and followers): a query never hops
-from one thread to another before it is computed.
+``wait_ms`` after it took the first. Only one thread reads at a time (leader and followers): a query that finds a
+worker free never hops from one thread to another before it is computed.
+
+With ``stage`` there are two threads to a worker: while one computes, the other takes the next query, looks it up, and
+leaves it to the first (``turns``). Nothing waits for a query that has not arrived.
 """
 
 from __future__ import annotations
@@ -12,20 +15,22 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from harness.clock import now_ns
 from harness.sut.batching import cut_batch, join_batches
 from harness.sut.ring_server import Request, RingServer
+from harness.sut.steps import Steps
+from harness.sut.turns import Turns
 from harness.transport.slots import CANCELLED, GOOD
 from harness.transport.wire import SAMPLES, SAMPLES_OFFSET, decode
 from optimizations.contract import Dispatch
 from zoo.schema import Batch, Float32
 
-Predict = Callable[[Batch], Float32]
 SWITCH_INTERVAL_S = 5e-5
-"""Interpreter switch interval with several workers; the default of 5 ms would be in every tail."""
+"""Interpreter switch interval with several threads; the default of 5 ms would be in every tail."""
 NO_SCORES = np.zeros(0, np.float32)
 
 
@@ -49,41 +54,71 @@ class Part:
     stop: int
 
 
-class Dispatcher:
-    """Serves a ring with ``predict`` until the end of input."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """Parts that are computed together, and what was found for them."""
 
-    def __init__(self, server: RingServer, predict: Predict, dispatch: Dispatch, workers: int) -> None:
-        self.server, self.predict, self.dispatch = server, predict, dispatch
-        self.workers = workers
+    parts: list[Part]
+    found: Any
+    started_ns: int
+
+
+class Dispatcher:
+    """Serves a ring in the two ``steps`` of a system until the end of input."""
+
+    def __init__(self, server: RingServer, steps: Steps, dispatch: Dispatch, workers: int) -> None:
+        self.server, self.steps, self.dispatch = server, steps, dispatch
+        self.threads = workers * (2 if dispatch.stage else 1)
+        self._turns: Turns[Unit] = Turns(workers)
         self._waiting: deque[Part] = deque()
         self._intake, self._finish = threading.Lock(), threading.Lock()
 
     def run(self, failed: Callable[[BaseException], None]) -> None:
-        """Serve on this thread and ``workers - 1`` more. ``failed`` gets the first exception of any of them."""
-        if self.workers > 1:
-            sys.setswitchinterval(SWITCH_INTERVAL_S)
-        for worker in range(1, self.workers):
-            threading.Thread(target=self._guarded, args=(worker, failed), daemon=True).start()
-        self._guarded(0, failed)
+        """Serve on this thread and as many more as are needed, and return when all have ended.
 
-    def _guarded(self, worker: int, failed: Callable[[BaseException], None]) -> None:
+        ``failed`` gets the first exception of any of them.
+        """
+        if self.threads > 1 or self.dispatch.parts > 1:
+            sys.setswitchinterval(SWITCH_INTERVAL_S)
+        others = [threading.Thread(target=self._guarded, args=(failed,), daemon=True) for _ in range(1, self.threads)]
+        for thread in others:
+            thread.start()
+        self._guarded(failed)
+        for thread in others:
+            thread.join()
+
+    def _guarded(self, failed: Callable[[BaseException], None]) -> None:
         try:
-            self._work(worker)
+            self._work()
         except Exception as error:
             failed(error)
 
-    def _work(self, worker: int) -> None:
+    def _work(self) -> None:
         while True:
             with self._intake:
-                unit = self._next_unit()
-            if unit is None:
-                return
-            unit = [part for part in unit if not self._drop_if_cancelled(part)]
-            if unit:
-                self._compute(unit, worker)
+                parts = self._next_parts()
+                if parts is None:
+                    return
+                turn = self._turns.queue_up()
+            started = now_ns()
+            found = self.steps.look_up(join_batches([self._batch_of(part) for part in parts]))
+            unit = Unit(parts=parts, found=found, started_ns=started)
+            worker = self._turns.claim(turn, unit)
+            if worker is not None:
+                self._compute_from(unit, worker)
 
-    def _next_unit(self) -> list[Part] | None:
-        """The parts that one call of ``predict`` answers; None at the end of input."""
+    def _next_parts(self) -> list[Part] | None:
+        """The parts to compute together, at least one; None at the end of input."""
+        parts: list[Part] = []
+        while not parts:
+            merged = self._merged()
+            if merged is None:
+                return None
+            parts = [part for part in merged if not self._drop_if_cancelled(part)]
+        return parts
+
+    def _merged(self) -> list[Part] | None:
+        """Up to ``batch`` parts; None at the end of input."""
         while not self._waiting:
             if not self._accept(self.server.take()):
                 return None
@@ -109,16 +144,22 @@ class Dispatcher:
             self._waiting.extend(Part(query, start, min(start + largest, samples)) for start in starts)
         return requests is not None
 
-    def _compute(self, unit: list[Part], worker: int) -> None:
-        started = now_ns()
-        batch = join_batches([self._batch_of(part) for part in unit])
-        scores = self.predict(batch)
-        if scores.shape != (len(batch),):
-            raise ValueError(f"predict answered {scores.shape} for a batch of {len(batch)} samples")
+    def _compute_from(self, unit: Unit, worker: int) -> None:
+        """Compute this unit, and then what others have prepared meanwhile."""
+        todo: Unit | None = unit
+        while todo is not None:
+            self._compute(todo, worker)
+            todo = self._turns.go_on(worker)
+
+    def _compute(self, unit: Unit, worker: int) -> None:
+        scores = self.steps.compute(unit.found)
+        samples = sum(part.stop - part.start for part in unit.parts)
+        if scores.shape != (samples,):
+            raise ValueError(f"the model answered {scores.shape} for a batch of {samples} samples")
         position = 0
-        for part in unit:
+        for part in unit.parts:
             size = part.stop - part.start
-            self._deliver(part, scores[position : position + size], started, worker)
+            self._deliver(part, scores[position : position + size], unit.started_ns, worker)
             position += size
 
     def _batch_of(self, part: Part) -> Batch:

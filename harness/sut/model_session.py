@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from harness.backends.protocol import LoweringContext, load_backend
+from harness.backends.protocol import LoweringContext, Session, load_backend
 from harness.host.scheduling import available_cores
 from harness.sut.batching import cut_batch
-from harness.sut.dispatch import Predict
+from harness.sut.pipelined_parts import PipelinedParts
+from harness.sut.steps import Predict, Steps
 from harness.transport.wire import decode
-from optimizations.contract import Pipeline
+from optimizations.contract import Dispatch, Pipeline
 from optimizations.plan import plan_from_json
 from zoo.checkpoint import load_weights
 from zoo.configs import model_config
@@ -29,7 +30,7 @@ WARM_ROUNDS = 3
 class ModelSession:
     """A warm model. report: {"plan": the session's report per step, "threads": within one operator}."""
 
-    predict: Predict
+    steps: Steps
     pipeline: Pipeline
     report: dict[str, Any]
 
@@ -53,9 +54,19 @@ def open_model(spec: Mapping[str, Any]) -> ModelSession:
         threads=threads,
     )
     session = load_backend(plan.pipeline.backend).lower(plan, context)
-    warm_up(session.predict, calibration, plan.pipeline.dispatch.batch)
+    steps = steps_of(session, plan.pipeline.dispatch)
+    warm_up(steps.predict, calibration, plan.pipeline.dispatch.batch)
     report = {"plan": json.loads(json.dumps(session.report)), "threads": threads}
-    return ModelSession(predict=session.predict, pipeline=plan.pipeline, report=report)
+    return ModelSession(steps=steps, pipeline=plan.pipeline, report=report)
+
+
+def steps_of(session: Session, dispatch: Dispatch) -> Steps:
+    """The steps of a lowered model, of queries in pipelined parts where the plan says so."""
+    whole = Steps(look_up=session.look_up, compute=session.compute)
+    if dispatch.parts == 1:
+        return whole
+    pipelined = PipelinedParts(whole, dispatch.parts)
+    return Steps(look_up=pipelined.look_up, compute=pipelined.compute)
 
 
 def warm_up(predict: Predict, calibration: Batch, merged: int) -> None:

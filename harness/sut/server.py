@@ -7,7 +7,7 @@ The first message on the control channel holds ``spec``, ``shape`` and the inher
 * "model": see ``harness.sut.model_session``.
 
 When it is warm it answers ``{"ready": report}``; any exception, then or later, is sent as ``{"error": traceback}`` and
-ends the process with code 1. It ends with code 0 at the end of its input.
+ends the process with code 1. At the end of its input it ends with code 0, after its last answer.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from typing import Any
 
 from harness.host.child import channel_to_parent
 from harness.host.garbage import watch_collections
-from harness.sut.dispatch import Dispatcher, Predict
+from harness.sut.dispatch import Dispatcher
 from harness.sut.ring_server import RingServer
+from harness.sut.steps import Steps, one_step
 from harness.sut.synthetic import SyntheticPredict, null_predict
 from harness.transport.channel import Channel
 from harness.transport.slots import RingShape
@@ -33,9 +34,10 @@ from optimizations.contract import Dispatch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """What answers: ``predict`` under ``dispatch`` with ``workers`` threads; ``report`` goes to the main process."""
+    """What answers: ``steps`` under ``dispatch`` with ``workers`` queries at a time; ``report`` goes to the main
+    process."""
 
-    predict: Predict
+    steps: Steps
     dispatch: Dispatch = field(default_factory=Dispatch)
     workers: int = 1
     report: dict[str, Any] = field(default_factory=dict)
@@ -43,13 +45,13 @@ class Served:
 
 def build_null(spec: Mapping[str, Any]) -> Served:
     """The floor."""
-    return Served(predict=null_predict)
+    return Served(steps=one_step(null_predict))
 
 
 def build_synthetic(spec: Mapping[str, Any]) -> Served:
     """A queue with known service times."""
     dispatch = Dispatch(**spec.get("dispatch", {}))
-    return Served(predict=SyntheticPredict(spec), dispatch=dispatch, workers=spec.get("workers", 1))
+    return Served(steps=one_step(SyntheticPredict(spec)), dispatch=dispatch, workers=spec.get("workers", 1))
 
 
 def build_model(spec: Mapping[str, Any]) -> Served:
@@ -58,7 +60,7 @@ def build_model(spec: Mapping[str, Any]) -> Served:
 
     model = open_model(spec)
     runtime = model.pipeline.runtime
-    return Served(predict=model.predict, dispatch=model.pipeline.dispatch, workers=runtime.workers, report=model.report)
+    return Served(steps=model.steps, dispatch=model.pipeline.dispatch, workers=runtime.workers, report=model.report)
 
 
 KINDS = {"null": build_null, "synthetic": build_synthetic, "model": build_model}
@@ -97,7 +99,7 @@ def main() -> None:
     except Exception as error:
         failed(error)
         return
-    Dispatcher(server, served.predict, served.dispatch, served.workers).run(failed)
+    Dispatcher(server, served.steps, served.dispatch, served.workers).run(failed)
 
 
 if __name__ == "__main__":

@@ -103,7 +103,8 @@ class ProgramTracer:
         targets = [item[:, first:last] for first, last in embedding.spans]
         target = ColumnSymbol([term for part in targets for term in part.terms], per_user=False)
         history = SequenceSymbol(c.HISTORY, embedding.behaviour_width)
-        return Embedded(self._whole(c.USER), item, target, history, self._whole(c.SUMMED))  # type: ignore[arg-type]
+        wide = LogitSymbol((c.WIDE,)) if hasattr(self._model, "wide") else None
+        return Embedded(self._whole(c.USER), item, target, history, self._whole(c.SUMMED), wide)  # type: ignore[arg-type]
 
     def _whole(self, register: int) -> ColumnSymbol:
         rows, width = self._registers[register]
@@ -200,10 +201,6 @@ def _augru(tracer: ProgramTracer, block: FusedAugru, x: SequenceSymbol, scores: 
     return tracer.rows(out, block.hidden)
 
 
-def _wide(tracer: ProgramTracer, block: FusedWide, features: object) -> LogitSymbol:
-    return LogitSymbol((c.WIDE,))
-
-
 _EMIT: dict[type[nn.Module], Callable[..., Any]] = {
     FusedFullyConnected: _fully_connected,
     FusedSplit: _split,
@@ -211,7 +208,6 @@ _EMIT: dict[type[nn.Module], Callable[..., Any]] = {
     FusedGru: _gru,
     FusedAttention: _attention,
     FusedAugru: _augru,
-    FusedWide: _wide,
 }
 
 

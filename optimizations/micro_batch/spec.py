@@ -1,36 +1,47 @@
-"""micro_batch: a batch cut into pipelined parts. A known name; its error says that it comes."""
+"""micro_batch: a query cut into parts, the lookups of the next ones beside the dense compute of this one."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from optimizations.contract import Optimization, Phase, Pipeline
 
+MOST_PARTS = 16
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MicroBatchOptions:
-    """No options yet."""
+    """parts: into how many parts of equal size a query is cut; a smaller query has one per sample."""
+
+    parts: int = 2
+
+    def __post_init__(self) -> None:
+        """Raises ValueError outside of 2 to 16 parts."""
+        if not 2 <= self.parts <= MOST_PARTS:
+            raise ValueError(f"parts must be 2 to {MOST_PARTS}, got {self.parts}; to serve queries whole, leave it out")
 
 
 def claims(pipeline: Pipeline, options: MicroBatchOptions) -> tuple[str, ...]:
-    """Nothing: the resolver refuses the name before it asks."""
-    return ()
+    """How a worker computes a query."""
+    return ("dispatch.parts",)
 
 
 def apply(pipeline: Pipeline, options: MicroBatchOptions) -> Pipeline:
-    """The pipeline as it is."""
-    return pipeline
+    """Write the number of parts."""
+    return dataclasses.replace(pipeline, dispatch=dataclasses.replace(pipeline.dispatch, parts=options.parts))
 
 
 SPEC = Optimization(
     name="micro_batch",
-    summary="a batch cut into pipelined parts (comes)",
-    phase=Phase.INPUT,
-    scope="both",
+    summary="a query in pipelined parts: lookups of the next ones beside the dense compute of this one",
+    phase=Phase.SERVING,
+    scope="serve",
     division="closed",
     origin=("B1",),
     options=MicroBatchOptions,
     claims=claims,
     apply=apply,
-    coming="it comes with the pipelined serving and training loops",
+    devices=("cpu",),
+    score_tolerance=1e-5,
 )

@@ -1,36 +1,47 @@
-"""stage: features and lookup of the next query overlapped with this one's compute. A known name; its error says so."""
+"""stage: features and lookups of the next query beside the dense compute of this one."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
-from optimizations.contract import Optimization, Phase, Pipeline
+from optimizations.contract import Optimization, Phase, Pipeline, PlanError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageOptions:
-    """No options yet."""
+    """No options: the boundary lies between the roles features and embedding and all others."""
 
 
 def claims(pipeline: Pipeline, options: StageOptions) -> tuple[str, ...]:
-    """Nothing: the resolver refuses the name before it asks."""
-    return ()
+    """Whether a worker takes the next query before it has answered this one.
+
+    Raises PlanError where queries are split or merged.
+    """
+    if pipeline.dispatch.split or pipeline.dispatch.batch > 1:
+        raise PlanError(
+            "opt: 'stage' serves queries whole and one by one, and this plan splits or merges them (dispatch.split="
+            f"{pipeline.dispatch.split}, dispatch.batch={pipeline.dispatch.batch}): it would take queries away from "
+            "the batch that they could have joined, and the queueing twin knows no such system; keep one of the two"
+        )
+    return ("dispatch.stage",)
 
 
 def apply(pipeline: Pipeline, options: StageOptions) -> Pipeline:
-    """The pipeline as it is."""
-    return pipeline
+    """Write ``stage``."""
+    return dataclasses.replace(pipeline, dispatch=dataclasses.replace(pipeline.dispatch, stage=True))
 
 
 SPEC = Optimization(
     name="stage",
-    summary="features and lookup of the next query overlapped with the compute of this one (comes)",
-    phase=Phase.INPUT,
-    scope="both",
+    summary="features and lookups of the next query beside the dense compute of this one",
+    phase=Phase.SERVING,
+    scope="serve",
     division="closed",
     origin=("B3",),
     options=StageOptions,
     claims=claims,
     apply=apply,
-    coming="it comes with the pipelined serving and training loops",
+    devices=("cpu",),
+    score_tolerance=1e-5,
 )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness.clock import sleep_s
 from harness.errors import SutFailure
 from harness.measurement.referee import OpenLimits, Referee, ring_shape
 from harness.traffic.arrivals import make_trace, sweep
@@ -21,7 +22,7 @@ from zoo.configs import DinConfig, WdlConfig
 from zoo.datasets import load_dataset
 from zoo.models import build_model
 from zoo.prediction import predict
-from zoo.schema import Dataset
+from zoo.schema import MISSING_ID, Dataset
 from zoo.training import weights_of
 
 pytestmark = pytest.mark.e2e
@@ -86,6 +87,48 @@ def test_splitting_merging_and_workers_change_no_answer(dataset: Dataset, shape:
         swept = referee.run_closed("sut", dataset.test, sweep(dataset.test, 100), 8)
     np.testing.assert_allclose(swept.scores, expected, atol=1e-6)
     assert set(swept.worker.tolist()) == {0, 1}
+
+
+OVERLAPPED = [Dispatch(parts=3), Dispatch(stage=True), Dispatch(parts=2, stage=True)]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("dispatch", OVERLAPPED)
+def test_overlapped_steps_change_no_answer_and_no_side_wakes_up(
+    dataset: Dataset, shape: str, tmp_path: Path, dispatch: Dispatch, workers: int
+) -> None:
+    """Frozen between two segments, the side's threads use no CPU time, and go on after it."""
+    spec, expected = _spec(dataset, shape, tmp_path, dispatch=dispatch, runtime=Runtime(threads=1, workers=workers))
+    trace = make_trace(1, 60, "heavy", dataset.test.groups)
+    with Referee() as referee:
+        referee.start_side("sut", spec, ring_shape([dataset.test], 100))
+        swept = referee.run_closed("sut", dataset.test, sweep(dataset.test, 100), 8)
+        referee.freeze("sut")
+        frozen_ns = referee.cpu_ns("sut")
+        sleep_s(0.3)
+        assert referee.cpu_ns("sut") == frozen_ns
+        referee.thaw("sut")
+        timed = referee.run_open("sut", dataset.test, trace, 200.0, OpenLimits(limit_ns=60 * 10**9))
+    np.testing.assert_allclose(swept.scores, expected, atol=1e-6)
+    np.testing.assert_array_equal(timed.status, Status.ANSWERED)
+    np.testing.assert_allclose(timed.scores, expected[trace.queries(dataset.test.groups).samples], atol=1e-6)
+
+
+@pytest.mark.parametrize("dispatch", OVERLAPPED)
+def test_an_error_beside_the_compute_arrives_with_its_traceback(
+    dataset: Dataset, shape: str, tmp_path: Path, dispatch: Dispatch
+) -> None:
+    """A field that is not hashed meets ids outside its table, which the warm-up's missing ids do not show."""
+    spec, _ = _spec(dataset, shape, tmp_path, dispatch=dispatch, runtime=Runtime(threads=1))
+    ids = tuple(dataclasses.replace(field, hashed=False) for field in dataset.schema.ids)
+    spec["schema"] = dataclasses.replace(dataset.schema, ids=ids).to_json()
+    warm = dataset.train.batch(np.arange(120))
+    missing = [dataclasses.replace(side, ids=np.full_like(side.ids, MISSING_ID)) for side in (warm.user, warm.item)]
+    (tmp_path / "calibration.bin").write_bytes(encode(dataclasses.replace(warm, user=missing[0], item=missing[1])))
+    with Referee() as referee:
+        referee.start_side("sut", spec, ring_shape([dataset.test], 100))
+        with pytest.raises(SutFailure, match=r"(?s)Traceback.*in look_up.*IndexError: field .* got the raw id"):
+            referee.run_closed("sut", dataset.test, sweep(dataset.test, 100), 4)
 
 
 def test_weights_that_do_not_fit_end_the_start_with_the_reason(dataset: Dataset, shape: str, tmp_path: Path) -> None:

@@ -76,6 +76,7 @@ class Embedded(NamedTuple):
     target: Tensor  # [N, W]: embeddings of the item-side targets of the history fields, in history field order
     history: Tensor  # [U, T, W]
     summed: Tensor | None = None  # [U, W]: sum over the real steps, from a block that has it on the way
+    wide: Tensor | None = None  # [N]: logit of the wide part, of a model that has one
 
 
 class Columns(NamedTuple):

@@ -31,12 +31,20 @@ class CtrModel(nn.Module):
 
     def forward(self, raw: RawTensors) -> Tensor:
         """Logits [N]."""
+        return self.logit(*self.look_up(raw))
+
+    def look_up(self, raw: RawTensors) -> tuple[Features, Embedded]:
+        """The blocks of the roles features and embedding: all that reads raw columns or tables."""
         features = self.engineered(raw)
-        return self.logit(features, self.embedding(features))
+        return features, self.embedding(features)
 
     def score(self, raw: RawTensors) -> Tensor:
         """Click probabilities [N], float32."""
-        return torch.sigmoid(self(raw).float())
+        return self.score_of(*self.look_up(raw))
+
+    def score_of(self, features: Features, embedded: Embedded) -> Tensor:
+        """Click probabilities [N], float32, from what ``look_up`` found: the blocks of all other roles."""
+        return torch.sigmoid(self.logit(features, embedded).float())
 
     def engineered(self, raw: RawTensors) -> Features:
         """The features block on the raw batch, user side expanded if ``expand_first``."""

@@ -9,7 +9,7 @@ from zoo.configs import WdlConfig
 from zoo.layers.embedding import EmbeddingTables, WideTables
 from zoo.layers.features import FeatureTransform
 from zoo.layers.mlp import FullyConnected, FullyConnectedStack
-from zoo.layers.tensors import Columns, Embedded, Features
+from zoo.layers.tensors import Columns, Embedded, Features, RawTensors
 from zoo.models.ctr_model import CtrModel, pooled_history
 from zoo.schema import Schema
 
@@ -27,12 +27,17 @@ class WideAndDeep(CtrModel):
         self.deep = FullyConnectedStack(inputs, config.deep_units, "relu")
         self.out = FullyConnected(config.deep_units[-1], 1, "none")
 
+    def look_up(self, raw: RawTensors) -> tuple[Features, Embedded]:
+        """Weights of the wide part are looked up, too."""
+        features, embedded = super().look_up(raw)
+        return features, embedded._replace(wide=self.wide(features))
+
     def logit(self, features: Features, embedded: Embedded) -> Tensor:
         """Sum of both parts [N]."""
         pooled = pooled_history(features, embedded, mean=True)
         parts = (embedded.user, pooled, embedded.item, features.user.dense, features.item.dense)
         deep = self.deep(Columns(parts, (True, True, False, True, False), features.user_of))
-        return self.wide(features) + self.out(deep).squeeze(1)
+        return embedded.wide + self.out(deep).squeeze(1)
 
 
 def build(config: WdlConfig, schema: Schema) -> WideAndDeep:

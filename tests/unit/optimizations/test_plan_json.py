@@ -42,7 +42,14 @@ pipelines = st.builds(
     expand=st.sampled_from(["first", "late"]),
     passes=st.lists(names, max_size=2).map(tuple),
     runtime=runtimes,
-    dispatch=st.builds(Dispatch, split=st.integers(0, 100), batch=st.integers(1, 9), wait_ms=st.floats(0, 10)),
+    dispatch=st.builds(
+        Dispatch,
+        split=st.integers(0, 100),
+        batch=st.integers(1, 9),
+        wait_ms=st.floats(0, 10),
+        parts=st.integers(1, 16),
+        stage=st.booleans(),
+    ),
 )
 steps = st.builds(
     PlanStep,

@@ -115,6 +115,20 @@ def test_batches_carry_what_their_samples_carry(split: Split, data: st.DataObjec
     assert len(training.user) == len(chosen) == len(query) == len(training)
 
 
+def test_a_span_of_rows_is_what_taking_them_gives() -> None:
+    dense, ids = np.arange(8, dtype=np.float32).reshape(4, 2), np.arange(4).reshape(4, 1)
+    offsets = np.array([0, 2, 2, 3, 6, 6, 6, 7, 9])
+    for rows in (
+        Rows(dense, ids, np.arange(9), offsets),
+        Rows.empty(4),
+        Rows(dense, ids, np.zeros(0, np.int64), offsets[:1]),
+    ):
+        for start, stop in ((0, 4), (1, 3), (3, 4), (2, 2)):
+            span, taken = rows.span(start, stop), rows.take(np.arange(start, stop))
+            for name in ("dense", "ids", "bag_values", "bag_offsets"):
+                np.testing.assert_array_equal(getattr(span, name), getattr(taken, name))
+
+
 def test_rows_without_columns_can_be_taken() -> None:
     taken = Rows.empty(1).take(np.zeros(4, np.int64))
     assert (len(taken), taken.ids.shape, taken.bags_per_row) == (4, (4, 0), 0)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from harness.calibrate.__main__ import main
-from harness.calibrate.cells import CELLS, Cell, host_speed
+from harness.calibrate.cells import CELLS, Cell, host_speed, staged_latency
 from harness.calibrate.simulated import SimulatedBench
 from harness.calibrate.study import summarise
 from harness.estimate.twin import simulate
@@ -42,6 +42,18 @@ def test_at_the_truth_one_query_in_a_hundred_is_late(name: str) -> None:
     service *= speed[(arrivals / 1e9 / 0.05).astype(int)]
     latency = simulate(arrivals, service, cell.workers) + cell.delay_ms * MS
     assert np.mean(latency > cell.sla.limit_ms * MS) == pytest.approx(0.01, rel=0.08)
+
+
+def test_one_query_ahead_is_looked_up_beside_the_compute() -> None:
+    """By hand: the third query is taken when the second one gets the worker."""
+    at_once = np.zeros(3)
+    assert staged_latency(at_once, np.full(3, 1.0), np.full(3, 2.0)).tolist() == [3.0, 5.0, 7.0]
+    assert staged_latency(at_once, np.full(3, 1.0), np.full(3, 0.5)).tolist() == [1.5, 2.0, 3.0]
+    assert staged_latency(np.array([0.0, 9.0]), np.full(2, 1.0), np.full(2, 2.0)).tolist() == [3.0, 3.0]
+    rng = np.random.default_rng(4)
+    arrivals, service = np.cumsum(rng.exponential(1.2, (2, 500)), axis=1), rng.exponential(1.0, (2, 500))
+    np.testing.assert_allclose(staged_latency(arrivals, 0.0 * service, service), simulate(arrivals, service))
+    assert (staged_latency(arrivals, 0.3 * service, 0.7 * service) <= simulate(arrivals, service) + 1e-9).all()
 
 
 def test_the_host_wavers_as_it_says() -> None:

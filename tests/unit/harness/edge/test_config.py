@@ -193,7 +193,7 @@ def test_an_experiment_yields_to_the_command_line():
         (["opt=[fusion]", "opt.fusion=3"], ["opt.fusion"]),
         (["opt=[executor]", "opt.executor.workers=-1"], ["opt.executor", "workers"]),
         (["opt.bf16.fc=false"], ["bf16 is not switched on", "opt=[bf16]"]),
-        (["opt=[stage]"], ["'stage' is a known name without an implementation yet"]),
+        (["opt=[micro_batch]", "opt.micro_batch.parts=1"], ["opt.micro_batch", "parts must be 2 to 16, got 1"]),
         (["opt=null"], ["opt=[]"]),
         (["opt=[],[fusion]"], ["add -m"]),
         (["model=[din,dien]"], ["model takes one of"]),

@@ -120,9 +120,11 @@ def test_a_system_that_is_no_fifo_queue_is_left_unknown() -> None:
     assert not opened.known and opened.log_sd == 0.0 and opened.log_speeds.tolist() == [0.0]
 
 
-def test_batched_and_sparse_systems_are_left_unknown() -> None:
+def test_batched_staged_and_sparse_systems_are_left_unknown() -> None:
     segment, _ = _segment(150.0, 1)
     assert not open_loop_twin([segment], _twin(dispatch=Dispatch(batch=4)), LIMIT_NS).known
+    assert not open_loop_twin([segment], _twin(dispatch=Dispatch(stage=True)), LIMIT_NS).known
+    assert open_loop_twin([segment], _twin(dispatch=Dispatch(parts=4)), LIMIT_NS).known
     few, _ = _segment(0.2 * FEWEST_QUERIES, 1)
     assert not open_loop_twin([few], _twin(), LIMIT_NS).known
 

@@ -37,6 +37,15 @@ def test_cutting_keeps_every_sample_and_drops_strangers(split: Split) -> None:
             assert len(part.history_offsets) - 1 == len(set(batch.user_of[start:stop].tolist()))
 
 
+def test_cutting_a_query_of_one_user_copies_neither_user_nor_items(split: Split) -> None:
+    batch = split.batch(np.arange(240, 270))
+    whole = _samples(batch)
+    for start, stop in ((0, 30), (0, 1), (7, 20), (29, 30)):
+        part = cut_batch(batch, start, stop)
+        assert _samples(part) == whole[start:stop]
+        assert part.history is batch.history and np.shares_memory(part.item.ids, batch.item.ids)
+
+
 def test_joining_concatenates_samples(split: Split) -> None:
     parts = [split.batch(np.arange(a, b)) for a, b in ((0, 3), (119, 122), (700, 701), (0, 3))]
     joined = join_batches(parts)
