@@ -22,13 +22,15 @@ from optimizations.plan import available, first_pipeline, resolve
 from zoo.schema import Batch, Float32, Split
 
 MODELS = ["wdl", "din", "dien", "dlrm"]
+BLOCKS = {"program": False}
+"""What overlaps has two steps; a program has one, and its last sigmoid rounds otherwise."""
 TOGETHER: dict[str, dict[str, Any]] = {
     "": {},
-    "fusion": {"fusion": {}},
+    "fusion": {"fusion": BLOCKS},
     "dedup": {"dedup": {}},
-    "fusion,dedup": {"fusion": {}, "dedup": {}},
-    "fusion,bf16": {"fusion": {}, "bf16": {}},
-    "fusion,dedup,executor": {"fusion": {}, "dedup": {}, "executor": {"workers": 2}},
+    "fusion,dedup": {"fusion": BLOCKS, "dedup": {}},
+    "fusion,bf16": {"fusion": BLOCKS, "bf16": {}},
+    "fusion,dedup,executor": {"fusion": BLOCKS, "dedup": {}, "executor": {"workers": 2}},
 }
 OVERLAPPED: dict[str, dict[str, Any]] = {
     "micro_batch": {"micro_batch": {}},
@@ -74,6 +76,14 @@ def answers(plan: Any, session: Any, split: Split, asked: list[Batch]) -> tuple[
 def planned(served: Any, opts: dict[str, Any]) -> Any:
     context = served.context
     return resolve(first_pipeline(context.config, context.schema, "torch", "cpu", "serve"), opts, frozenset())
+
+
+@pytest.mark.parametrize("overlapped", OVERLAPPED)
+def test_no_program_where_there_are_two_steps(planted: Callable[[str], Any], overlapped: str) -> None:
+    session = planted("din").session({"fusion": {}, **OVERLAPPED[overlapped]})
+    fusion = next(step for step in session.report if step["name"] == "fusion")
+    assert fusion["fallbacks"] == [] and "passes.program" not in fusion["matched"]
+    assert isinstance(session.look_up(planted("din").split.batch(np.arange(3))), tuple)
 
 
 @pytest.mark.parametrize("overlapped", OVERLAPPED)
