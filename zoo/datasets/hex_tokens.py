@@ -33,13 +33,26 @@ def parse_hex(column: pa.Array) -> pa.Array:
         raise ValueError("a token does not have 8 digits")
     text = np.frombuffer(column.buffers()[2] or b"", np.uint8)[offsets[0] : offsets[-1]]
     values = np.zeros(len(column), np.uint32)
-    values[~missing] = _combine(DIGIT_VALUE[text])
+    values[~missing] = _combine(text.view("<u8"))
     return pa.array(values, mask=missing)
 
 
-def _combine(digits: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
-    """Digit values [8 n] to numbers [n]: pairs to bytes, bytes read as big-endian words."""
-    if len(digits) and digits.max() == INVALID:
+def _combine(tokens: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint32]:
+    """Tokens as words [n], first digit in the lowest byte, to numbers [n]; eight digits at a time.
+
+    A digit's value is its low nibble, plus 9 for a letter (bit 6). It must be below 16 and, written out again as lower
+    case, be the same.
+    """
+    value = (tokens & _bytes(0x0F)) + 9 * ((tokens >> np.uint64(6)) & _bytes(1))
+    letter = ((value + _bytes(6)) >> np.uint64(4)) & _bytes(1)
+    written = value + _bytes(0x30) + letter * np.uint64(0x27)
+    if (value & _bytes(0xF0)).any() or not np.array_equal(tokens | (letter << np.uint64(5)), written):
         raise ValueError("a token holds a character that is no hexadecimal digit")
-    octets = (digits[0::2] << 4) | digits[1::2]
-    return octets.view(">u4").astype(np.uint32)
+    for bits, mask in ((4, 0x00FF00FF00FF00FF), (8, 0x0000FFFF0000FFFF), (16, 0xFFFFFFFF)):
+        value = ((value << np.uint64(bits)) | (value >> np.uint64(2 * bits))) & np.uint64(mask)
+    return value.astype(np.uint32)
+
+
+def _bytes(value: int) -> np.uint64:
+    """The same byte eight times."""
+    return np.uint64(value * 0x0101010101010101)

@@ -25,3 +25,16 @@ def test_tokens_are_read_like_int_base_16(tokens: list[str | None], skipped: int
 def test_anything_else_is_refused(bad: str) -> None:
     with pytest.raises(ValueError, match="token"):
         parse_hex(pa.array(["00000001", bad], pa.string()))
+
+
+@pytest.mark.parametrize("place", [0, 3, 7])
+def test_every_byte_is_a_digit_or_refused(place: int) -> None:
+    for byte in range(256):
+        token = bytearray(b"0a9F7e00")
+        token[place] = byte
+        column = pa.array([bytes(token)], pa.binary())
+        if chr(byte) in "0123456789abcdefABCDEF":
+            assert parse_hex(column).to_pylist() == [int(bytes(token), 16)]
+        else:
+            with pytest.raises(ValueError, match="no hexadecimal digit"):
+                parse_hex(column)
