@@ -89,9 +89,8 @@ def test_no_program_where_there_are_two_steps(planted: Callable[[str], Any], ove
 @pytest.mark.parametrize("overlapped", OVERLAPPED)
 @pytest.mark.parametrize("together", TOGETHER)
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("data", ["every_column", "planted"])
-def test_scores_agree(request: pytest.FixtureRequest, data: str, model: str, together: str, overlapped: str) -> None:
-    served = request.getfixturevalue(data)(model)
+def test_scores_agree(every_column: Callable[[str], Any], model: str, together: str, overlapped: str) -> None:
+    served = every_column(model)
     opts = {**TOGETHER[together], **OVERLAPPED[overlapped]}
     session, asked = served.session(opts), queries(served.split)
     assert all(step["matched"] and not step["fallbacks"] for step in session.report)
