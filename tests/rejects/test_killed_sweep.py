@@ -21,7 +21,7 @@ TIMED = "accuracy run"
 
 
 def _command(folder: Path) -> list[str]:
-    sweep = ["-m", "model=wdl,dlrm", "dataset.size=tiny", "budget=smoke", "scenario.sla_ms=2000", "tracking=none"]
+    sweep = ["-m", "model=dlrm", "seed=1,2", "dataset.size=tiny", "budget=smoke", "scenario=offline", "tracking=none"]
     return [sys.executable, str(ROOT / "run.py"), *sweep, f"records_dir={folder / 'records'}", f"cache_dir={folder}"]
 
 
