@@ -49,13 +49,13 @@ def docs(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Unit and parity tests side by side, a file at a time."""
     session.env["OMP_NUM_THREADS"] = "1"  # the processes share the cores already
-    run(session, "pytest", *(session.posargs or (*SIDE_BY_SIDE, "tests/unit", "tests/parity")))
+    run(session, "pytest", *(session.posargs or SIDE_BY_SIDE), "tests/unit", "tests/parity")
 
 
 @nox.session(venv_backend="none", requires=["environment"])
 def e2e(session: nox.Session) -> None:
     """The whole program in real processes, and what it must reject. Two files at a time: half of it is waiting."""
-    run(session, "pytest", *(session.posargs or ("-n", "2", "--dist", "loadfile", "tests/e2e", "tests/rejects")))
+    run(session, "pytest", *(session.posargs or ("-n", "2", "--dist", "loadfile")), "tests/e2e", "tests/rejects")
 
 
 @nox.session(venv_backend="none", requires=["environment"], default=False)

@@ -1,4 +1,7 @@
-"""The fastest plans that are known, by model and by what the processor multiplies. Measured rows: docs/results.md."""
+"""The plans that are held to be fastest, by model and by what the processor multiplies.
+
+Measured as served: DIEN's with AMX (docs/results.md). The others follow from the times of single queries.
+"""
 
 from __future__ import annotations
 

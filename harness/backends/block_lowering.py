@@ -7,18 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from harness.backends.protocol import Predict
 from harness.clock import now_ns
 from optimizations.contract import Plan, PlanStep
 from optimizations.lowering import LoweringContext, LoweringError
 from optimizations.registry import lowering_module
 from zoo.blueprint import Block
-from zoo.schema import Batch
 
 Builder = Callable[[Any, Block, LoweringContext], Any]
-Predict = Callable[[Batch], npt.NDArray[np.float32]]
 PassBuilder = Callable[[Any, LoweringContext], Predict]
 Key = tuple[str, str, str]
 REFERENCE = ("reference", "fp32")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,7 +14,10 @@ from optimizations.contract import Plan
 from optimizations.lowering import LoweringContext
 from zoo.schema import Batch
 
-__all__ = ["BACKENDS", "Backend", "LoweringContext", "Session", "load_backend"]
+__all__ = ["BACKENDS", "Backend", "LoweringContext", "Predict", "Session", "load_backend"]
+
+Predict = Callable[[Batch], npt.NDArray[np.float32]]
+"""Click probabilities [N] of a batch."""
 
 BACKENDS: dict[str, str] = {"torch": "recarena"}
 """Known backends and the pip requirement that brings their framework."""

@@ -13,7 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from harness.backends.block_lowering import BlockLowering, Predict, StepReport
+from harness.backends.block_lowering import BlockLowering, StepReport
+from harness.backends.protocol import Predict
 from optimizations.contract import Plan
 from optimizations.lowering import LoweringContext
 from zoo.layers.features import to_tensors

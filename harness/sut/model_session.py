@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from harness.backends.protocol import LoweringContext, Session, load_backend
+from harness.backends.protocol import LoweringContext, Predict, Session, load_backend
 from harness.host.scheduling import available_cores
 from harness.sut.batching import cut_batch
 from harness.sut.pipelined_parts import PipelinedParts
-from harness.sut.steps import Predict, Steps
+from harness.sut.steps import Steps
 from harness.transport.wire import decode
 from optimizations.contract import Dispatch, Pipeline
 from optimizations.plan import plan_from_json

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from harness.backends.protocol import Predict
 from zoo.schema import Batch, Float32
-
-Predict = Callable[[Batch], Float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
