@@ -14,7 +14,7 @@ from zoo.averaging import WeightAverage
 from zoo.configs import ModelConfig
 from zoo.layers.features import to_tensors
 from zoo.layers.mlp import FullyConnectedStack
-from zoo.layers.packed_recurrence import packed_recurrence
+from zoo.layers.packed_recurrence import Evolve, evolve, packed_recurrence
 from zoo.losses import sample_negatives, training_loss
 from zoo.metrics import auc
 from zoo.models import build_model
@@ -69,16 +69,29 @@ class EarlyStopping:
         self._model.load_state_dict(self._weights)
 
 
-def fit(config: ModelConfig, dataset: Dataset, training: TrainingConfig, report: Callable[[Progress], None]) -> Fitted:
+def fit(
+    config: ModelConfig,
+    dataset: Dataset,
+    training: TrainingConfig,
+    report: Callable[[Progress], None],
+    recurrence: Evolve = evolve,
+) -> Fitted:
     """Train ``config`` on ``dataset.train``; ``dataset.valid`` decides when to stop.
 
-    The same seed gives the same weights on one thread. Samples without a label are left out.
+    The same seed gives the same weights on one thread. Samples without a label are left out. ``recurrence``: what
+    recurrent layers are trained with.
     """
     with _without_subnormals():
-        return _fit(config, dataset, training, report)
+        return _fit(config, dataset, training, report, recurrence)
 
 
-def _fit(config: ModelConfig, dataset: Dataset, training: TrainingConfig, report: Callable[[Progress], None]) -> Fitted:
+def _fit(
+    config: ModelConfig,
+    dataset: Dataset,
+    training: TrainingConfig,
+    report: Callable[[Progress], None],
+    recurrence: Evolve,
+) -> Fitted:
     if training.threads:
         torch.set_num_threads(training.threads)
     torch.manual_seed(training.seed)
@@ -88,7 +101,7 @@ def _fit(config: ModelConfig, dataset: Dataset, training: TrainingConfig, report
     stopping = EarlyStopping(model)
     judged = _labelled(dataset.valid)
     valid_auc, epoch = None, 0
-    with packed_recurrence(model):
+    with packed_recurrence(model, recurrence):
         for epoch, samples, judge in loop.batches():
             loss = float(loop.step(samples))
             if judge:

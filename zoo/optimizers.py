@@ -91,7 +91,7 @@ def build_optimizers(model: nn.Module, training: TrainingConfig) -> list[torch.o
     wide = _parameters_of(model, WideTables)
     special = {id(parameter) for parameter in (*tables, *wide)}
     dense = [parameter for parameter in model.parameters() if id(parameter) not in special]
-    optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(dense, lr=training.dense_lr)]
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(dense, lr=training.dense_lr, fused=True)]
     if tables:
         initial = training.embedding_accumulator
         optimizers.append(Adagrad(tables, training.embedding_lr, l2=training.embedding_l2, initial=initial))

@@ -20,6 +20,7 @@ from zoo.checkpoint import Weights, check_weights, save_weights
 from zoo.configs import model_config
 from zoo.datasets import load_dataset
 from zoo.fitting import Progress, fit
+from zoo.layers.packed_recurrence import Evolve, evolve
 from zoo.models.ctr_model import CtrModel
 from zoo.training_config import training_config
 
@@ -38,14 +39,14 @@ def load_into(model: CtrModel, weights: Weights) -> None:
         state[name].copy_(state[name].new_tensor(array))
 
 
-def main(spec_path: str) -> None:
-    """Load the data, fit, write the weights."""
+def main(spec_path: str, recurrence: Evolve = evolve) -> None:
+    """Load the data, fit, write the weights. ``recurrence``: what the recurrent layers are trained with."""
     spec: dict[str, Any] = json.loads(Path(spec_path).read_text("utf-8"))
     name = spec["model"]["name"]
     config = model_config(name, spec["model"])
     training = training_config(name, spec["training"])
     dataset = load_dataset(spec["dataset"], spec["dataset_options"], Path(spec["cache_dir"]))
-    fitted = fit(config, dataset, training, _report)
+    fitted = fit(config, dataset, training, _report, recurrence)
     out = Path(spec["out"])
     save_weights(out, weights_of(fitted.model))
     _emit(

@@ -67,7 +67,7 @@ def _train(spec: Mapping[str, Any], observer: Observer) -> None:
     with tempfile.TemporaryDirectory(prefix="recarena-") as folder, tempfile.TemporaryFile("w+") as errors:
         file = Path(folder) / "training.json"
         file.write_text(json.dumps(spec), "utf-8")
-        command = [sys.executable, "-m", "zoo.training", str(file)]
+        command = [sys.executable, "-m", "optimizations.trainer", str(file)]
         child = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=errors, text=True, env=dict(os.environ), start_new_session=True
         )

@@ -165,6 +165,22 @@ class Program(Structure):
     ]
 
 
+class Evolution(Structure):
+    """A recurrence in training (evolution.cpp)."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("gates", "attention", "weight", "bias", "running")),
+        *((name, c_int64) for name in ("steps", "hidden")),
+        *((name, c_void_p) for name in ("reset", "update", "candidate", "from_state", "before", "states")),
+    ]
+
+
+class EvolutionGradients(Structure):
+    """Gradients of a recurrence (evolution.cpp)."""
+
+    _fields_ = [(name, c_void_p) for name in ("states", "gates", "state_gates", "attention")]
+
+
 _P, _L, _I, _Q = c_void_p, c_long, c_int, c_int64
 _SIGNATURES: dict[str, tuple[Any, Sequence[Any]]] = {
     "recarena_fc_new": (_P, (_P, POINTER(Quantizer), _P, _L, _L, _I, _P, _P, _P, _I)),
@@ -178,6 +194,8 @@ _SIGNATURES: dict[str, tuple[Any, Sequence[Any]]] = {
     "recarena_recurrent_free": (None, (_P,)),
     "recarena_gru_run": (None, (_P, _P, _P, _L, _L, _P, _I)),
     "recarena_augru_run": (None, (_P, _P, _P, _P, _P, _L, _L, _L, _P, _I)),
+    "recarena_evolution_forward": (None, (POINTER(Evolution), _I)),
+    "recarena_evolution_backward": (None, (POINTER(Evolution), POINTER(EvolutionGradients), _I)),
     "recarena_attention_new": (_P, (POINTER(Layer), _L, POINTER(Layer), _L, _I, _I)),
     "recarena_attention_run": (None, (_P, _P, _P, _P, _P, _L, _L, _P, _I)),
     "recarena_attention_free": (None, (_P,)),
