@@ -24,7 +24,7 @@ import numpy.typing as npt
 from harness.estimate.longrun import QueueTwin
 from harness.estimate.replay import SegmentObservation
 from harness.estimate.spells import Residuals, SegmentSpells, find_spells, no_spells, spell_process
-from harness.estimate.stats import beyond_chance
+from harness.estimate.stats import beyond_chance, grouped_medians
 from harness.estimate.twin import ServiceTable, fit_service_table
 
 Array = npt.NDArray[Any]
@@ -193,11 +193,12 @@ def _delay(segments: Sequence[SegmentObservation], workers: int, table: ServiceT
     It is part of every latency, so it is at most what the quickest took. What chance alone would show is taken off.
     """
     delay = 0.0
+    works = [work_of(segment, workers) for segment in segments]
+    expected = [(work, table.mean(work.sizes), work.idle_ns >= 0.0) for work in works]
     for _ in range(3):
         values, weights, quickest = [], [], []
-        for segment in segments:
-            work = work_of(segment, workers)
-            mean, idle, busy = table.mean(work.sizes), work.idle_ns >= 0.0, work.idle_ns < -delay
+        for work, mean, idle in expected:
+            busy = work.idle_ns < -delay
             fewest = min(np.count_nonzero(idle), np.count_nonzero(busy))
             if fewest < _FEWEST_OF_A_KIND:
                 continue
@@ -228,8 +229,10 @@ def _speeds(log_ratio: Array, owner: Array, segments: int) -> Array:
     """
     count = np.bincount(owner, minlength=segments)
     present = count > 0
-    raw = np.array([np.median(log_ratio[owner == s]) if present[s] else 0.0 for s in range(segments)])
-    centred = log_ratio - raw[owner]
+    each = grouped_medians(log_ratio, owner)
+    raw = np.zeros(segments)
+    raw[owner] = each
+    centred = log_ratio - each
     sd = _MAD_TO_SD * float(np.median(np.abs(centred)))
     chance = _MEDIAN_VARIANCE * sd**2 / np.maximum(count, 1)
     mean = float(np.average(raw[present], weights=count[present]))

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize
 
-from harness.estimate.stats import beyond_chance
+from harness.estimate.stats import beyond_chance, grouped_medians
 
 Array = npt.NDArray[Any]
 
@@ -171,24 +171,17 @@ def _clipped(segments: Sequence[Residuals], blocks: Sequence[Array]) -> tuple[li
     """
     sizes = [s.log_ratio.size for s in segments]
     log_ratio, kind = (np.concatenate(x) for x in zip(*((s.log_ratio, s.kind) for s in segments), strict=True))
-    for k in np.unique(kind):
-        log_ratio[kind == k] -= np.median(log_ratio[kind == k])
+    log_ratio -= grouped_medians(log_ratio, kind)
     ends = np.cumsum(sizes)[:-1]
-    level = np.concatenate([_medians(r, b) for r, b in zip(np.split(log_ratio, ends), blocks, strict=True)])
+    after = np.cumsum([0, *(int(b.max(initial=0)) + 2 for b in blocks[:-1])])  # -1 is no block, of any segment
+    level = grouped_medians(log_ratio, np.concatenate([b + 1 + n for b, n in zip(blocks, after, strict=True)]))
     noise, precision = log_ratio - level, np.ones(log_ratio.size)
+    most = _CLIP * _MAD_TO_SD * grouped_medians(np.abs(noise), kind)
+    noise = np.clip(noise, -most, most)
     for k in np.unique(kind):
         mine = kind == k
-        most = _CLIP * _MAD_TO_SD * float(np.median(np.abs(noise[mine])))
-        noise[mine] = np.clip(noise[mine], -most, most)
         precision[mine] = 1.0 / max(float(np.var(noise[mine])), _LEAST_SD**2)
     return np.split(level + noise, ends), np.split(precision, ends)
-
-
-def _medians(values: Array, block: Array) -> Array:
-    """The median of each value's block; blocks ascend, and -1 is none."""
-    cuts = np.flatnonzero(np.diff(block)) + 1
-    parts = np.split(values, cuts)
-    return np.concatenate([np.full(part.size, np.median(part) if part.size else 0.0) for part in parts])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
