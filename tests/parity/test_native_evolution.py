@@ -108,9 +108,11 @@ def test_a_training_without_a_compiler_learns_the_same(tmp_path: Path) -> None:
 
 def test_the_framework_trains_where_nothing_can_be_built(monkeypatch: pytest.MonkeyPatch) -> None:
     native: Evolve = recurrence()
-    load_kernels.cache_clear()
+    for cached in (load_kernels, recurrence):
+        cached.cache_clear()
     try:
         monkeypatch.setenv("RECARENA_NO_COMPILER", "1")
         assert recurrence() is evolve is not native
     finally:
-        load_kernels.cache_clear()
+        for cached in (load_kernels, recurrence):
+            cached.cache_clear()
