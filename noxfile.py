@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import nox
@@ -11,6 +12,7 @@ nox.options.default_venv_backend = "virtualenv"
 
 ENVIRONMENT = Path(__file__).parent / ".nox" / "environment" / "bin"
 SIDE_BY_SIDE = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
+KERNEL_TESTS = ("tests/parity/test_kernels.py", "tests/parity/test_native_evolution.py", "tests/parity/test_dedup.py")
 TYPED = ("zoo/schema.py", "optimizations/contract.py", "optimizations/plan.py", "harness", "leaderboard")
 
 
@@ -62,3 +64,17 @@ def e2e(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Paired timings on this machine, by request: nox -s bench."""
     run(session, "python", "-m", "tests.bench", *session.posargs)
+
+
+@nox.session(venv_backend="none", requires=["environment"], default=False)
+def sanitize(session: nox.Session) -> None:
+    """Parity tests on kernels that AddressSanitizer and UBSan watch, by request: nox -s sanitize."""
+    compiler = ("c++", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined")
+    runtime = subprocess.run([compiler[0], "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
+    session.env.update(
+        OMP_NUM_THREADS="1",
+        CXX=" ".join(compiler),
+        LD_PRELOAD=runtime.stdout.strip(),  # the interpreter that loads the kernels is not built with it
+        ASAN_OPTIONS="detect_leaks=0",  # the interpreter's own
+    )
+    run(session, "pytest", *(session.posargs or ("-x", *KERNEL_TESTS)))

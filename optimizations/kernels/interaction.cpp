@@ -1,4 +1,6 @@
 // Pairwise dot products A A^T of the vectors of a sample: A is loaded once, only the triangle is computed.
+#include <algorithm>
+
 #include "gemm.h"
 #include "pool.h"
 
@@ -6,12 +8,46 @@ using namespace recarena;
 
 namespace {
 
-// A [vectors, width] as a panel of `columns` columns: to[k * columns + j] = A[j][k]. Columns past the last vector are 0:
-// what lay there before may read as subnormal numbers, which some processors multiply a hundred times slower.
-void transpose(const float* a, long vectors, long width, long columns, float* to) {
-  for (long k = 0; k < width; ++k) std::memset(to + k * columns + vectors, 0, (columns - vectors) * sizeof(float));
-  for (long j = 0; j < vectors; ++j)
-    for (long k = 0; k < width; ++k) to[k * columns + j] = a[j * width + k];
+// The vectors of a sample as operands: rows of whole vectors, 0 past `width`.
+void pad(Precision precision, const float* a, long count, long width, long padded, float* to) {
+  for (long i = 0; i < count; ++i) {
+    prepare(precision, a + i * width, width, to + i * padded);
+    std::memset(to + i * padded + width, 0, (padded - width) * sizeof(float));
+  }
+}
+
+// gram[i][j .. j + LANES] (+)= a[i][k .. k + LANES] . a[j ..][k ..] for the rows i > j. The square of a that the columns
+// are made of stays in registers; a row's elements are operands in memory. Vectors past the last one count as 0.
+void add_columns(const float* a, long count, long width, long j, long k, long columns, float* gram) {
+  vec square[LANES];
+#pragma GCC unroll 16
+  for (long i = 0; i < LANES; ++i) square[i] = j + i < count ? load(a + (j + i) * width + k) : vec{};
+  transpose_square(square);
+  for (long i = j + 1; i < count; ++i) {
+    const float* row = a + i * width + k;
+    float* to = gram + i * columns + j;
+    vec even = k ? load(to) : vec{}, odd{};
+#pragma GCC unroll 8
+    for (long l = 0; l < LANES; l += 2) {
+      even = even + square[l] * row[l];
+      odd = odd + square[l + 1] * row[l + 1];
+    }
+    store(to, even + odd);
+  }
+}
+
+// The strict lower triangle of gram [count, columns], row by row. What a row's last vector writes past its end, the next
+// row writes again; nothing past the sample's own end is written.
+void copy_triangle(const float* gram, long count, long columns, float* to) {
+  const float* end = to + count * (count - 1) / 2;
+  for (long i = 1; i < count; to += i, ++i)
+    for (long j = 0; j < i; j += LANES) {
+      const long room = end - (to + j);
+      if (room >= LANES)
+        store(to + j, load(gram + i * columns + j));
+      else
+        store_first(to + j, load(gram + i * columns + j), room);
+    }
 }
 
 }  // namespace
@@ -22,31 +58,19 @@ extern "C" {
 // precision FP32 or TF32.
 void recarena_interaction_run(const float* vectors, long samples, long count, long width, float* out, int precision,
                               int threads) {
-  const long columns = round_up(count, LANES), pairs = count * (count - 1) / 2;
-  const double work = (double)samples * count * columns * width / 2 / LANES;
+  const long columns = round_up(count, LANES), padded = round_up(width, LANES), pairs = count * (count - 1) / 2;
+  const bool plain = precision == FP32 && padded == width;
+  const double work = (double)samples * count * columns * padded / 2 / LANES;
   parallel(samples, worthwhile(threads, 2 * work), [&](long n) {
-    float* transposed = scratch(0, columns * width + columns * columns + columns + count * width);
-    float *gram = transposed + columns * width, *zero = gram + columns * columns, *rounded = zero + columns;
+    float *gram = scratch(0, count * columns + count * padded), *operands = gram + count * columns;
     const float* a = vectors + n * count * width;
-    if (precision != FP32) {
-      prepare((Precision)precision, a, count * width, rounded);
-      a = rounded;
+    if (!plain) {
+      pad((Precision)precision, a, count, width, padded, operands);
+      a = operands;
     }
-    transpose(a, count, width, columns, transposed);
-    std::memset(zero, 0, columns * sizeof(float));
-    for (long row = 0; row < count; row += ROWS) {
-      const long rows = count - row < ROWS ? count - row : ROWS;
-      const Product part{a + row * width, width, rows, zero, 0, gram + row * columns, columns, false};
-      const long needed = (row + rows - 1 + LANES - 1) / LANES;  // row i needs the columns before i only
-      for (long v = 0; v < needed; v += TILE_VECTORS) {
-        Product strip = part;
-        strip.c += v * LANES;
-        multiply_strip(FP32, transposed + v * LANES, columns, needed - v < TILE_VECTORS ? needed - v : TILE_VECTORS,
-                       LANES, width, strip);
-      }
-    }
-    float* to = out + n * pairs;
-    for (long i = 1; i < count; to += i, ++i) std::memcpy(to, gram + i * columns, i * sizeof(float));
+    for (long j = 0; j < count; j += LANES)
+      for (long k = 0; k < padded; k += LANES) add_columns(a, count, padded, j, k, columns, gram);
+    copy_triangle(gram, count, columns, out + n * pairs);
   });
 }
 

@@ -77,6 +77,46 @@ inline void store_first(float* p, vec v, long n) {
 #endif
 }
 
+// The first half of the lanes of a and b in turn, and the second half.
+#if defined(__clang__)
+#define RECARENA_SHUFFLE(a, b, mask, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define RECARENA_SHUFFLE(a, b, mask, ...) __builtin_shuffle(a, b, mask{__VA_ARGS__})
+#endif
+inline vec interleave_low(vec a, vec b) {
+#if RECARENA_AVX512
+  return RECARENA_SHUFFLE(a, b, ivec, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+#elif RECARENA_AVX2
+  return RECARENA_SHUFFLE(a, b, ivec, 0, 8, 1, 9, 2, 10, 3, 11);
+#else
+  return RECARENA_SHUFFLE(a, b, ivec, 0, 4, 1, 5);
+#endif
+}
+inline vec interleave_high(vec a, vec b) {
+#if RECARENA_AVX512
+  return RECARENA_SHUFFLE(a, b, ivec, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+#elif RECARENA_AVX2
+  return RECARENA_SHUFFLE(a, b, ivec, 4, 12, 5, 13, 6, 14, 7, 15);
+#else
+  return RECARENA_SHUFFLE(a, b, ivec, 2, 6, 3, 7);
+#endif
+}
+
+// Rows become columns: a perfect shuffle of the rows, once per binary digit of LANES.
+inline void transpose_square(vec (&rows)[LANES]) {
+#pragma GCC unroll 4
+  for (long stage = 1; stage < LANES; stage *= 2) {
+    vec next[LANES];
+#pragma GCC unroll 8
+    for (long i = 0; i < LANES / 2; ++i) {
+      next[2 * i] = interleave_low(rows[i], rows[i + LANES / 2]);
+      next[2 * i + 1] = interleave_high(rows[i], rows[i + LANES / 2]);
+    }
+#pragma GCC unroll 16
+    for (long i = 0; i < LANES; ++i) rows[i] = next[i];
+  }
+}
+
 inline float sum(vec v) {
 #if RECARENA_AVX512
   return _mm512_reduce_add_ps((__m512)v);

@@ -152,7 +152,9 @@ def test_nan_stays_nan_and_infinity_saturates() -> None:
     assert np.isnan(scores[0]) and scores[1] == 1.0 and 0 <= scores[2] < 1e-30
 
 
-@pytest.mark.parametrize(("samples", "vectors", "width"), [(1, 2, 1), (3, 5, 6), (2, 16, 16), (7, 27, 16), (2, 70, 9)])
+@pytest.mark.parametrize(
+    ("samples", "vectors", "width"), [(1, 2, 1), (3, 5, 6), (2, 16, 16), (7, 27, 16), (2, 70, 9), (3, 17, 33)]
+)
 def test_interaction(samples: int, vectors: int, width: int) -> None:
     x = torch.randn(samples, vectors, width)
     rows, columns = np.tril_indices(vectors, -1)
