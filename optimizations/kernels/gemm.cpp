@@ -128,6 +128,13 @@ void prepare(Precision precision, const float* row, long inputs, float* operands
       std::memcpy(out + k, &half, 32);
     }
 #endif
+#if defined(__AVX512BF16__) && defined(RECARENA_AVX512)
+    if (const long rest = inputs - k; rest > 0) {
+      const __m256i half = (__m256i)_mm512_cvtneps_pbh((__m512)load_first(row + k, rest));
+      _mm256_mask_storeu_epi16(out + k, (__mmask16)((1u << round_up(rest, 2)) - 1), half);
+    }
+    return;
+#endif
     for (; k + LANES <= inputs; k += LANES) store_bf16(out + k, load(row + k));
     for (; k < inputs; ++k) out[k] = to_bf16(row[k]);
     if (inputs % 2) out[inputs] = 0;

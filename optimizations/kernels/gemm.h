@@ -33,6 +33,14 @@ struct Packed {
   float* panel(long index) const { return data + first(index) * LANES * steps; }
 };
 
+// Shaping AMX tiles costs as much as a small product: while one of these lives, its thread's tiles keep their shape.
+struct HeldTiles {
+  HeldTiles();
+  ~HeldTiles();
+  HeldTiles(const HeldTiles&) = delete;
+  HeldTiles& operator=(const HeldTiles&) = delete;
+};
+
 Packed make_packed(long outputs, long inputs, Precision precision);
 // weight(j, k) = w[j * row_stride + k]
 void pack(Packed& packed, const float* w, long row_stride);

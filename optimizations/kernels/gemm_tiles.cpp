@@ -112,17 +112,29 @@ void multiply_bytes(const QuantizedTile& t, long rows) {
     for (long v = 0; v < V; ++v) dequantize(t, r, v, V, (ivec)load(sums + (r * V + v) * LANES));
 }
 
+// The shape that this thread's tiles have (rows 0: none), and how many callers keep it between products.
+struct Held {
+  long rows = 0, rest = 0, holders = 0;
+
+  void shape(long count, long steps_left) {
+    if (count != rows || steps_left != rest) configure(rows = count, rest = steps_left);
+  }
+  void release() {
+    if (holders == 0) _tile_release(), rows = 0;
+  }
+};
+thread_local Held held;
+
 // run(row, count) for all rows in even shares of a tile's at most, the tiles shaped for `count`.
 template <class Run>
 void in_tiles(long rows, long steps, const Run& run) {
   const long blocks = (rows + SIDE - 1) / SIDE;
-  long configured = 0;
   for (long block = 0; block < blocks; ++block) {
     const long row = block * rows / blocks, count = (block + 1) * rows / blocks - row;
-    if (count != configured) configure(configured = count, steps % SIDE);
+    held.shape(count, steps % SIDE);
     run(row, count);
   }
-  _tile_release();
+  held.release();
 }
 
 }  // namespace
@@ -131,6 +143,11 @@ bool has_tiles() {
   // ARCH_REQ_XCOMP_PERM of XFEATURE_XTILEDATA: Linux keeps room for the tiles of those only who ask for them.
   static const bool granted = syscall(SYS_arch_prctl, 0x1023, 18) == 0;
   return granted;
+}
+
+HeldTiles::HeldTiles() { ++held.holders; }
+HeldTiles::~HeldTiles() {
+  if (--held.holders == 0 && held.rows) held.release();
 }
 
 void multiply_tiles(const Tile& all, long rows, long vectors) {
@@ -156,6 +173,8 @@ void multiply_byte_tiles(const QuantizedTile& all, long rows, long vectors) {
 #else
 
 bool has_tiles() { return false; }
+HeldTiles::HeldTiles() {}
+HeldTiles::~HeldTiles() {}
 void multiply_tiles(const Tile&, long, long) {}
 void multiply_byte_tiles(const QuantizedTile&, long, long) {}
 

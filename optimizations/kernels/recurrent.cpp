@@ -45,20 +45,43 @@ void input_gates(const Recurrent& net, const float* x, long rows, float* out) {
   multiply(net.input, product);
 }
 
+// V vectors of units from unit j on, in step: one vector alone waits for the latency of its long chain of operations.
+template <bool Attention, int V>
+inline void update_units(long hidden, long j, const float* gx, const float* gh, float score, float* state, float* out) {
+  vec reset[V], update[V], candidate[V];
+#pragma GCC unroll 4
+  for (int v = 0; v < V; ++v) reset[v] = sigmoid(load(gx + j + v * LANES) + load(gh + j + v * LANES));
+#pragma GCC unroll 4
+  for (int v = 0; v < V; ++v)
+    update[v] = sigmoid(load(gx + hidden + j + v * LANES) + load(gh + hidden + j + v * LANES));
+#pragma GCC unroll 4
+  for (int v = 0; v < V; ++v) {
+    const long at = 2 * hidden + j + v * LANES;
+    candidate[v] = tanh(load(gx + at) + reset[v] * load(gh + at));
+  }
+#pragma GCC unroll 4
+  for (int v = 0; v < V; ++v) {
+    const long at = j + v * LANES;
+    const vec old = load(state + at), c = candidate[v];
+    // nn.GRU: (1 - z) c + z h. AUGRU: h + a z (c - h).
+    const vec fresh = Attention ? old + score * update[v] * (c - old) : c + update[v] * (old - c);
+    store(state + at, fresh);
+    if (!Attention) store_first(out + at, fresh, std::min(LANES, hidden - at));
+  }
+}
+
 // One row's new state from its input gates gx and state gates gh; the GRU's is copied to `out`. Reads up to one vector
 // past the hidden units.
 template <bool Attention>
 inline void update_state(long hidden, const float* gx, const float* gh, float score, float* state, float* out) {
-  for (long j = 0; j < hidden; j += LANES) {
-    const vec reset = sigmoid(load(gx + j) + load(gh + j));
-    vec update = sigmoid(load(gx + hidden + j) + load(gh + hidden + j));
-    const vec candidate = tanh(load(gx + 2 * hidden + j) + reset * load(gh + 2 * hidden + j));
-    const vec old = load(state + j);
-    // nn.GRU: (1 - z) c + z h. AUGRU: h + a z (c - h).
-    const vec fresh = Attention ? old + score * update * (candidate - old) : candidate + update * (old - candidate);
-    store(state + j, fresh);
-    if (!Attention) store_first(out + j, fresh, std::min(LANES, hidden - j));
-  }
+  long j = 0;
+  for (; hidden - j > 3 * LANES; j += 4 * LANES) update_units<Attention, 4>(hidden, j, gx, gh, score, state, out);
+  if (hidden - j > 2 * LANES)
+    update_units<Attention, 3>(hidden, j, gx, gh, score, state, out);
+  else if (hidden - j > LANES)
+    update_units<Attention, 2>(hidden, j, gx, gh, score, state, out);
+  else if (hidden > j)
+    update_units<Attention, 1>(hidden, j, gx, gh, score, state, out);
 }
 
 // Rows [0, rows) of a block, all steps. gates_of(row, step) gives a row's input gates.
@@ -123,6 +146,7 @@ void run(const Recurrent& net, const Sequences& all, const float* shared, const 
   parallel(blocks, worthwhile(threads, work / LANES), [&](long tile) {
     const long first = tile * all.count / blocks, rows = (tile + 1) * all.count / blocks - first;
     const Block block = make_block(net, order + first, rows);
+    const HeldTiles tiles;
     run_block<Attention>(net, all, block, shared, scores, out);
     for (long r = 0; r < rows; ++r) {
       const long n = block.sequence[r], length = all.length(n);
