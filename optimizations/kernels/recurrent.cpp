@@ -50,14 +50,14 @@ template <bool Attention, int V>
 inline void update_units(long hidden, long j, const float* gx, const float* gh, float score, float* state, float* out) {
   vec reset[V], update[V], candidate[V];
 #pragma GCC unroll 4
-  for (int v = 0; v < V; ++v) reset[v] = sigmoid(load(gx + j + v * LANES) + load(gh + j + v * LANES));
+  for (int v = 0; v < V; ++v) reset[v] = logistic2(load(gx + j + v * LANES) + load(gh + j + v * LANES));
 #pragma GCC unroll 4
   for (int v = 0; v < V; ++v)
-    update[v] = sigmoid(load(gx + hidden + j + v * LANES) + load(gh + hidden + j + v * LANES));
+    update[v] = logistic2(load(gx + hidden + j + v * LANES) + load(gh + hidden + j + v * LANES));
 #pragma GCC unroll 4
   for (int v = 0; v < V; ++v) {
     const long at = 2 * hidden + j + v * LANES;
-    candidate[v] = tanh(load(gx + at) + reset[v] * load(gh + at));
+    candidate[v] = 1.0f - 2.0f * logistic2(load(gx + at) + reset[v] * load(gh + at));
   }
 #pragma GCC unroll 4
   for (int v = 0; v < V; ++v) {
@@ -158,6 +158,14 @@ void run(const Recurrent& net, const Sequences& all, const float* shared, const 
   });
 }
 
+// Weights [3 h, columns] or biases as `logistic2` takes their sums: sigmoid(x) = logistic2(-x log2(e)) for reset and
+// update, tanh(x) = 1 - 2 logistic2(2 x log2(e)) for the candidate.
+std::vector<float> in_binary_logs(const float* from, long hidden, long columns) {
+  std::vector<float> to(from, from + 3 * hidden * columns);
+  for (long k = 0; k < (long)to.size(); ++k) to[k] *= k < 2 * hidden * columns ? -LOG2_E : 2.0f * LOG2_E;
+  return to;
+}
+
 }  // namespace
 
 extern "C" {
@@ -169,11 +177,12 @@ void* recarena_recurrent_new(const float* weight_ih, const float* weight_hh, con
   net->gates = round_up(3 * hidden, LANES) + LANES;
   net->input = make_packed(3 * hidden, inputs, net->precision);
   net->state = make_packed(3 * hidden, hidden, net->precision);
-  pack(net->input, weight_ih, inputs);
-  pack(net->state, weight_hh, hidden);
+  pack(net->input, in_binary_logs(weight_ih, hidden, inputs).data(), inputs);
+  pack(net->state, in_binary_logs(weight_hh, hidden, hidden).data(), hidden);
   net->input_bias.assign(net->gates, 0.0f), net->state_bias = net->input_bias;
-  std::copy(bias_ih, bias_ih + 3 * hidden, net->input_bias.begin());
-  std::copy(bias_hh, bias_hh + 3 * hidden, net->state_bias.begin());
+  const auto of_input = in_binary_logs(bias_ih, hidden, 1), of_state = in_binary_logs(bias_hh, hidden, 1);
+  std::copy(of_input.begin(), of_input.end(), net->input_bias.begin());
+  std::copy(of_state.begin(), of_state.end(), net->state_bias.begin());
   return net;
 }
 

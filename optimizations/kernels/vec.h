@@ -196,9 +196,11 @@ inline vec logistic2(vec t) {
 #endif
 }
 
-inline vec sigmoid(vec x) { return logistic2(x * -1.44269504088896341f); }
+constexpr float LOG2_E = 1.44269504088896341f;
 
-inline vec tanh(vec x) { return 1.0f - 2.0f * logistic2(x * 2.88539008177792681f); }
+inline vec sigmoid(vec x) { return logistic2(x * -LOG2_E); }
+
+inline vec tanh(vec x) { return 1.0f - 2.0f * logistic2(x * (2.0f * LOG2_E)); }
 
 // Natural logarithm of normal x > 0: x = 2^n m with m in [sqrt(1/2), sqrt(2)); log(m) = 2 artanh((m - 1) / (m + 1)).
 inline vec log(vec x) {
