@@ -2,37 +2,27 @@
 //
 // Panels already lie as the instructions want their second operand: sixteen steps of one vector of outputs are a tile.
 // Sums of pairs are fp32, and subnormal numbers count as 0; sums of bytes are integers.
-#include "gemm_int8.h"
+#include "amx.h"
 
-#if defined(__AMX_TILE__) && defined(__AMX_BF16__) && defined(__AMX_INT8__) && defined(RECARENA_AVX512) && defined(__linux__)
+#if RECARENA_TILES
 #include <sys/syscall.h>
 #include <unistd.h>
-#define RECARENA_TILES 1
 #endif
 
 namespace recarena {
 
 #if RECARENA_TILES
+thread_local HeldShapes held_shapes;
+
 namespace {
-
-constexpr long SIDE = 16;  // rows of a tile, and 32-bit elements of a row
-
-struct alignas(64) Shapes {
-  uint8_t palette = 1, first_row = 0, reserved[14] = {};
-  uint16_t row_bytes[16] = {};
-  uint8_t rows[16] = {};
-
-  void set(int tile, long count, long elements) { rows[tile] = (uint8_t)count, row_bytes[tile] = (uint16_t)(4 * elements); }
-};
 
 // Sums in tiles 0 to 3, a row's operands in 4, weights in 5; in 6 and 7 those of the last `rest` steps.
 void configure(long rows, long rest) {
-  Shapes shapes;
+  TileShapes shapes;
   for (int sums = 0; sums < 4; ++sums) shapes.set(sums, rows, SIDE);
   shapes.set(4, rows, SIDE), shapes.set(5, SIDE, SIDE);
   if (rest) shapes.set(6, rows, rest), shapes.set(7, rest, SIDE);
-  asm volatile("" ::"r"(&shapes) : "memory");  // the intrinsic says that it reads eight bytes only
-  _tile_loadconfig(&shapes);
+  shapes.load();
 }
 
 // What is done with the sums of each of the V vectors; a tile's number has to be a literal.
@@ -112,29 +102,32 @@ void multiply_bytes(const QuantizedTile& t, long rows) {
     for (long v = 0; v < V; ++v) dequantize(t, r, v, V, (ivec)load(sums + (r * V + v) * LANES));
 }
 
-// The shape that this thread's tiles have (rows 0: none), and how many callers keep it between products.
-struct Held {
-  long rows = 0, rest = 0, holders = 0;
-
-  void shape(long count, long steps_left) {
-    if (count != rows || steps_left != rest) configure(rows = count, rest = steps_left);
-  }
-  void release() {
-    if (holders == 0) _tile_release(), rows = 0;
-  }
-};
-thread_local Held held;
-
-// run(row, count) for all rows in even shares of a tile's at most, the tiles shaped for `count`.
-template <class Run>
-void in_tiles(long rows, long steps, const Run& run) {
-  const long blocks = (rows + SIDE - 1) / SIDE;
+// one(row, count) for up to a tile of rows, two(row, count) for up to two of them, all in even shares.
+template <class One, class Two>
+void in_tiles(long rows, long steps, const One& one, const Two& two) {
+  const long most = steps >= STEPS_FOR_PAIRS ? 2 * SIDE : SIDE, blocks = (rows + most - 1) / most;
   for (long block = 0; block < blocks; ++block) {
     const long row = block * rows / blocks, count = (block + 1) * rows / blocks - row;
-    held.shape(count, steps % SIDE);
-    run(row, count);
+    if (count > SIDE) {
+      two(row, count);
+      continue;
+    }
+    if (held_shapes.change(count, 0, steps % SIDE)) configure(count, steps % SIDE);
+    one(row, count);
   }
-  held.release();
+  held_shapes.release();
+}
+
+// The rows of a tile product from `row` on.
+Tile from_row(Tile t, long row) {
+  t.a += row * t.a_stride, t.start += row * t.start_stride, t.c += row * t.c_stride;
+  return t;
+}
+
+QuantizedTile from_row(QuantizedTile t, long row) {
+  static_cast<Tile&>(t) = from_row(static_cast<const Tile&>(t), row);
+  t.ranges += row;
+  return t;
 }
 
 }  // namespace
@@ -145,29 +138,25 @@ bool has_tiles() {
   return granted;
 }
 
-HeldTiles::HeldTiles() { ++held.holders; }
+HeldTiles::HeldTiles() { ++held_shapes.holders; }
 HeldTiles::~HeldTiles() {
-  if (--held.holders == 0 && held.rows) held.release();
+  if (--held_shapes.holders == 0 && held_shapes.first) held_shapes.release();
 }
 
 void multiply_tiles(const Tile& all, long rows, long vectors) {
   static void (*const run[])(const Tile&, long) = {multiply_pairs<1>, multiply_pairs<2>, multiply_pairs<3>,
                                                    multiply_pairs<4>};
-  in_tiles(rows, all.steps, [&](long row, long count) {
-    Tile t = all;
-    t.a += row * t.a_stride, t.start += row * t.start_stride, t.c += row * t.c_stride;
-    run[vectors - 1](t, count);
-  });
+  in_tiles(
+      rows, all.steps, [&](long row, long count) { run[vectors - 1](from_row(all, row), count); },
+      [&](long row, long count) { multiply_row_pairs(from_row(all, row), count, vectors); });
 }
 
 void multiply_byte_tiles(const QuantizedTile& all, long rows, long vectors) {
   static void (*const run[])(const QuantizedTile&, long) = {multiply_bytes<1>, multiply_bytes<2>, multiply_bytes<3>,
                                                             multiply_bytes<4>};
-  in_tiles(rows, all.steps, [&](long row, long count) {
-    QuantizedTile t = all;
-    t.a += row * t.a_stride, t.start += row * t.start_stride, t.c += row * t.c_stride, t.ranges += row;
-    run[vectors - 1](t, count);
-  });
+  in_tiles(
+      rows, all.steps, [&](long row, long count) { run[vectors - 1](from_row(all, row), count); },
+      [&](long row, long count) { multiply_byte_row_pairs(from_row(all, row), count, vectors); });
 }
 
 #else

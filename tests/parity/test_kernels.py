@@ -80,7 +80,8 @@ def test_fully_connected(kind: str, rows: int, inputs: int, outputs: int) -> Non
 
 @pytest.mark.parametrize(("dtype", "digits"), [("bf16", 8), ("tf32", 11)])
 @pytest.mark.parametrize(
-    ("rows", "inputs", "outputs"), [(1, 1, 1), (3, 7, 5), (10, 201, 80), (33, 64, 17), (100, 1025, 33)]
+    ("rows", "inputs", "outputs"),
+    [(1, 1, 1), (3, 7, 5), (10, 201, 80), (33, 64, 17), (17, 130, 200), (60, 384, 70), (100, 1025, 33)],
 )
 def test_rounded_operands(dtype: str, digits: int, rows: int, inputs: int, outputs: int) -> None:
     """The product of the rounded operands, to fp32: nothing but the operands is rounded."""
@@ -97,7 +98,8 @@ def test_rounded_operands(dtype: str, digits: int, rows: int, inputs: int, outpu
 
 @pytest.mark.parametrize("kind", ["none", "relu", "dice"])
 @pytest.mark.parametrize(
-    ("rows", "inputs", "outputs"), [(1, 1, 1), (3, 7, 5), (5, 16, 64), (10, 201, 80), (33, 64, 17), (100, 1025, 33)]
+    ("rows", "inputs", "outputs"),
+    [(1, 1, 1), (3, 7, 5), (5, 16, 64), (10, 201, 80), (33, 64, 17), (17, 260, 200), (60, 512, 70), (100, 1025, 33)],
 )
 def test_bytes(rows: int, inputs: int, outputs: int, kind: str) -> None:
     """The product of exactly those integers that the layer stands for, in float64; columns of very different range."""
