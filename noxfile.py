@@ -13,6 +13,8 @@ nox.options.default_venv_backend = "virtualenv"
 ENVIRONMENT = Path(__file__).parent / ".nox" / "environment" / "bin"
 SIDE_BY_SIDE = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
 KERNEL_TESTS = ("tests/parity/test_kernels.py", "tests/parity/test_native_evolution.py", "tests/parity/test_dedup.py")
+# One test after the other to whichever process is free: by files, the few tests of the longest ones would come last.
+ONE_BY_ONE = ("-n", "2", "--dist", "load", "--maxschedchunk", "1")
 TYPED = ("zoo/schema.py", "optimizations/contract.py", "optimizations/plan.py", "harness", "leaderboard")
 
 
@@ -56,8 +58,9 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", requires=["environment"])
 def e2e(session: nox.Session) -> None:
-    """The whole program in real processes, and what it must reject. Two files at a time: half of it is waiting."""
-    run(session, "pytest", *(session.posargs or ("-n", "2", "--dist", "loadfile")), "tests/e2e", "tests/rejects")
+    """The whole program in real processes, and what it must reject. Two tests at a time: half of it is waiting."""
+    session.env["OMP_WAIT_POLICY"] = "passive"  # a thread that waits for another one leaves the core to the other test
+    run(session, "pytest", *(session.posargs or ONE_BY_ONE), "tests/e2e", "tests/rejects")
 
 
 @nox.session(venv_backend="none", requires=["environment"], default=False)

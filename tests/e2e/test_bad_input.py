@@ -102,7 +102,9 @@ def test_broken_data(program, tmp_path, make, parts):
 def test_ctrl_c_while_training_leaves_no_process_and_no_record(program, tmp_path):
     """SIGINT to the whole foreground group, as a terminal sends it."""
     work = tmp_path / "work"
-    command = [sys.executable, str(ROOT / "run.py"), "model=dien", "tracking=none", f"cache_dir={tmp_path / 'cache'}"]
+    overrides = ["model=dien", "dataset.size=tiny", "training.max_epochs=1000", "training.patience=1000"]
+    overrides += ["tracking=none", f"cache_dir={tmp_path / 'cache'}"]
+    command = [sys.executable, str(ROOT / "run.py"), *overrides]
     with (tmp_path / "out").open("w+") as out:
         process = subprocess.Popen(command, cwd=work, stdout=out, stderr=out, start_new_session=True)
         deadline = now_ns() + 120 * 10**9

@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.blueprint import field_dim
 from zoo.configs import ModelConfig
-from zoo.layers.ragged import bag_columns, to_samples
+from zoo.layers.ragged import split_bags, to_samples
 from zoo.layers.tensors import Embedded, Features, SideFeatures
-from zoo.schema import BagField, IdField, Schema
+from zoo.schema import BagField, IdField, Schema, Side
 
 INITIAL_STD = 0.01
 
 
-def bag_of(features: SideFeatures, column: int, bags: int) -> tuple[Tensor, Tensor]:
-    """(rows [total_b], offsets [R + 1]) of one bag column out of ``bags`` that lie interleaved."""
-    if bags == 1:
-        return features.bag_rows, features.bag_offsets
-    lengths = (features.bag_offsets[1:] - features.bag_offsets[:-1]).view(-1, bags)[:, column]
-    mine = bag_columns(features.bag_offsets, bags) == column
-    return features.bag_rows[mine], F.pad(lengths.cumsum(0), (1, 0))
+def side_vectors(
+    features: SideFeatures, ids: Sequence[nn.Embedding], bags: Sequence[tuple[nn.Embedding, str]]
+) -> list[Tensor]:
+    """Vectors [R, dim] of one side: the row of each table of ``ids``, then of each table of ``bags`` its sum or mean.
 
-
-def pool_bag(table: nn.Embedding, features: SideFeatures, field: BagField, bags: int) -> Tensor:
-    """Summed or averaged rows [R, dim] of one bag column; an empty bag gives zeros."""
-    rows, offsets = bag_of(features, field.column, bags)
-    return F.embedding_bag(
-        rows, table.weight, offsets, mode=field.pooling, sparse=table.sparse, include_last_offset=True
-    )
+    Tables stand in field order; an empty bag gives zeros.
+    """
+    # A lookup copies indices that do not lie next to each other: all columns are turned at once instead.
+    columns = features.rows.t().contiguous()
+    segments = split_bags(features.bag_rows, features.bag_offsets, len(bags))
+    return [table(column) for table, column in zip(ids, columns, strict=True)] + [
+        F.embedding_bag(rows, table.weight, offsets, mode=pooling, sparse=table.sparse, include_last_offset=True)
+        for (table, pooling), (rows, offsets) in zip(bags, segments, strict=True)
+    ]
 
 
 class EmbeddingTables(nn.Module):
@@ -56,8 +57,7 @@ class EmbeddingTables(nn.Module):
 
     def forward(self, features: Features) -> Embedded:
         """Vectors of both sides, of the targets and of the behaviours."""
-        user = self._side(features.user, self.schema.ids_of("user"), self.schema.bags_of("user"))
-        item = self._side(features.item, self.schema.ids_of("item"), self.schema.bags_of("item"))
+        user, item = self._side(features.user, "user"), self._side(features.item, "item")
         target = [item[:, first:last] for first, last in self.target_spans]
         return Embedded(
             user=user,
@@ -68,12 +68,13 @@ class EmbeddingTables(nn.Module):
 
     def behaviours(self, rows: Tensor) -> Tensor:
         """Concatenated vectors [..., W] of behaviours given as table rows [..., H]."""
-        parts = [self.tables[field.table](rows[..., k]) for k, field in enumerate(self.schema.history)]
+        parts = [self.tables[f.table](column) for f, column in zip(self.schema.history, rows.unbind(-1), strict=True)]
         return torch.cat(parts, -1) if parts else rows.new_zeros(*rows.shape[:-1], 0, dtype=torch.float32)
 
-    def _side(self, features: SideFeatures, ids: tuple[IdField, ...], bags: tuple[BagField, ...]) -> Tensor:
-        parts = [self.tables[field.table](features.rows[:, k]) for k, field in enumerate(ids)]
-        parts += [pool_bag(self.tables[field.table], features, field, len(bags)) for field in bags]
+    def _side(self, features: SideFeatures, side: Side) -> Tensor:
+        ids = [self.tables[field.table] for field in self.schema.ids_of(side)]
+        bags = [(self.tables[field.table], field.pooling) for field in self.schema.bags_of(side)]
+        parts = side_vectors(features, ids, bags)
         return torch.cat(parts, 1) if parts else features.dense.new_zeros(len(features.dense), 0)
 
 
@@ -96,22 +97,18 @@ class WideTables(nn.Module):
     def forward(self, features: Features) -> Tensor:
         """Logit [N]."""
         split = len(self.schema.dense_of("user"))
-        user = self._side(features.user, self.schema.ids_of("user"), self.schema.bags_of("user"), self.dense[:split])
-        item = self._side(features.item, self.schema.ids_of("item"), self.schema.bags_of("item"), self.dense[split:])
+        user = self._side(features.user, "user", self.dense[:split])
+        item = self._side(features.item, "item", self.dense[split:])
         logit = to_samples(user, features.user_of) + item + self.bias
-        for k, field in enumerate(self.schema.crosses):
-            logit = logit + self.crosses[field.name](features.crosses[:, k]).squeeze(1)
-        return logit
+        crosses = [table(rows) for table, rows in zip(self.crosses.values(), features.crosses.unbind(1), strict=True)]
+        return logit + torch.cat(crosses, 1).sum(1) if crosses else logit
 
-    def _side(
-        self, features: SideFeatures, ids: tuple[IdField, ...], bags: tuple[BagField, ...], dense: Tensor
-    ) -> Tensor:
+    def _side(self, features: SideFeatures, side: Side, dense: Tensor) -> Tensor:
+        ids = [self.tables[field.name] for field in self.schema.ids_of(side)]
+        bags = [(self.tables[field.name], field.pooling) for field in self.schema.bags_of(side)]
+        weights = side_vectors(features, ids, bags)
         logit = features.dense @ dense
-        for k, field in enumerate(ids):
-            logit = logit + self.tables[field.name](features.rows[:, k]).squeeze(1)
-        for bag in bags:
-            logit = logit + pool_bag(self.tables[bag.name], features, bag, len(bags)).squeeze(1)
-        return logit
+        return logit + torch.cat(weights, 1).sum(1) if weights else logit
 
 
 def _table(rows: int, dim: int) -> nn.Embedding:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from zoo.layers.ragged import bag_columns, pad_segments, take_segments, to_samples
 from zoo.layers.tensors import Features, RawTensors, SideFeatures, SideTensors
-from zoo.schema import HASH_MULTIPLIER, MISSING_ID, BagField, Batch, DenseField, IdField, Rows, Schema, Side
+from zoo.schema import HASH_MULTIPLIER, MISSING_ID, BagField, Batch, HistoryField, IdField, Rows, Schema, Side
 
 _SIGNED_MULTIPLIER = HASH_MULTIPLIER - 2**64
 _LOW_31_BITS = 2**31 - 1
@@ -43,99 +46,155 @@ def expand(raw: RawTensors) -> RawTensors:
     return RawTensors(SideTensors(dense, ids, bag_values, bag_offsets), raw.item, history, history_offsets, None)
 
 
-def hash_ids(raw: Tensor, rows: int) -> Tensor:
-    """``zoo.schema.hash_rows`` in int64 arithmetic: the product wraps, the shift is made logical by a mask."""
+def hash_ids(raw: Tensor, rows: int | Tensor) -> Tensor:
+    """``zoo.schema.hash_rows`` in int64 arithmetic: the product wraps, the shift is made logical by a mask.
+
+    ``rows``: of the one table, or of the table of each id (any shape that broadcasts to that of ``raw``).
+    """
     mixed = ((raw * _SIGNED_MULTIPLIER) >> 33) & _LOW_31_BITS
     return torch.where(raw == MISSING_ID, 0, 1 + mixed % (rows - 1))
 
 
-def bucket_rows(x: Tensor, rows: int) -> Tensor:
-    """Logarithmic buckets of ``IdField(source="bucket")``; in double precision, so that every backend cuts alike."""
+def bucket_rows(x: Tensor, rows: int | Tensor) -> Tensor:
+    """Logarithmic buckets of ``IdField(source="bucket")``; in double precision, so that every backend cuts alike.
+
+    ``rows``: as in ``hash_ids``.
+    """
     wide = x.double()
     buckets = 3 + torch.log(1 + wide.clamp(min=0)).square().floor()
     buckets = torch.where(wide == 0, 1, torch.where(wide < 0, 2, buckets)).clamp(max=rows - 1)
     return torch.where(torch.isnan(wide), 0, buckets).long()
 
 
-def normalise(x: Tensor, field: DenseField) -> Tensor:
-    """``(t(x) - mean) / std`` of one dense column [R]; NaN gives 0."""
-    if field.transform == "log":
-        x = torch.sign(x) * torch.log1p(torch.abs(x))
-    scaled = (x - field.mean) / field.std
-    return torch.where(torch.isnan(scaled), 0.0, scaled)
+def normalise(x: Tensor, mean: Tensor, std: Tensor, logarithmic: Tensor) -> Tensor:
+    """``(t(x) - mean) / std`` of dense columns [R, D]; t is the logarithm where ``logarithmic`` [D]; NaN gives 0."""
+    x = torch.where(logarithmic, torch.sign(x) * torch.log1p(torch.abs(x)), x)
+    return torch.nan_to_num((x - mean) / std, 0.0, math.inf, -math.inf)
 
 
-class FeatureTransform(nn.Module):
-    """Field by field: hash, bucketise, normalise and fill, then concatenate.
+class TableRows(nn.Module):
+    """Table rows of the raw ids of K fields, all at once: hashed, or checked and taken as they are."""
 
-    Raw ids of fields that are not hashed are checked once per call: IndexError names the field and the value.
-    """
+    sizes: Tensor
+    hashed: Tensor
+    lowest: Tensor
+    highest: Tensor
 
-    def __init__(self, schema: Schema) -> None:
+    def __init__(self, fields: Sequence[IdField | BagField | HistoryField]) -> None:
         super().__init__()
-        self.schema = schema
+        self.fields = tuple(fields)
+        self.all_hashed = all(field.hashed for field in fields)
+        self.any_hashed = any(field.hashed for field in fields)
+        any_id = torch.iinfo(torch.int64)
+        _constant(self, "sizes", [field.rows for field in fields], torch.int64)
+        _constant(self, "hashed", [field.hashed for field in fields], torch.bool)
+        _constant(self, "lowest", [any_id.min if f.hashed else MISSING_ID for f in fields], torch.int64)
+        _constant(self, "highest", [any_id.max if f.hashed else f.rows - 1 for f in fields], torch.int64)
 
-    def forward(self, raw: RawTensors) -> Features:
-        """Engineered columns of a batch (see ``zoo.layers.tensors``)."""
-        user, item = self._side(raw.user, "user"), self._side(raw.item, "item")
-        history, lengths = pad_segments(self.history_rows(raw.history), raw.history_offsets)
-        crosses = self._crosses(user.rows, item.rows, raw.user_of)
-        return Features(user, item, history, lengths, crosses, raw.user_of)
+    def forward(self, raw: Tensor, field_of: Tensor | None = None) -> Tensor:
+        """Rows of ``raw``: [R, K], a column per field; or [total], of the fields numbered ``field_of`` [total].
 
-    def history_rows(self, history: Tensor) -> Tensor:
-        """Table rows [total, H] of raw behaviours [total, H]."""
-        fields = self.schema.history
-        columns = [_table_rows(history[:, k], field.rows, field.hashed, field.name) for k, field in enumerate(fields)]
-        return torch.stack(columns, 1) if columns else history.new_zeros(len(history), 0)
+        Raises IndexError, with field and value, for a raw id outside the table of a field that is not hashed.
+        """
+        if not self.fields:
+            return raw
+        if self.all_hashed:
+            return hash_ids(raw, _each(self.sizes, field_of))
+        inside = raw.clamp(_each(self.lowest, field_of), _each(self.highest, field_of))
+        if not torch.equal(inside, raw):
+            self._refuse(raw, inside, field_of)
+        plain = raw.clamp(min=0)
+        if not self.any_hashed:
+            return plain
+        return torch.where(_each(self.hashed, field_of), hash_ids(raw, _each(self.sizes, field_of)), plain)
 
-    def _side(self, raw: SideTensors, side: Side) -> SideFeatures:
-        dense = [normalise(raw.dense[:, k], field) for k, field in enumerate(self.schema.dense_of(side))]
-        ids = [_id_rows(raw, field) for field in self.schema.ids_of(side)]
+    def _refuse(self, raw: Tensor, inside: Tensor, field_of: Tensor | None) -> None:
+        outside = inside != raw
+        numbers = torch.arange(len(self.fields), device=raw.device) if field_of is None else field_of
+        field, found = self.fields[int(numbers.expand_as(raw)[outside][0])], int(raw[outside][0])
+        raise IndexError(
+            f"field {field.name!r} got the raw id {found}; ids of its table lie in [0, {field.rows}) (or are -1)"
+        )
+
+
+class SideTransform(nn.Module):
+    """The columns of one side. Every kind of column is treated in one pass: a query is small, its operators are not."""
+
+    id_columns: Tensor
+    bucket_columns: Tensor
+    bucket_sizes: Tensor
+    order: Tensor
+    mean: Tensor
+    std: Tensor
+    logarithmic: Tensor
+
+    def __init__(self, schema: Schema, side: Side) -> None:
+        super().__init__()
+        dense, fields, bags = schema.dense_of(side), schema.ids_of(side), schema.bags_of(side)
+        ids = [field for field in fields if field.source == "id"]
+        buckets = [field for field in fields if field.source == "bucket"]
+        self.table_rows, self.bag_rows = TableRows(ids), TableRows(bags)
+        self.bags = len(bags)
+        self.has_buckets = bool(buckets)
+        _constant(self, "id_columns", [field.column for field in ids], torch.int64)
+        _constant(self, "bucket_columns", [field.column for field in buckets], torch.int64)
+        _constant(self, "bucket_sizes", [field.rows for field in buckets], torch.int64)
+        _constant(self, "order", [[*ids, *buckets].index(field) for field in fields], torch.int64)
+        _constant(self, "mean", [field.mean for field in dense], torch.float32)
+        _constant(self, "std", [field.std for field in dense], torch.float32)
+        _constant(self, "logarithmic", [field.transform == "log" for field in dense], torch.bool)
+
+    def forward(self, raw: SideTensors) -> SideFeatures:
+        """Engineered columns of R rows."""
+        rows = self.table_rows(raw.ids.index_select(1, self.id_columns))
+        if self.has_buckets:
+            buckets = bucket_rows(raw.dense.index_select(1, self.bucket_columns), self.bucket_sizes)
+            rows = torch.cat((rows, buckets), 1).index_select(1, self.order)
         return SideFeatures(
-            torch.stack(dense, 1) if dense else raw.dense.new_zeros(len(raw.dense), 0),
-            torch.stack(ids, 1) if ids else raw.ids.new_zeros(len(raw.ids), 0),
-            _bag_rows(raw, self.schema.bags_of(side)),
+            normalise(raw.dense, self.mean, self.std, self.logarithmic),
+            rows,
+            self.bag_rows(raw.bag_values, bag_columns(raw.bag_offsets, self.bags) if self.bags > 1 else None),
             raw.bag_offsets,
         )
 
+
+class FeatureTransform(nn.Module):
+    """Hash, bucketise, normalise and fill the columns of both sides; pad the histories; cross."""
+
+    left: Tensor
+    right: Tensor
+    cross_sizes: Tensor
+
+    def __init__(self, schema: Schema) -> None:
+        super().__init__()
+        self.user, self.item = SideTransform(schema, "user"), SideTransform(schema, "item")
+        self.history_rows = TableRows(schema.history)
+        places = {f.name: k for k, f in enumerate((*schema.ids_of("user"), *schema.ids_of("item")))}
+        _constant(self, "left", [places[field.left] for field in schema.crosses], torch.int64)
+        _constant(self, "right", [places[field.right] for field in schema.crosses], torch.int64)
+        _constant(self, "cross_sizes", [field.rows for field in schema.crosses], torch.int64)
+
+    def forward(self, raw: RawTensors) -> Features:
+        """Engineered columns of a batch (see ``zoo.layers.tensors``).
+
+        Raises IndexError, with field and value, for a raw id outside the table of a field that is not hashed.
+        """
+        user, item = self.user(raw.user), self.item(raw.item)
+        history, lengths = pad_segments(self.history_rows(raw.history), raw.history_offsets)
+        return Features(user, item, history, lengths, self._crosses(user.rows, item.rows, raw.user_of), raw.user_of)
+
     def _crosses(self, user: Tensor, item: Tensor, user_of: Tensor | None) -> Tensor:
-        columns = {field.name: user[:, k] for k, field in enumerate(self.schema.ids_of("user"))}
-        columns = {name: to_samples(column, user_of) for name, column in columns.items() if self._crossed(name)}
-        columns |= {field.name: item[:, k] for k, field in enumerate(self.schema.ids_of("item"))}
-        crosses = [
-            hash_ids(columns[field.left] * _CROSS_SHIFT + columns[field.right], field.rows)
-            for field in self.schema.crosses
-        ]
-        return torch.stack(crosses, 1) if crosses else item.new_zeros(len(item), 0)
-
-    def _crossed(self, name: str) -> bool:
-        return any(name in (field.left, field.right) for field in self.schema.crosses)
+        if not len(self.cross_sizes):
+            return item.new_zeros(len(item), 0)
+        rows = torch.cat((to_samples(user, user_of), item), 1)
+        pairs = rows.index_select(1, self.left) * _CROSS_SHIFT + rows.index_select(1, self.right)
+        return hash_ids(pairs, self.cross_sizes)
 
 
-def _id_rows(raw: SideTensors, field: IdField) -> Tensor:
-    if field.source == "bucket":
-        return bucket_rows(raw.dense[:, field.column], field.rows)
-    return _table_rows(raw.ids[:, field.column], field.rows, field.hashed, field.name)
+def _constant(module: nn.Module, name: str, values: Sequence[object], dtype: torch.dtype) -> None:
+    """A tensor that moves with the module to its device and is no part of its weights."""
+    module.register_buffer(name, torch.tensor(values, dtype=dtype), persistent=False)
 
 
-def _bag_rows(raw: SideTensors, fields: tuple[BagField, ...]) -> Tensor:
-    if not fields:
-        return raw.bag_values
-    if len(fields) == 1:
-        return _table_rows(raw.bag_values, fields[0].rows, fields[0].hashed, fields[0].name)
-    out, columns = torch.empty_like(raw.bag_values), bag_columns(raw.bag_offsets, len(fields))
-    for field in fields:
-        mine = columns == field.column
-        out[mine] = _table_rows(raw.bag_values[mine], field.rows, field.hashed, field.name)
-    return out
-
-
-def _table_rows(raw: Tensor, rows: int, hashed: bool, name: str) -> Tensor:
-    if hashed:
-        return hash_ids(raw, rows)
-    if raw.numel():
-        low, high = (int(bound) for bound in torch.aminmax(raw))
-        if low < MISSING_ID or high >= rows:
-            found = low if low < MISSING_ID else high
-            raise IndexError(f"field {name!r} got the raw id {found}; ids of its table lie in [0, {rows}) (or are -1)")
-    return torch.where(raw == MISSING_ID, 0, raw)
+def _each(of_fields: Tensor, field_of: Tensor | None) -> Tensor:
+    return of_fields if field_of is None else of_fields.index_select(0, field_of)

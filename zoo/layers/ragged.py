@@ -38,3 +38,13 @@ def bag_columns(offsets: Tensor, bags: int) -> Tensor:
     lengths = offsets[1:] - offsets[:-1]
     columns = torch.arange(len(lengths), device=offsets.device) % bags
     return torch.repeat_interleave(columns, lengths)
+
+
+def split_bags(values: Tensor, offsets: Tensor, bags: int) -> list[tuple[Tensor, Tensor]]:
+    """(values [total_b], offsets [R + 1]) of each of ``bags`` bag columns that lie interleaved, row by row."""
+    if bags <= 1:
+        return [(values, offsets)] * bags
+    columns = bag_columns(offsets, bags)
+    lengths = (offsets[1:] - offsets[:-1]).view(-1, bags)
+    own_offsets = torch.nn.functional.pad(lengths.cumsum(0), (0, 0, 1, 0))
+    return [(values[columns == k], own_offsets[:, k]) for k in range(bags)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -31,11 +32,19 @@ def write(tmp_path, fabricate):
     return write_one
 
 
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory):
+    """The file of a store without a run: MLflow takes seconds to set its tables up."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    assert [experiment.name for experiment in client_of(f"sqlite:///{path}").search_experiments()] == ["Default"]
+    return path
+
+
 @pytest.fixture
-def store(tmp_path, monkeypatch):
+def store(tmp_path, monkeypatch, empty_store):
     """A SQLite store in an empty working folder (its artifacts go to ./mlruns)."""
     monkeypatch.chdir(tmp_path)
-    return f"sqlite:///{tmp_path}/mlflow.db"
+    return f"sqlite:///{shutil.copy(empty_store, tmp_path / 'mlflow.db')}"
 
 
 def client_of(uri):
@@ -98,11 +107,11 @@ def test_a_dead_server_leaves_a_pending_note_that_is_uploaded_later(store, tmp_p
     assert pending(tmp_path / "records") == []
 
 
-def test_a_real_server_takes_the_run(tmp_path, write, monkeypatch):
+def test_a_real_server_takes_the_run(tmp_path, write, monkeypatch, empty_store):
     monkeypatch.chdir(tmp_path)
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{tmp_path}/server.db"]
+    command += ["--backend-store-uri", f"sqlite:///{shutil.copy(empty_store, tmp_path / 'server.db')}"]
     command += ["--artifacts-destination", str(tmp_path / "files")]
     log = (tmp_path / "server.log").open("wb")
     server = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True)

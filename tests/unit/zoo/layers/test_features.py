@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -9,7 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zoo.layers.features import FeatureTransform, bucket_rows, expand, hash_ids, normalise, to_tensors
-from zoo.schema import MISSING_ID, DenseField, Schema, Split, hash_rows
+from zoo.schema import (
+    MISSING_ID,
+    BagField,
+    CrossField,
+    DenseField,
+    HistoryField,
+    IdField,
+    Int64,
+    Rows,
+    Schema,
+    Side,
+    Split,
+    hash_rows,
+)
 
 
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=40), st.integers(2, 2**31 - 1))
@@ -47,9 +61,18 @@ def test_buckets_of_known_values() -> None:
 
 
 def test_normalise_fills_and_scales() -> None:
-    field = DenseField(name="x", side="item", transform="log", mean=0.5, std=2.0)
-    got = normalise(torch.tensor([float("nan"), math.e - 1, 1 - math.e, 0.0]), field)
-    np.testing.assert_allclose(got.numpy(), [0.0, 0.25, -0.75, -0.25], atol=1e-7)
+    x = torch.tensor([float("nan"), math.e - 1, 1 - math.e, 0.0, math.inf])
+    mean, std, logarithmic = torch.tensor([0.5, 1.0]), torch.tensor([2.0, 4.0]), torch.tensor([True, False])
+    got = normalise(torch.stack((x, x), 1), mean, std, logarithmic)
+    np.testing.assert_allclose(got[:, 0].numpy(), [0.0, 0.25, -0.75, -0.25, math.inf], atol=1e-7)
+    np.testing.assert_allclose(got[:, 1].numpy(), [0.0, (math.e - 2) / 4, -math.e / 4, -0.25, math.inf], atol=1e-7)
+
+
+def test_every_id_has_a_table_of_its_own_size() -> None:
+    ids = torch.tensor([[7, 7, -1], [8, 7, 8]])
+    wanted = np.stack([hash_rows(ids[:, k].numpy(), rows) for k, rows in enumerate((11, 1000, 3))], 1)
+    assert hash_ids(ids, torch.tensor([11, 1000, 3])).tolist() == wanted.tolist()
+    assert bucket_rows(torch.tensor([[1e9, 1e9]]), torch.tensor([5, 50])).tolist() == [[4, 49]]
 
 
 def test_transform_against_loops(mixed: Schema, mixed_split: Split) -> None:
@@ -76,6 +99,79 @@ def test_transform_against_loops(mixed: Schema, mixed_split: Split) -> None:
         assert not got.history[user, end - begin :].any()
 
 
+SHUFFLED = Schema(
+    name="shuffled",
+    dense=(
+        DenseField(name="a", side="user", mean=1.5, std=0.5),
+        DenseField(name="b", side="user", transform="log", mean=0.25, std=2.0),
+        DenseField(name="c", side="item", transform="log"),
+    ),
+    ids=(
+        IdField(name="b_bucket", side="user", column=1, table="b_bucket", rows=6, source="bucket"),
+        IdField(name="second", side="user", column=1, table="second", rows=10, hashed=False),
+        IdField(name="a_bucket", side="user", column=0, table="a_bucket", rows=40, source="bucket"),
+        IdField(name="first", side="user", column=0, table="first", rows=23),
+        IdField(name="plain", side="item", column=0, table="plain", rows=10, hashed=False),
+        IdField(name="again", side="item", column=0, table="again", rows=3),
+    ),
+    bags=tuple(
+        BagField(name=name, side="item", column=k, table=name, rows=rows, hashed=hashed)
+        for k, (name, rows, hashed) in enumerate((("x", 9, True), ("y", 10, False), ("z", 31, True)))
+    ),
+    history=(
+        HistoryField(name="h_plain", target="plain", table="plain", rows=10, hashed=False),
+        HistoryField(name="h_again", target="again", table="again", rows=3),
+    ),
+    crosses=(
+        CrossField(name="across", left="plain", right="first", rows=101),
+        CrossField(name="within", left="b_bucket", right="second", rows=7),
+    ),
+)
+"""Buckets between ids, raw columns in another order than fields, a raw column of two fields, a cross of one side."""
+
+
+def _table_row(field: IdField | BagField | HistoryField, raw: Int64) -> Int64:
+    return hash_rows(raw, field.rows) if field.hashed else np.where(raw == MISSING_ID, 0, raw)
+
+
+def _id_rows(schema: Schema, side: Side, rows: Rows) -> dict[str, Int64]:
+    return {
+        field.name: np.array([_bucket(float(x), field.rows) for x in rows.dense[:, field.column]])
+        if field.source == "bucket"
+        else _table_row(field, rows.ids[:, field.column])
+        for field in schema.ids_of(side)
+    }
+
+
+def _dense(field: DenseField, x: np.ndarray) -> np.ndarray:
+    x = x.astype(np.float64)
+    x = np.sign(x) * np.log(1 + np.abs(x)) if field.transform == "log" else x
+    return np.where(np.isnan(x), 0.0, (x - field.mean) / field.std)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_transform_field_by_field(seed: int, random_split: Callable[..., Split]) -> None:
+    batch = random_split(SHUFFLED, 6, 50, seed).batch(np.arange(50))
+    batch.user.ids[:] = batch.user.ids[:, ::-1].copy()  # they were drawn in the order of the fields
+    got = FeatureTransform(SHUFFLED)(to_tensors(batch))
+    columns: dict[str, Int64] = {}
+    for side, rows, features in (("user", batch.user, got.user), ("item", batch.item, got.item)):
+        ids = _id_rows(SHUFFLED, side, rows)
+        assert features.rows.tolist() == np.stack(list(ids.values()), 1).tolist() and features.rows.is_contiguous()
+        dense = [_dense(field, rows.dense[:, k]) for k, field in enumerate(SHUFFLED.dense_of(side))]
+        np.testing.assert_allclose(features.dense.numpy(), np.stack(dense, 1), rtol=1e-6, atol=1e-6)
+        columns |= {name: column[batch.user_of] if side == "user" else column for name, column in ids.items()}
+    bag_of = np.repeat(np.arange(len(batch.item.bag_offsets) - 1), np.diff(batch.item.bag_offsets)) % 3
+    bags = [_table_row(field, batch.item.bag_values) for field in SHUFFLED.bags]
+    assert got.item.bag_rows.tolist() == np.choose(bag_of, bags).tolist()
+    history = [_table_row(field, batch.history[:, k]) for k, field in enumerate(SHUFFLED.history)]
+    steps = np.arange(got.history.shape[1]) < got.lengths.numpy()[:, None]
+    assert got.history.numpy()[steps].tolist() == np.stack(history, 1).tolist()
+    for k, field in enumerate(SHUFFLED.crosses):
+        pair = columns[field.left] * 2**31 + columns[field.right]
+        assert got.crosses[:, k].tolist() == hash_rows(pair, field.rows).tolist()
+
+
 def test_id_outside_its_table_is_named(mixed: Schema, mixed_split: Split) -> None:
     batch = mixed_split.batch(np.arange(7))
     batch.item.ids[2, 1] = 9
@@ -84,6 +180,23 @@ def test_id_outside_its_table_is_named(mixed: Schema, mixed_split: Split) -> Non
     batch.item.ids[2, 1] = -2
     with pytest.raises(IndexError, match=r"'category'.* -2;"):
         FeatureTransform(mixed)(to_tensors(batch))
+
+
+@pytest.mark.parametrize("found", [5, -2, 2**63 - 1, -(2**63)])
+def test_bag_value_outside_its_table_is_named(found: int, mixed: Schema, mixed_split: Split) -> None:
+    batch = mixed_split.batch(np.arange(7))
+    tags, badges = (np.flatnonzero(np.diff(batch.user.bag_offsets)[k::2])[0] * 2 + k for k in (0, 1))
+    batch.user.bag_values[batch.user.bag_offsets[tags]] = found  # any number is an id of a field that is hashed
+    FeatureTransform(mixed)(to_tensors(batch))
+    batch.user.bag_values[batch.user.bag_offsets[badges]] = found
+    with pytest.raises(IndexError, match=rf"'badges' got the raw id {found};.*\[0, 5\)"):
+        FeatureTransform(mixed)(to_tensors(batch))
+
+
+def test_sizes_and_scales_are_no_weights_and_move_with_the_model(mixed: Schema) -> None:
+    transform = FeatureTransform(mixed)
+    assert not transform.state_dict()
+    assert {constant.device.type for constant in transform.to("meta").buffers()} == {"meta"}
 
 
 def test_history_id_outside_its_table_is_named(mixed: Schema, mixed_split: Split) -> None:
