@@ -56,6 +56,11 @@ class Dispatch:
     stage: bool = False
 
     @property
+    def as_they_come(self) -> bool:
+        """Whether every query is answered by itself and in one go: neither split, nor merged, nor in steps."""
+        return self.split == 0 and self.batch == 1 and not self.in_steps
+
+    @property
     def in_steps(self) -> bool:
         """Whether looking up and computing are two steps of a worker: a model that answers in one call has none."""
         return self.stage or self.parts > 1

@@ -14,10 +14,17 @@ from optimizations.contract import Plan
 from optimizations.lowering import LoweringContext
 from zoo.schema import Batch
 
-__all__ = ["BACKENDS", "Backend", "LoweringContext", "Predict", "Session", "load_backend"]
+__all__ = ["BACKENDS", "Backend", "Bind", "LoweringContext", "Predict", "Score", "Session", "load_backend"]
 
 Predict = Callable[[Batch], npt.NDArray[np.float32]]
 """Click probabilities [N] of a batch."""
+
+Score = Callable[[int], int]
+"""Scores the payload of that many bytes where it lies, into the place for its scores; returns N. Negative: there are no
+scores, and ``predict`` of the decoded payload says why."""
+
+Bind = Callable[[memoryview, memoryview], Score]
+"""What scores the payloads that will lie at the start of the first memory, as float32 into the second one."""
 
 BACKENDS: dict[str, str] = {"torch": "recarena"}
 """Known backends and the pip requirement that brings their framework."""
@@ -32,6 +39,10 @@ class Session(Protocol):
     @property
     def report(self) -> list[dict[str, Any]]:
         """Per plan step: name, matched (block paths or slots), fallbacks ([{path, reason}]), build_s."""
+
+    @property
+    def bind(self) -> Bind | None:
+        """How payloads are scored without a ``Batch``; None: this session cannot."""
 
     def predict(self, batch: Batch) -> npt.NDArray[np.float32]:
         """Click probabilities [N] in [0, 1]."""

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from harness.backends.block_lowering import BlockLowering, StepReport
-from harness.backends.protocol import Predict
+from harness.backends.protocol import Bind, Predict
 from optimizations.contract import Plan
 from optimizations.lowering import LoweringContext
 from zoo.layers.features import to_tensors
@@ -35,6 +35,12 @@ class TorchSession:
     ) -> None:
         self._model, self._device, self._whole = model, torch.device(device), whole
         self.report = report
+
+    @property
+    def bind(self) -> Bind | None:
+        """That of the pass, if it has one."""
+        bind: Bind | None = getattr(self._whole, "bind", None)
+        return bind
 
     def predict(self, batch: Batch) -> npt.NDArray[np.float32]:
         """Click probabilities [N]."""

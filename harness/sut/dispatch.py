@@ -10,7 +10,6 @@ leaves it to the first (``turns``). Nothing waits for a query that has not arriv
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -23,14 +22,13 @@ from harness.clock import now_ns
 from harness.sut.batching import cut_batch, join_batches
 from harness.sut.ring_server import Request, RingServer
 from harness.sut.steps import Steps
+from harness.sut.threads import run_threads
 from harness.sut.turns import Turns
 from harness.transport.slots import CANCELLED, GOOD
 from harness.transport.wire import SAMPLES, SAMPLES_OFFSET, decode
 from optimizations.contract import Dispatch
 from zoo.schema import Batch, Float32
 
-SWITCH_INTERVAL_S = 5e-5
-"""Interpreter switch interval with several threads; the default of 5 ms would be in every tail."""
 NO_SCORES = np.zeros(0, np.float32)
 
 
@@ -78,22 +76,9 @@ class Dispatcher:
 
         ``failed`` gets the first exception of any of them.
         """
-        if self.threads > 1 or self.dispatch.parts > 1:
-            sys.setswitchinterval(SWITCH_INTERVAL_S)
-        others = [threading.Thread(target=self._guarded, args=(failed,), daemon=True) for _ in range(1, self.threads)]
-        for thread in others:
-            thread.start()
-        self._guarded(failed)
-        for thread in others:
-            thread.join()
+        run_threads(self._work, self.threads, failed, pipelined=self.dispatch.parts > 1)
 
-    def _guarded(self, failed: Callable[[BaseException], None]) -> None:
-        try:
-            self._work()
-        except Exception as error:
-            failed(error)
-
-    def _work(self) -> None:
+    def _work(self, thread: int) -> None:
         while True:
             with self._intake:
                 parts = self._next_parts()

@@ -15,12 +15,12 @@ from harness.host.scheduling import available_cores
 from harness.sut.batching import cut_batch
 from harness.sut.pipelined_parts import PipelinedParts
 from harness.sut.steps import Steps
-from harness.transport.wire import decode
+from harness.transport.wire import decode, encode
 from optimizations.contract import Dispatch, Pipeline
 from optimizations.plan import plan_from_json
 from zoo.checkpoint import load_weights
 from zoo.configs import model_config
-from zoo.schema import Batch, Schema
+from zoo.schema import Batch, Float32, Schema
 
 WARM_SIZES = (100, 64, 32, 16, 8, 4, 2, 1)
 WARM_ROUNDS = 3
@@ -55,18 +55,34 @@ def open_model(spec: Mapping[str, Any]) -> ModelSession:
     )
     session = load_backend(plan.pipeline.backend).lower(plan, context)
     steps = steps_of(session, plan.pipeline.dispatch)
-    warm_up(steps.predict, calibration, plan.pipeline.dispatch.batch)
+    warm_up(predict_of(steps), calibration, plan.pipeline.dispatch.batch)
     report = {"plan": json.loads(json.dumps(session.report)), "threads": threads}
     return ModelSession(steps=steps, pipeline=plan.pipeline, report=report)
 
 
 def steps_of(session: Session, dispatch: Dispatch) -> Steps:
-    """The steps of a lowered model, of queries in pipelined parts where the plan says so."""
-    whole = Steps(look_up=session.look_up, compute=session.compute)
+    """The steps of a lowered model, of queries in pipelined parts where the plan says so, and in their slots where
+    nothing is to be done with a query but to score it."""
+    bind = session.bind if dispatch.as_they_come else None
+    whole = Steps(look_up=session.look_up, compute=session.compute, bind=bind)
     if dispatch.parts == 1:
         return whole
     pipelined = PipelinedParts(whole, dispatch.parts)
     return Steps(look_up=pipelined.look_up, compute=pipelined.compute)
+
+
+def predict_of(steps: Steps) -> Predict:
+    """How queries will be scored: from a payload, where that is so."""
+    bind = steps.bind
+    if bind is None:
+        return steps.predict
+
+    def predict(batch: Batch) -> Float32:
+        payload, scores = encode(batch), np.empty(len(batch), np.float32)
+        given = bind(memoryview(payload), scores.data)(len(payload))
+        return steps.predict(batch) if given < 0 else scores[:given]
+
+    return predict
 
 
 def warm_up(predict: Predict, calibration: Batch, merged: int) -> None:

@@ -17,6 +17,7 @@ from harness.transport.slots import (
     CANCELLED_BEFORE,
     COLLECTED,
     COLLECTED_OFFSET,
+    HEADER_BYTES,
     REQUEST,
     RingShape,
     map_shared,
@@ -24,6 +25,7 @@ from harness.transport.slots import (
 from zoo.schema import Float32
 
 READ_BYTES = 4096
+NUMBER = struct.Struct("<q")
 
 
 @dataclass(slots=True)
@@ -43,6 +45,8 @@ class RingServer:
         self.shape = shape
         self.requests, self.done = requests, done
         self.memory = memoryview(map_shared(ring, shape.total_bytes))
+        self._answer_offset, self._stride = shape.answer_offset, shape.stride
+        self._numbers = [NUMBER.pack(slot) for slot in range(shape.slots)]
         self.poller = select.poll()
         self.poller.register(requests, select.POLLIN)
 
@@ -57,7 +61,7 @@ class RingServer:
         if not data:
             return None
         stamp = now_ns()
-        return [self._request(slot, stamp) for (slot,) in struct.iter_unpack("<q", data)]
+        return [self._request(slot, stamp) for (slot,) in NUMBER.iter_unpack(data)]
 
     def cancelled_before(self) -> int:
         """Queries with a smaller sequence need no computing: answer them CANCELLED."""
@@ -69,18 +73,32 @@ class RingServer:
         both = Collections(count=count, total_ns=total_ns, longest_ns=longest_ns) + more
         COLLECTED.pack_into(self.memory, COLLECTED_OFFSET, both.count, both.total_ns, both.longest_ns)
 
+    def areas(self, slot: int) -> tuple[memoryview, memoryview]:
+        """Where the slot's payloads lie, and where its scores go."""
+        payload = HEADER_BYTES + slot * self._stride + REQUEST.size
+        scores = self._answer_at(slot) + ANSWER_BYTES
+        return (
+            self.memory[payload : payload + self.shape.request_bytes],
+            self.memory[scores : scores + 4 * self.shape.max_samples],
+        )
+
     def answer(self, request: Request, scores: Float32, status: int, started_ns: int, worker: int) -> None:
         """Write ``scores`` [N] and announce the slot."""
-        base = self.shape.slot_offset(request.slot) + self.shape.answer_offset
-        count = len(scores)
-        header = (request.sequence, count, status, request.dequeued_ns, started_ns, worker)
-        ANSWER.pack_into(self.memory, base, *header)
-        base += ANSWER_BYTES
+        base, count = self._answer_at(request.slot) + ANSWER_BYTES, len(scores)
         self.memory[base : base + 4 * count] = np.ascontiguousarray(scores, np.float32).view(np.uint8).data
-        os.write(self.done, struct.pack("<q", request.slot))
+        self.announce(request, count, status, started_ns, worker)
+
+    def announce(self, request: Request, count: int, status: int, started_ns: int, worker: int) -> None:
+        """The answer of ``count`` scores that lie in the slot's area already."""
+        header = (request.sequence, count, status, request.dequeued_ns, started_ns, worker)
+        ANSWER.pack_into(self.memory, self._answer_at(request.slot), *header)
+        os.write(self.done, self._numbers[request.slot])
+
+    def _answer_at(self, slot: int) -> int:
+        return HEADER_BYTES + slot * self._stride + self._answer_offset
 
     def _request(self, slot: int, stamp: int) -> Request:
-        base = self.shape.slot_offset(slot)
+        base = HEADER_BYTES + slot * self._stride
         sequence, size = REQUEST.unpack_from(self.memory, base)
         base += REQUEST.size
         return Request(slot, sequence, self.memory[base : base + size], stamp)

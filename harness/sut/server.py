@@ -24,9 +24,10 @@ from typing import Any
 from harness.host.child import channel_to_parent
 from harness.host.garbage import watch_collections
 from harness.sut.dispatch import Dispatcher
+from harness.sut.in_place import InPlace
 from harness.sut.ring_server import RingServer
 from harness.sut.steps import Steps, one_step
-from harness.sut.synthetic import SyntheticPredict, null_predict
+from harness.sut.synthetic import SyntheticPredict, bind_null, null_predict
 from harness.transport.channel import Channel
 from harness.transport.slots import RingShape
 from optimizations.contract import Dispatch
@@ -44,8 +45,8 @@ class Served:
 
 
 def build_null(spec: Mapping[str, Any]) -> Served:
-    """The floor."""
-    return Served(steps=one_step(null_predict))
+    """The floor: it answers in place, as the fastest models do."""
+    return Served(steps=one_step(null_predict, bind_null))
 
 
 def build_synthetic(spec: Mapping[str, Any]) -> Served:
@@ -64,6 +65,13 @@ def build_model(spec: Mapping[str, Any]) -> Served:
 
 
 KINDS = {"null": build_null, "synthetic": build_synthetic, "model": build_model}
+
+
+def loop_of(server: RingServer, served: Served) -> Dispatcher | InPlace:
+    """What serves the ring: in its slots where ``served`` can, else through batches."""
+    if served.steps.bind is not None and served.dispatch.as_they_come:
+        return InPlace(server, served.steps, served.steps.bind, served.workers)
+    return Dispatcher(server, served.steps, served.dispatch, served.workers)
 
 
 class ErrorReport:
@@ -92,6 +100,7 @@ def main() -> None:
         order, _ = control.receive()
         served = KINDS[order["spec"]["kind"]](order["spec"])
         server = RingServer(RingShape(**order["shape"]), **order["descriptors"])
+        loop = loop_of(server, served)
         gc.collect()
         gc.freeze()
         watch_collections(server.collected)
@@ -99,7 +108,7 @@ def main() -> None:
     except Exception as error:
         failed(error)
         return
-    Dispatcher(server, served.steps, served.dispatch, served.workers).run(failed)
+    loop.run(failed)
 
 
 if __name__ == "__main__":

@@ -73,4 +73,4 @@ BUILDERS: dict[tuple[str, str, str], Builder] = {
     (role, "fused", dtype): _on_cpu(builder) for role, (builder, dtypes) in _BY_ROLE.items() for dtype in dtypes
 }
 
-PASSES = {"program": lambda model, context: NativeProgram(model, context.threads).predict}
+PASSES = {"program": lambda model, context: NativeProgram(model, context.threads)}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import functools
+from collections.abc import Callable
 from ctypes import c_int64
 from typing import Any
 
@@ -10,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from optimizations.fusion.program_tracer import ProgramTracer
-from optimizations.kernels.interface import Handle
+from optimizations.kernels.interface import Binding, Handle
 from optimizations.kernels.loader import load_kernels
 from zoo.schema import Batch, Rows
 
@@ -25,12 +27,31 @@ class NativeProgram:
         library = load_kernels()
         self._model, self._threads = model, threads
         tracer = ProgramTracer(model)
-        self._run = library.recarena_program_run
+        self._run, self._score = library.recarena_program_run, library.recarena_program_score
         self._handle = Handle(library, "program", (ctypes.byref(tracer.program()),))
         self._fields = model.features.fields
 
-    def predict(self, batch: Batch) -> npt.NDArray[np.float32]:
-        """Click probabilities [N]. Raises IndexError for a raw id outside the table of a field that is not hashed."""
+    def bind(self, payload: memoryview, scores: memoryview) -> Callable[[int], int]:
+        """What scores the payloads that will lie at the start of ``payload``: called with the size of one in bytes, it
+        writes N float32 to the start of ``scores`` and returns N. It copies and allocates nothing.
+
+        A negative number says that there are no scores: the payload is malformed, is not of this model's columns, has
+        an id outside its table, or has more samples than ``scores`` has room for.
+        """
+        block = Binding(
+            *(self._handle.pointer, _address(payload), payload.nbytes),
+            *(_address(scores), scores.nbytes // np.dtype(np.float32).itemsize, self._threads),
+        )
+        block.keep = (self, payload, scores)
+        return functools.partial(self._score, ctypes.byref(block))
+
+    def __call__(self, batch: Batch) -> npt.NDArray[np.float32]:
+        """Click probabilities [N].
+
+        Raises IndexError for a raw id outside the table of a field that is not hashed, ValueError for a batch of other
+        columns than the model's.
+        """
+        _check_columns(self._model.features, batch)
         scores = np.empty(len(batch), np.float32)
         fault = (c_int64 * 2)()
         arrays = [*_arrays(batch.user), *_arrays(batch.item)]
@@ -49,6 +70,22 @@ class NativeProgram:
                 f"field {name!r} got the raw id {fault[1]}; ids of its table lie in [0, {rows}) (or are -1)"
             )
         return scores
+
+
+def _check_columns(features: Any, batch: Batch) -> None:
+    """The program would read past the end of rows that lack columns."""
+    width = batch.history.shape[1]
+    wrong = features.history_width not in (0, width)
+    for side, rows in enumerate((batch.user, batch.item)):
+        if len(rows):
+            wrong |= rows.dense.shape[1] < features.raw_dense[side] or rows.ids.shape[1] < features.raw_ids[side]
+            wrong |= features.bags[side] not in (0, rows.bags_per_row)
+    if wrong:
+        raise ValueError("the batch has other columns than the schema that the model was built for")
+
+
+def _address(memory: memoryview) -> int:
+    return int(np.frombuffer(memory, np.uint8).ctypes.data)
 
 
 def _arrays(rows: Rows) -> list[npt.NDArray[Any]]:

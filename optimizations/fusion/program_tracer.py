@@ -69,6 +69,7 @@ class ProgramTracer:
         return c.Program(
             *(features._handle.pointer, embedding._handle.pointer, self._wide),
             *((c_int64 * 2)(*pair) for pair in (features.ids, features.dense, features.bags)),
+            *((c_int64 * 2)(*pair) for pair in (features.raw_dense, features.raw_ids)),
             *(features.history_width, features.crosses, int(self._first), self._logit),
             *(len(array) for array in self._arrays),
             *self._arrays,

@@ -62,6 +62,7 @@ class FusedFeatures(nn.Module):
             *((len(schema.bags_of(s)), len(schema.ids_of(s)), len(schema.dense_of(s))) for s in ("user", "item")),
             strict=True,
         )
+        self.raw_dense, self.raw_ids = zip(*(_raw_columns(schema, s) for s in ("user", "item")), strict=True)
         self.fields = [
             *((f.name, f.rows) for s in ("user", "item") for f in (*schema.ids_of(s), *schema.bags_of(s))),
             *((f.name, f.rows) for f in schema.history),
@@ -118,6 +119,13 @@ class FusedFeatures(nn.Module):
         words = (dense.data_ptr(), ids.data_ptr(), raw.bag_values.data_ptr(), raw.bag_offsets.data_ptr(), index)
         words += (dense.shape[1], ids.shape[1], count, out.dense.data_ptr(), out.rows.data_ptr())
         return out, (*words, out.bag_rows.data_ptr(), out.bag_offsets.data_ptr())
+
+
+def _raw_columns(schema: Schema, side: SideName) -> tuple[int, int]:
+    """Dense columns and id columns that a side's rows must have."""
+    fields = schema.ids_of(side)
+    dense = [len(schema.dense_of(side)), *(field.column + 1 for field in fields if field.source == "bucket")]
+    return max(dense), max((field.column + 1 for field in fields if field.source == "id"), default=0)
 
 
 def _description(schema: Schema, keep: list[npt.NDArray[np.float32]]) -> tuple[object, ...]:

@@ -158,7 +158,7 @@ class Program(Structure):
 
     _fields_ = [
         *((name, c_void_p) for name in ("features", "embedding", "wide")),
-        *((name, c_int64 * 2) for name in ("ids", "dense", "bags")),
+        *((name, c_int64 * 2) for name in ("ids", "dense", "bags", "raw_dense", "raw_ids")),
         *((name, c_int64) for name in ("history_width", "crosses", "expand_first", "logit")),
         *((name, c_int64) for name in ("register_count", "part_count", "step_count")),
         *((name, POINTER(kind)) for name, kind in (("registers", Register), ("parts", Part), ("steps", Step))),
@@ -179,6 +179,17 @@ class EvolutionGradients(Structure):
     """Gradients of a recurrence (evolution.cpp)."""
 
     _fields_ = [(name, c_void_p) for name in ("states", "gates", "state_gates", "attention")]
+
+
+class Binding(Structure):
+    """Where payloads and their scores lie (program.cpp)."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("program", "payload")),
+        ("capacity", c_int64),
+        ("scores", c_void_p),
+        *((name, c_int64) for name in ("room", "threads")),
+    ]
 
 
 _P, _L, _I, _Q = c_void_p, c_long, c_int, c_int64
@@ -211,7 +222,9 @@ _SIGNATURES: dict[str, tuple[Any, Sequence[Any]]] = {
     "recarena_wide_free": (None, (_P,)),
     "recarena_program_new": (_P, (POINTER(Program),)),
     "recarena_program_run": (_I, (_P, _P, _I)),
+    "recarena_program_score": (_Q, (_P, _Q)),
     "recarena_program_free": (None, (_P,)),
+    "recarena_payload_read": (_I, (_P, _Q, _P, _P)),
 }
 
 

@@ -1,9 +1,10 @@
-// A whole model in one call: raw columns to scores, block after block, in memory that the thread keeps.
+// A whole model in one call: raw columns or their payload to scores, block after block, in memory that the thread keeps.
 #include <algorithm>
 #include <cstring>
 #include <vector>
 
 #include "blocks.h"
+#include "payload.h"
 #include "pool.h"
 #include "vec.h"
 
@@ -34,29 +35,23 @@ struct RecarenaStep {
   int64_t out, a, b, first_part, part_count, sizes[3];
 };
 
-// wide may be null. expand_first: the user side is copied per sample before anything else. logit: its register.
+// wide may be null. raw_dense, raw_ids: columns that a batch must have at least. expand_first: the user side is copied per
+// sample before anything else. logit: its register.
 struct RecarenaProgram {
   const void *features, *embedding, *wide;
-  int64_t ids[2], dense[2], bags[2], history_width, crosses, expand_first, logit;
+  int64_t ids[2], dense[2], bags[2], raw_dense[2], raw_ids[2], history_width, crosses, expand_first, logit;
   int64_t register_count, part_count, step_count;
   const RecarenaRegister* registers;
   const RecarenaPart* parts;
   const RecarenaStep* steps;
 };
 
-struct RecarenaRawSide {
-  const float* dense;
-  const int64_t *ids, *bag_values, *bag_offsets;
-  int64_t dense_stride, id_stride;
-};
-
-// A batch as it is served; user_of [samples]; scores [samples]; fault: as in features.
-struct RecarenaQuery {
-  int64_t users, samples;
-  RecarenaRawSide sides[2];
-  const int64_t *history, *history_offsets, *user_of;
+// Where payloads of up to `capacity` bytes will lie, and where their scores go: at most `room`.
+struct RecarenaBinding {
+  const void *program, *payload;
+  int64_t capacity;
   float* scores;
-  int64_t* fault;
+  int64_t room, threads;
 };
 }
 
@@ -207,6 +202,16 @@ class Run {
   int64_t *ids_[2], *bag_rows_[2], *offsets_[2], *padded_, *lengths_, *crosses_;
 };
 
+// Whether the program can read a batch of these columns; a side without rows has any.
+bool readable(const RecarenaProgram& shape, const RecarenaQuery& query, const RecarenaColumns& columns) {
+  for (int s = 0; s < 2; ++s) {
+    const bool fewer = columns.dense[s] < shape.raw_dense[s] || columns.ids[s] < shape.raw_ids[s];
+    const bool other = fewer || (shape.bags[s] && columns.bags[s] != shape.bags[s]);
+    if (other && (s == 0 ? query.users : query.samples)) return false;
+  }
+  return !shape.history_width || columns.history == shape.history_width;
+}
+
 }  // namespace
 
 extern "C" {
@@ -225,6 +230,21 @@ void recarena_program_free(void* handle) { delete static_cast<Program*>(handle);
 int recarena_program_run(const void* handle, const RecarenaQuery* query, int threads) {
   Run run(*static_cast<const Program*>(handle), *query, threads);
   return run.run() ? 0 : 1;
+}
+
+// Scores the payload of `size` bytes that lies where it was bound to. Returns the samples, or minus what is wrong
+// (payload.h): scores are unspecified then.
+int64_t recarena_program_score(const RecarenaBinding* binding, int64_t size) {
+  const auto& program = *static_cast<const Program*>(binding->program);
+  RecarenaQuery query;
+  RecarenaColumns columns;
+  const int wrong = size > binding->capacity ? WRONG_SIZE : recarena_payload_read(binding->payload, size, &query, &columns);
+  if (wrong) return -wrong;
+  if (!readable(program.shape, query, columns)) return -OTHER_COLUMNS;
+  if (query.samples > binding->room) return -NO_ROOM;
+  int64_t fault[2];
+  query.scores = binding->scores, query.fault = fault;
+  return Run(program, query, (int)binding->threads).run() ? query.samples : -OUTSIDE_ITS_TABLE;
 }
 
 }  // extern "C"

@@ -16,7 +16,7 @@ from harness.traffic.arrivals import make_trace, sweep
 from harness.traffic.segment import Status
 from harness.transport.wire import encode
 from optimizations.contract import Dispatch, Plan, Runtime
-from optimizations.plan import first_pipeline, plan_to_json
+from optimizations.plan import first_pipeline, plan_to_json, resolve
 from zoo.checkpoint import save_weights
 from zoo.configs import DinConfig, WdlConfig
 from zoo.datasets import load_dataset
@@ -79,6 +79,33 @@ def test_answers_are_those_of_the_reference(dataset: Dataset, shape: str, tmp_pa
     assert expected.std() > 0
 
 
+def _fused(dataset: Dataset, shape: str, folder: Path) -> tuple[dict[str, Any], np.ndarray]:
+    """The same with a plan whose model is one program."""
+    spec, expected = _spec(dataset, shape, folder)
+    first = first_pipeline(CONFIGS[shape], dataset.schema, "torch", "cpu", "serve")
+    plan = resolve(first, {"fusion": {}, "executor": {"workers": 2, "threads": 1}}, frozenset())
+    return {**spec, "plan": plan_to_json(plan)}, expected
+
+
+def test_a_program_answers_in_its_slots_what_the_reference_answers(
+    dataset: Dataset, shape: str, tmp_path: Path
+) -> None:
+    spec, expected = _fused(dataset, shape, tmp_path)
+    trace = make_trace(1, 60, "heavy", dataset.test.groups)
+    with Referee() as referee:
+        info = referee.start_side("sut", spec, ring_shape([dataset.test], 100))
+        swept = referee.run_closed("sut", dataset.test, sweep(dataset.test, 100), 8)
+        timed = referee.run_open("sut", dataset.test, trace, 60.0, OpenLimits(limit_ns=60 * 10**9))
+    assert "passes.program" in info.report["plan"][0]["matched"]
+    for segment in (swept, timed):
+        np.testing.assert_array_equal(segment.status, Status.ANSWERED)
+        assert np.all((segment.sent_ns <= segment.dequeued_ns) & (segment.dequeued_ns <= segment.started_ns))
+        assert np.all(segment.started_ns <= segment.done_ns)
+    np.testing.assert_allclose(swept.scores, expected, atol=1e-5)
+    np.testing.assert_allclose(timed.scores, expected[trace.queries(dataset.test.groups).samples], atol=1e-5)
+    assert set(swept.worker.tolist()) <= {0, 1}
+
+
 def test_splitting_merging_and_workers_change_no_answer(dataset: Dataset, shape: str, tmp_path: Path) -> None:
     dispatch, runtime = Dispatch(split=24, batch=4, wait_ms=1.0), Runtime(threads=1, workers=2)
     spec, expected = _spec(dataset, shape, tmp_path, dispatch=dispatch, runtime=runtime)
@@ -118,17 +145,30 @@ def test_overlapped_steps_change_no_answer_and_no_side_wakes_up(
 def test_an_error_beside_the_compute_arrives_with_its_traceback(
     dataset: Dataset, shape: str, tmp_path: Path, dispatch: Dispatch
 ) -> None:
-    """A field that is not hashed meets ids outside its table, which the warm-up's missing ids do not show."""
     spec, _ = _spec(dataset, shape, tmp_path, dispatch=dispatch, runtime=Runtime(threads=1))
-    ids = tuple(dataclasses.replace(field, hashed=False) for field in dataset.schema.ids)
-    spec["schema"] = dataclasses.replace(dataset.schema, ids=ids).to_json()
-    warm = dataset.train.batch(np.arange(120))
-    missing = [dataclasses.replace(side, ids=np.full_like(side.ids, MISSING_ID)) for side in (warm.user, warm.item)]
-    (tmp_path / "calibration.bin").write_bytes(encode(dataclasses.replace(warm, user=missing[0], item=missing[1])))
+    _with_ids_outside(spec, dataset, tmp_path)
     with Referee() as referee:
         referee.start_side("sut", spec, ring_shape([dataset.test], 100))
         with pytest.raises(SutFailure, match=r"(?s)Traceback.*in look_up.*IndexError: field .* got the raw id"):
             referee.run_closed("sut", dataset.test, sweep(dataset.test, 100), 4)
+
+
+def test_an_error_of_a_program_arrives_with_its_traceback(dataset: Dataset, shape: str, tmp_path: Path) -> None:
+    spec, _ = _fused(dataset, shape, tmp_path)
+    _with_ids_outside(spec, dataset, tmp_path)
+    with Referee() as referee:
+        referee.start_side("sut", spec, ring_shape([dataset.test], 100))
+        with pytest.raises(SutFailure, match=r"(?s)Traceback.*IndexError: field .* got the raw id"):
+            referee.run_closed("sut", dataset.test, sweep(dataset.test, 100), 4)
+
+
+def _with_ids_outside(spec: dict[str, Any], dataset: Dataset, folder: Path) -> None:
+    """Fields that are not hashed meet ids outside their tables, which the warm-up's missing ids do not show."""
+    ids = tuple(dataclasses.replace(field, hashed=False) for field in dataset.schema.ids)
+    spec["schema"] = dataclasses.replace(dataset.schema, ids=ids).to_json()
+    warm = dataset.train.batch(np.arange(120))
+    missing = [dataclasses.replace(side, ids=np.full_like(side.ids, MISSING_ID)) for side in (warm.user, warm.item)]
+    (folder / "calibration.bin").write_bytes(encode(dataclasses.replace(warm, user=missing[0], item=missing[1])))
 
 
 def test_weights_that_do_not_fit_end_the_start_with_the_reason(dataset: Dataset, shape: str, tmp_path: Path) -> None:

@@ -11,13 +11,15 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from harness.backends.protocol import Score
 from harness.clock import sleep_s
-from harness.sut.dispatch import Dispatcher
 from harness.sut.ring_server import RingServer
+from harness.sut.server import Served as ServedSteps
+from harness.sut.server import loop_of
 from harness.sut.steps import one_step
 from harness.traffic.ring_client import QueryLog, RingClient
 from harness.transport.slots import RingShape, create_shared
-from harness.transport.wire import encode, payload_bound
+from harness.transport.wire import decode, encode, payload_bound
 from optimizations.contract import Dispatch
 from zoo.schema import Batch, Float32, Split
 
@@ -35,8 +37,14 @@ class Served:
     """A dispatcher in threads behind a ring, and what it was asked to predict."""
 
     def __init__(
-        self, split: Split, dispatch: Dispatch, workers: int = 1, pause: Callable[[Batch], None] = lambda batch: None
+        self,
+        split: Split,
+        dispatch: Dispatch,
+        workers: int = 1,
+        pause: Callable[[Batch], None] = lambda batch: None,
+        refuse: Callable[[Batch], bool] | None = None,
     ) -> None:
+        """With ``refuse``, queries are scored in their slots, but for those that it refuses or that are malformed."""
         self.split, self.calls = split, list[int]()
         self.errors: list[BaseException] = []
         shape = RingShape(slots=64, request_bytes=payload_bound([split], 100), max_samples=100)
@@ -53,7 +61,23 @@ class Served:
             pause(batch)
             return signature(batch)
 
-        self.dispatcher = Dispatcher(self.server, one_step(predict), dispatch, workers)
+        def bind(payload: memoryview, scores: memoryview) -> Score:
+            def score(size: int) -> int:
+                self.sizes.append(size)
+                try:
+                    batch = decode(payload[:size])
+                except ValueError:
+                    return -1
+                if refuse is None or refuse(batch):
+                    return -1
+                scores[: 4 * len(batch)] = predict(batch).tobytes()
+                return len(batch)
+
+            return score
+
+        self.sizes = list[int]()
+        steps = one_step(predict, None if refuse is None else bind)
+        self.dispatcher = loop_of(self.server, ServedSteps(steps=steps, dispatch=dispatch, workers=workers))
 
     def ask(self, queries: list[np.ndarray]) -> list[Float32]:
         """Send all queries, then let the dispatcher run until they are answered; the scores of each."""

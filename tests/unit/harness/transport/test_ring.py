@@ -199,6 +199,25 @@ def test_the_end_of_input_reaches_the_sut(ring: tuple[RingClient, RingServer]) -
     assert server.take() is None
 
 
+def test_a_slot_has_its_payloads_and_its_scores_where_the_client_puts_and_takes_them(
+    ring: tuple[RingClient, RingServer], split: Split
+) -> None:
+    client, server = ring
+    payloads = [encode(split.batch(np.arange(n))) for n in (5, 2)]
+    client.begin(QueryLog([5, 2]))
+    for index, payload in enumerate(payloads):
+        client.send(index, memoryview(payload))
+    for request, payload, count in zip(server.take() or [], payloads, (5, 2), strict=True):
+        lies, scores = server.areas(request.slot)
+        assert lies.nbytes == SHAPE.request_bytes and bytes(lies[: len(payload)]) == payload
+        assert scores.nbytes == 4 * SHAPE.max_samples
+        scores[: 4 * count] = np.full(count, count, np.float32).tobytes()
+        server.announce(request, count, GOOD, 77, 3)
+    assert client.receive() == 2
+    np.testing.assert_array_equal(client.log.arrays()["scores"], [5.0] * 5 + [2.0] * 2)
+    assert (client.log.started, client.log.worker) == ([77, 77], [3, 3])
+
+
 def test_areas_of_a_ring_do_not_overlap() -> None:
     shape = RingShape(slots=3, request_bytes=1001, max_samples=7)
     assert shape.answer_offset >= 16 + 1001
