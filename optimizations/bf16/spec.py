@@ -10,15 +10,12 @@ from zoo.blueprint import Block
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bf16Options:
-    """Which roles run in bf16. The block that makes the logit (one output) and the wide part stay in fp32.
-
-    Recurrent layers do so only when asked: a step's product is small beside the rounding of its operands.
-    """
+    """Which roles run in bf16. The block that makes the logit (one output) and the wide part stay in fp32."""
 
     embedding: bool = True
     fc: bool = True
     attention: bool = True
-    recurrent: bool = False
+    recurrent: bool = True
 
 
 def _chosen(pipeline: Pipeline, options: Bf16Options) -> tuple[Block, ...]:

@@ -12,14 +12,12 @@ from optimizations.plan import available
 from zoo.schema import Batch, Split
 
 MODELS = ["wdl", "din", "dien", "dlrm"]
-EVERY_ROLE = {"recurrent": True}
-"""Of bf16, which leaves recurrences in fp32 by default."""
 PLANS: dict[str, dict[str, Any]] = {
     "fusion": {"fusion": {}},
-    "bf16": {"bf16": EVERY_ROLE},
+    "bf16": {"bf16": {}},
     "tf32": {"tf32": {}},
     "executor": {"executor": {"workers": 2}},
-    "fusion,bf16": {"fusion": {}, "bf16": EVERY_ROLE},
+    "fusion,bf16": {"fusion": {}, "bf16": {}},
     "fusion,tf32": {"fusion": {}, "tf32": {}},
     "dedup": {"dedup": {}},
     "dedup,bf16": {"dedup": {}, "bf16": {}},

@@ -77,9 +77,9 @@ def test_fusion_and_bf16_write_two_slots_of_one_block() -> None:
     assert slots == {
         "features": ("fused", "fp32"),
         "embedding": ("fused", "bf16"),
-        "gru": ("fused", "fp32"),
+        "gru": ("fused", "bf16"),
         "attention": ("fused", "bf16"),
-        "augru": ("fused", "fp32"),
+        "augru": ("fused", "bf16"),
         "top.0": ("fused", "bf16"),
         "top.1": ("fused", "bf16"),
         "out": ("fused", "fp32"),
@@ -90,13 +90,6 @@ def test_an_option_switches_one_role_off() -> None:
     plan = resolve(dien(), {"fusion": {"recurrent": False}}, NOTHING)
     assert {b.path for b in plan.pipeline.blocks if b.impl == "reference"} == {"gru", "augru"}
     assert plan.steps[0].options["recurrent"] is False
-
-
-def test_recurrences_are_in_bf16_only_when_asked() -> None:
-    default, asked = (resolve(dien(), {"bf16": options}, NOTHING) for options in ({}, {"recurrent": True}))
-    changed = {b.path: b.dtype for b in asked.pipeline.blocks if b not in default.pipeline.blocks}
-    assert changed == {"gru": "bf16", "augru": "bf16"}
-    assert set(asked.steps[0].claims) - set(default.steps[0].claims) == {"gru.dtype", "augru.dtype"}
 
 
 def test_the_wide_part_is_fused_but_keeps_its_precision() -> None:
