@@ -38,7 +38,10 @@ def _embedding(reference: nn.Module, block: Block, context: LoweringContext) -> 
 
 
 def _fully_connected(reference: nn.Module, block: Block, context: LoweringContext) -> nn.Module:
-    return FusedFullyConnected(reference, block.dtype, context.threads)
+    fused, shape = FusedFullyConnected(reference, block.dtype, context.threads), dict(block.shape)
+    if (fused.inputs, fused.outputs) != (shape["inputs"], shape["outputs"]):
+        raise LoweringError(f"a layer of {fused.inputs} x {fused.outputs} where the model describes {shape}")
+    return fused
 
 
 def _split(reference: nn.Module, block: Block, context: LoweringContext) -> nn.Module:
