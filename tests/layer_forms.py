@@ -68,6 +68,7 @@ LINEAR: dict[str, Part] = {
     "scaled input": lambda m, x: (x / 4) @ m.stored * 4 + m.bias,
     "moved input": lambda m, x: (x + 1) @ m.stored + (m.bias - m.stored.sum(0)),
     "two halves": lambda m, x: x @ (m.stored * 0.25) + F.linear(x, 0.75 * m.weight, m.bias),
+    "casts": lambda m, x: F.linear(x.float(), m.weight.to(torch.float32), m.bias.float()),
     "views": lambda m, x: x.view(x.shape[0], -1).contiguous().flatten(1) @ m.stored + m.bias.clone(),
     "dropout": lambda m, x: F.linear(m.dropout(x), m.weight, m.bias),
 }
@@ -108,6 +109,7 @@ PRELU: dict[str, Part] = {
     "where": lambda m, z: torch.where(z > 0, z, m.slope * z),
     "two relus": lambda m, z: F.relu(z) - m.slope * F.relu(-z),
     "maximum": lambda m, z: torch.maximum(z, m.slope * z),
+    "where, the other way": lambda m, z: torch.where(z < 0, m.slope * z, z),
     "clamped parts": lambda m, z: z.clamp(min=0) + m.slope * z.clamp(max=0),
 }
 DICE: dict[str, Part] = {
@@ -136,6 +138,8 @@ LOOK_ALIKES: dict[str, tuple[Part, Part, str]] = {
         lambda m, z: torch.where(z > 0, z, 0.1),
         "node 'where': an activation that jumps",
     ),
+    "no number below 0": (_x, lambda m, z: torch.where(z > 0, z, float("nan")), "node 'where': .*not finite"),
+    "masked without end": (_x, lambda m, z: z.masked_fill(z < 0, -torch.inf), "not finite"),
     "a condition of another bound": (_x, lambda m, z: z * (z > 0.5), "jumps"),
     "clamped on both sides": (
         _x,

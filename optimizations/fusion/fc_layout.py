@@ -34,22 +34,29 @@ def sizes(value: Laid, rows: int) -> tuple[int, ...]:
     return tuple({"rows": rows, "columns": columns or 1}.get(axis, 1) for axis in value.axes)
 
 
+def as_double(constant: Any) -> Tensor:
+    """A number or tensor in double precision; a number of Python's is one already."""
+    return constant.double() if isinstance(constant, Tensor) else torch.tensor(constant, dtype=torch.float64)
+
+
 def per_column(constant: Any, axes: Axes, rows: int) -> Tensor:
     """A constant beside a tensor that lies along ``axes``, as [columns] or [1] in double precision.
 
     ``rows``: the rows that the graph believes its batch to have; a constant may repeat itself in all of them. Raises
     LoweringError for one that differs from row to row.
     """
-    c = torch.as_tensor(constant).double()
+    c = as_double(constant)
     if c.ndim > len(axes):
         raise LoweringError(f"a constant of shape {tuple(c.shape)} beside a tensor of {len(axes)} dimensions")
+    if not bool(torch.isfinite(c).all()):
+        raise LoweringError("a constant that is not finite")
     c = c.reshape((1,) * (len(axes) - c.ndim) + tuple(c.shape))
     for dim, axis in enumerate(axes):
         first = c.narrow(dim, 0, 1)
         if axis == "rows" and c.shape[dim] == rows and bool((c == first).all()):
             c = first
         elif axis != "columns" and c.shape[dim] != 1:
-            raise LoweringError(f"a constant of shape {tuple(torch.as_tensor(constant).shape)} that differs by row")
+            raise LoweringError(f"a constant of shape {tuple(c.shape)} that differs by row")
     return c.flatten()
 
 

@@ -209,7 +209,7 @@ class Operators(Views):
         return value.map(*(layout.for_outputs(each, inner, self._rows) for each in (scale, shift)))
 
     def _divided(self, value: Any, constant: Any) -> Value:
-        divisor = torch.as_tensor(constant).double()
+        divisor = layout.as_double(constant)
         if bool((divisor == 0).any()):
             raise LoweringError("a division by 0")
         quotient: Value = self.mul(value, 1.0 / divisor)

@@ -93,6 +93,33 @@ def test_signs_move_into_the_weights() -> None:
     close(found.bias, -3 * module.bias.detach())
 
 
+@pytest.mark.parametrize("slope", [0.01, 0.2])
+def test_one_slope_for_all_outputs(slope: float) -> None:
+    found = recognise(nn.Sequential(nn.Linear(4, 3), nn.LeakyReLU(slope)).requires_grad_(False))
+    assert found.kind == "prelu"
+    close(found.slope, torch.full((3,), slope))
+
+
+def test_a_steeper_gate() -> None:
+    module = Written(4, 3, LINEAR["F.linear"], lambda m, z: z * torch.sigmoid(1.702 * z))
+    found = recognise(module)
+    assert found.kind == "dice"
+    close(found.weight, module.weight.detach())
+    close(found.scale, torch.full((3,), 1.702))
+
+
+def test_a_weight_that_is_computed() -> None:
+    layer = nn.utils.parametrizations.weight_norm(nn.Linear(4, 3)).requires_grad_(False)
+    close(recognise(layer).weight, layer.weight)
+
+
+def test_what_hooks_change_is_noticed() -> None:
+    layer = nn.Linear(4, 3)
+    layer.register_forward_hook(lambda module, inputs, output: output * 2)
+    with pytest.raises(LoweringError, match="do not agree on probe inputs"):
+        recognise(layer)
+
+
 def test_one_sign_per_output() -> None:
     signs = torch.tensor([2.0, -1.0, 0.5])
     module = Written(4, 3, LINEAR["F.linear"], lambda m, z: torch.sigmoid(z * signs))
