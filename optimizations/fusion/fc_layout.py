@@ -101,7 +101,7 @@ def merged(value: Laid, first: int, last: int) -> Laid:
     """``value.flatten(first, last)``."""
     axes = list(value.axes)
     first, last = first % len(axes), last % len(axes)
-    inside = [axis for axis in axes[first : last + 1] if axis != "one"]
+    inside: list[Axis] = [axis for axis in axes[first : last + 1] if axis != "one"]
     if inside == ["rows", "columns"] and width(value) == 1:
         inside = ["rows"]
     if len(inside) > 1:

@@ -35,7 +35,8 @@ class Operators(Views):
         return self._products.matmul(input, other)
 
     def addmm(self, input: Any, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1) -> Value:
-        return self.add(self.mul(self._products.matmul(mat1, mat2), alpha), self.mul(input, beta))
+        total: Value = self.add(self.mul(self._products.matmul(mat1, mat2), alpha), self.mul(input, beta))
+        return total
 
     def einsum(self, equation: str, *operands: Any) -> Value:
         flat = operands[0] if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else operands

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from optimizations.fusion.fc_expressions import Expression
-from optimizations.fusion.fc_values import Axes, Batch, Product, Terms, Z
+from optimizations.fusion.fc_values import SINGLE, Axes, Batch, Product, Terms, Z
 from optimizations.lowering import LoweringError
 
 
@@ -59,7 +59,7 @@ class Products:
         if constant.ndim == 1:
             return self.of(batch, constant.unsqueeze(0), batch.axes[:-1])
         missing = max(constant.ndim - len(batch.axes), 0)
-        return self.of(batch, _matrix(constant).T, ("one",) * missing + batch.axes)
+        return self.of(batch, _matrix(constant).T, SINGLE * missing + batch.axes)
 
     def _constant_times(self, constant: Tensor, batch: Batch) -> Expression:
         if len(batch.axes) < 2 or batch.axes[-2] != "columns":
@@ -67,7 +67,7 @@ class Products:
         if constant.ndim == 1:
             return self.of(batch, constant.unsqueeze(0), (*batch.axes[:-2], batch.axes[-1]))
         missing = max(constant.ndim - len(batch.axes), 0)
-        return self.of(batch, _matrix(constant), ("one",) * missing + batch.axes)
+        return self.of(batch, _matrix(constant), SINGLE * missing + batch.axes)
 
     def einsum(self, equation: str, *operands: Any) -> Expression:
         """``torch.einsum`` of the batch and one matrix or vector of constants, its result written out."""
@@ -76,7 +76,7 @@ class Products:
         if len(operands) == 2 and isinstance(operands[1], Batch):
             operands, labels = operands[::-1], labels[::-1]
         batch, constant = operands if len(operands) == 2 else (None, None)
-        if not isinstance(batch, Batch) or not _constant(constant) or not arrow:
+        if not isinstance(batch, Batch) or not isinstance(constant, Tensor) or not arrow:
             raise LoweringError(f"einsum {equation!r} is not the batch times a constant")
         if len(batch.axes) != 2 or any(len(set(each)) != len(each) for each in labels):
             raise LoweringError(f"einsum {equation!r}")
@@ -96,7 +96,7 @@ class Products:
         at = dim % len(value.axes)
         if value.axes[at] != "columns":
             raise LoweringError("a sum over something else than the columns of the input")
-        axes = value.axes[:at] + ("one",) * keepdim + value.axes[at + 1 :]
+        axes = value.axes[:at] + SINGLE * keepdim + value.axes[at + 1 :]
         if isinstance(value, Terms):
             named: Axes = tuple("columns" if axis == "outputs" else axis for axis in axes)
             return self.of(value.batch, value.weight, named)

@@ -95,7 +95,8 @@ class _Interpreter:
         return self._values[output], str(output.args[0])
 
     def _value(self, node: fx.Node) -> Any:
-        args, kwargs = (fx.node.map_arg(each, self._values.__getitem__) for each in (node.args, node.kwargs))
+        args: Any = fx.node.map_arg(node.args, self._values.__getitem__)
+        kwargs: Any = fx.node.map_arg(node.kwargs, self._values.__getitem__)
         if node.op == "placeholder":
             return self._placeholder(args)
         if node.op == "get_attr":
@@ -103,7 +104,7 @@ class _Interpreter:
         if node.op == "output":
             return args[0]
         if node.op == "call_module":
-            norm = self._module.get_submodule(str(node.target))
+            norm: Any = self._module.get_submodule(str(node.target))
             parts = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
             return self._operators.batch_norm(args[0], *parts, norm.training, eps=norm.eps)
         if not _depends(args) and not _depends(kwargs):

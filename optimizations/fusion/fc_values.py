@@ -12,6 +12,7 @@ Axis = Literal["rows", "columns", "one", "outputs"]
 """``one``: of size 1. ``outputs``: those of a product whose sum over its ``columns`` is still to be taken."""
 
 Axes = tuple[Axis, ...]
+SINGLE: Axes = ("one",)
 ROUNDING = 1e-12
 
 

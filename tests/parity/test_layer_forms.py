@@ -14,8 +14,11 @@ from torch import Tensor, nn
 
 from harness.backends import torch_backend
 from optimizations.fusion.torch_dense import FusedFullyConnected
+from optimizations.fusion.torch_sequence import FusedAttention
+from optimizations.lowering import LoweringError
 from optimizations.plan import available
 from tests.layer_forms import ACTIVATIONS, LINEAR, RELU, Part, Written
+from zoo.layers.attention import LocalActivationUnit
 from zoo.layers.mlp import FullyConnected
 
 FORMS = [(kind, name) for kind, forms in ACTIVATIONS.items() for name in forms]
@@ -168,3 +171,16 @@ def test_a_layer_of_other_sizes_is_refused(planted: Callable[[str], Any], replac
     (step,) = served.session({"fusion": {}}).report
     (reason,) = (each["reason"] for each in step["fallbacks"] if each["path"] == "top.0")
     assert "a layer of 3 x" in reason
+
+
+def test_layers_inside_an_attention() -> None:
+    """They are recognised one by one; the sums over steps leave no room for an activation of the rating."""
+    unit = LocalActivationUnit(6, (9, 5), "sigmoid").eval().requires_grad_(False)
+    for layer in unit.units:
+        layer.activation = nn.PReLU(layer.linear.out_features).requires_grad_(False)  # not what ``kind`` says
+    query, keys, lengths = torch.randn(3, 6), torch.randn(3, 4, 6), torch.tensor([4, 0, 2])
+    fused = FusedAttention(unit, "fp32", 1)(query, keys, lengths, None)
+    torch.testing.assert_close(fused, unit(query, keys, lengths, None), rtol=0, atol=1e-5)
+    unit.score.activation = nn.ReLU()
+    with pytest.raises(LoweringError, match="last layer has an activation"):
+        FusedAttention(unit, "fp32", 1)
