@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from optimizations.fusion.fc_module import fully_connected
+from optimizations.fusion.fc_module import described
 from zoo.blueprint import Block
 from zoo.layers.attention import ActivationUnit, SoftmaxAttention, softmax_scores
 from zoo.layers.mlp import FullyConnected
@@ -30,9 +30,9 @@ class SplitFullyConnected(nn.Module):
     takes_columns = True
 
     def __init__(self, reference: nn.Module, block: Block) -> None:
-        """``reference``: any module that ``fully_connected`` recognises; it raises LoweringError for another one."""
+        """``reference``: any module in which ``described`` finds the block; it raises LoweringError for another one."""
         super().__init__()
-        layer = fully_connected(reference)
+        layer = described(reference, block)
         weight, bias = layer.linear.weight.detach(), layer.linear.bias.detach()
         shared = shared_columns(block).to(weight.device)
         self.users = _product(weight[:, shared], bias)

@@ -68,6 +68,7 @@ LINEAR: dict[str, Part] = {
     "scaled input": lambda m, x: (x / 4) @ m.stored * 4 + m.bias,
     "moved input": lambda m, x: (x + 1) @ m.stored + (m.bias - m.stored.sum(0)),
     "two halves": lambda m, x: x @ (m.stored * 0.25) + F.linear(x, 0.75 * m.weight, m.bias),
+    "what nobody reads": lambda m, x: (x.softmax(0), F.linear(x, m.weight, m.bias))[1],
     "casts": lambda m, x: F.linear(x.float(), m.weight.to(torch.float32), m.bias.float()),
     "views": lambda m, x: x.view(x.shape[0], -1).contiguous().flatten(1) @ m.stored + m.bias.clone(),
     "dropout": lambda m, x: F.linear(m.dropout(x), m.weight, m.bias),

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from optimizations.fusion.fc_activations import RecognisedLayer
 from optimizations.fusion.fc_recognition import recognise
+from optimizations.lowering import LoweringError
+from zoo.blueprint import Block
 from zoo.layers.mlp import ACTIVATIONS, FullyConnected
 
 
@@ -21,6 +23,20 @@ class Gated(nn.Module):
         """[R, outputs] to the same."""
         gate = torch.sigmoid(z * self.scale + self.shift)
         return z * (gate + self.slope * (1 - gate))
+
+
+def described(module: nn.Module, block: Block) -> FullyConnected:
+    """``fully_connected``. Raises LoweringError, too, where its sizes are not those of ``block``."""
+    layer = fully_connected(module)
+    check_sizes(layer.linear.in_features, layer.linear.out_features, block)
+    return layer
+
+
+def check_sizes(inputs: int, outputs: int, block: Block) -> None:
+    """Raises LoweringError where a layer's sizes are not those that ``block`` names."""
+    shape = dict(block.shape)
+    if inputs != shape.get("inputs", inputs) or outputs != shape.get("outputs", outputs):
+        raise LoweringError(f"a layer of {inputs} x {outputs} where the model describes {shape}")
 
 
 def fully_connected(module: nn.Module) -> FullyConnected:

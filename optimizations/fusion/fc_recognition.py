@@ -33,6 +33,7 @@ def recognise(module: nn.Module) -> RecognisedLayer:
     try:
         double = _copied(module, torch.float64)
         graph = _Tracer().trace(double)
+        graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))
     except Exception as error:  # a module of anybody's: whatever its code raises
         raise LoweringError(f"{type(module).__name__} has no graph: {_line(error)}") from error
     with torch.no_grad():

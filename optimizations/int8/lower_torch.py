@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from optimizations.fusion.fc_module import fully_connected
+from optimizations.fusion.fc_module import described
 from optimizations.fusion.torch_dense import FusedFullyConnected, FusedSplit
 from optimizations.int8.quantization import Int8Product, largest_inputs, quantized
 from optimizations.lowering import LoweringContext
@@ -17,7 +17,7 @@ from zoo.layers.mlp import FullyConnected
 
 
 def _fused(reference: nn.Module, block: Block, context: LoweringContext) -> nn.Module:
-    layer = fully_connected(reference)
+    layer = described(reference, block)
     weight = quantized(_weight(layer), largest_inputs(context, block.path))
     return FusedFullyConnected(layer, block.dtype, context.threads, weight)
 
@@ -29,7 +29,7 @@ def _fused_split(reference: nn.Module, block: Block, context: LoweringContext) -
 
 
 def _layer(reference: nn.Module, block: Block, context: LoweringContext) -> nn.Module:
-    return _on_integers(fully_connected(reference), largest_inputs(context, block.path))
+    return _on_integers(described(reference, block), largest_inputs(context, block.path))
 
 
 def _split_layer(reference: nn.Module, block: Block, context: LoweringContext) -> nn.Module:

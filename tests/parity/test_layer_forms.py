@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -17,7 +17,9 @@ from optimizations.fusion.torch_dense import FusedFullyConnected
 from optimizations.fusion.torch_sequence import FusedAttention
 from optimizations.lowering import LoweringError
 from optimizations.plan import available
+from optimizations.split_layers import SplitFullyConnected
 from tests.layer_forms import ACTIVATIONS, LINEAR, RELU, Part, Written
+from zoo.blueprint import Block
 from zoo.layers.attention import LocalActivationUnit
 from zoo.layers.mlp import FullyConnected
 
@@ -56,6 +58,7 @@ def test_activations(kind: str, name: str) -> None:
     form=st.sampled_from(FORMS),
 )
 def test_any_sizes(rows: int, inputs: int, outputs: int, linear: str, form: tuple[str, str]) -> None:
+    assume(linear != "sum of terms" or inputs * outputs > 1)  # one number says no number of columns
     kind, name = form
     agree(Written(inputs, outputs, LINEAR[linear], ACTIVATIONS[kind][name]), rows, inputs)
 
@@ -168,6 +171,10 @@ def test_a_layer_of_other_sizes_is_refused(planted: Callable[[str], Any], replac
     """A layer is what the model describes at that place, or it is none."""
     served = planted("dlrm")
     replaced("top.0", lambda layer: FullyConnected(3, layer.linear.out_features, "relu").requires_grad_(False))
+    narrow, shape = FullyConnected(3, 4, "relu").requires_grad_(False), (("inputs", 6), ("outputs", 4))
+    block = Block(path="x", role="fc", kind="relu", shape=shape, side="mixed", user_columns=((0, 2),))
+    with pytest.raises(LoweringError, match="a layer of 3 x 4"):
+        SplitFullyConnected(narrow, block)
     (step,) = served.session({"fusion": {}}).report
     (reason,) = (each["reason"] for each in step["fallbacks"] if each["path"] == "top.0")
     assert "a layer of 3 x" in reason
@@ -175,7 +182,7 @@ def test_a_layer_of_other_sizes_is_refused(planted: Callable[[str], Any], replac
 
 def test_layers_inside_an_attention() -> None:
     """They are recognised one by one; the sums over steps leave no room for an activation of the rating."""
-    unit = LocalActivationUnit(6, (9, 5), "sigmoid").eval().requires_grad_(False)
+    unit = LocalActivationUnit(6, (9, 5)).eval().requires_grad_(False)
     for layer in unit.units:
         layer.activation = nn.PReLU(layer.linear.out_features).requires_grad_(False)  # not what ``kind`` says
     query, keys, lengths = torch.randn(3, 6), torch.randn(3, 4, 6), torch.tensor([4, 0, 2])
