@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from optimizations.fusion.fc_module import fully_connected
 from zoo.layers.augru import Augru, Gru
 from zoo.layers.mlp import FullyConnected
 from zoo.layers.ragged import step_mask, to_samples
@@ -23,8 +24,13 @@ Product = Callable[[Tensor, Tensor], nn.Module]
 def with_products(reference: nn.Module, product: Product) -> nn.Module:
     """A copy of ``reference`` whose fully connected layers multiply by ``product``.
 
+    A block without any such layer is taken for one that is written in another way: ``fully_connected`` recognises it,
+    or raises LoweringError.
+
     A rating (one output) inside a block stays in fp32: it costs nothing, and sums over a history would add its errors.
     """
+    if not any(isinstance(module, FullyConnected) for module in reference.modules()):
+        reference = fully_connected(reference)
     changed = copy.deepcopy(reference)
     for module in changed.modules():
         if isinstance(module, FullyConnected) and (module is changed or module.linear.out_features > 1):

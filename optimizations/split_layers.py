@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from optimizations.fusion.fc_module import described
 from zoo.blueprint import Block
 from zoo.layers.attention import ActivationUnit, SoftmaxAttention, softmax_scores
 from zoo.layers.mlp import FullyConnected
@@ -28,13 +29,15 @@ class SplitFullyConnected(nn.Module):
 
     takes_columns = True
 
-    def __init__(self, reference: FullyConnected, block: Block) -> None:
+    def __init__(self, reference: nn.Module, block: Block) -> None:
+        """``reference``: any module in which ``described`` finds the block; it raises LoweringError for another one."""
         super().__init__()
-        weight, bias = reference.linear.weight.detach(), reference.linear.bias.detach()
+        layer = described(reference, block)
+        weight, bias = layer.linear.weight.detach(), layer.linear.bias.detach()
         shared = shared_columns(block).to(weight.device)
         self.users = _product(weight[:, shared], bias)
         self.samples = _product(weight[:, ~shared], torch.zeros_like(bias))
-        self.activation, self.kind = reference.activation, reference.kind
+        self.activation = layer.activation
 
     def forward(self, columns: Columns) -> Tensor:
         """Columns [U, ...] and [N, ...] to [N, outputs]."""

@@ -133,7 +133,9 @@ class BlockLowering:
             if getattr(block, slot) == got:
                 self._reports[owner].matched.append(block.path)
             else:
-                self._reports[owner].fallbacks.append((block.path, f"{slot}={got}: {'; '.join(reasons)}"))
+                self._reports[owner].fallbacks.append(
+                    (block.path, f"{slot}={got}: {'; '.join(dict.fromkeys(reasons))}")
+                )
 
     def finish(self) -> list[StepReport]:
         """The reports, in the order of the plan. Raises ValueError for a step that changed nothing without excuse."""

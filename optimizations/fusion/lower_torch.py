@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from torch import nn
 
+from optimizations.fusion.fc_module import check_sizes
 from optimizations.fusion.native_program import NativeProgram
 from optimizations.fusion.torch_dense import FusedFullyConnected, FusedInteraction, FusedSplit
 from optimizations.fusion.torch_embedding import FusedEmbedding, FusedWide
@@ -38,7 +39,9 @@ def _embedding(reference: nn.Module, block: Block, context: LoweringContext) -> 
 
 
 def _fully_connected(reference: nn.Module, block: Block, context: LoweringContext) -> nn.Module:
-    return FusedFullyConnected(reference, block.dtype, context.threads)
+    fused = FusedFullyConnected(reference, block.dtype, context.threads)
+    check_sizes(fused.inputs, fused.outputs, block)
+    return fused
 
 
 def _split(reference: nn.Module, block: Block, context: LoweringContext) -> nn.Module:

@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from optimizations.fusion.fc_recognition import recognise
 from optimizations.kernels.interface import ACTIVATIONS, PRECISIONS, Handle, Layer, Quantizer
 from optimizations.kernels.loader import load_kernels
 from optimizations.split_layers import SplitFullyConnected
 from zoo.layers.interaction import DotInteraction
-from zoo.layers.mlp import DICE_EPS, Dice, FullyConnected
 from zoo.layers.tensors import Columns
 
 
-def activation_parameters(activation: nn.Module) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """(slope, scale, shift) as the kernels take them: Dice's batch norm becomes x * scale + shift."""
-    if isinstance(activation, nn.PReLU):
-        return activation.weight.detach().contiguous(), None, None
-    if isinstance(activation, Dice):
-        scale = torch.rsqrt(activation.running_var.double() + DICE_EPS)
-        shift = -activation.running_mean.double() * scale
-        return activation.alpha.detach().contiguous(), scale.float(), shift.float()
-    return None, None, None
+def layer_structure(layer: nn.Module) -> tuple[Layer, tuple[Any, ...]]:
+    """The layer as the C interface takes it, and what must stay alive until it was read: its weight comes first.
 
-
-def layer_structure(layer: FullyConnected) -> tuple[Layer, object]:
-    """The layer as the C interface takes it, and what must stay alive until it was read."""
-    weight, bias = layer.linear.weight.detach().contiguous(), layer.linear.bias.detach().contiguous()
-    tensors = (weight, bias, *activation_parameters(layer.activation))
+    Raises LoweringError for a module that is no activated product of its input, see ``recognise``.
+    """
+    found = recognise(layer)
+    parts = (found.weight, found.bias, found.slope, found.scale, found.shift)
+    tensors = tuple(None if part is None else part.float().contiguous() for part in parts)
     pointers = (None if tensor is None else tensor.data_ptr() for tensor in tensors)
-    return Layer(*pointers, weight.shape[0], weight.shape[1], ACTIVATIONS[layer.kind]), tensors
+    return Layer(*pointers, *found.weight.shape, ACTIVATIONS[found.kind]), tensors
 
 
 class IntegerWeight(Protocol):
@@ -62,16 +55,15 @@ def _weight(floats: Tensor, integers: IntegerWeight | None) -> _Weight:
 class FusedFullyConnected(nn.Module):
     """Same signature as ``FullyConnected``: product, bias and activation in one call over packed weights.
 
+    ``reference``: any module that computes such a layer, see ``recognise``, which raises LoweringError for another one.
     ``integers``: the weight for dtype "int8".
     """
 
-    def __init__(
-        self, reference: FullyConnected, dtype: str, threads: int, integers: IntegerWeight | None = None
-    ) -> None:
+    def __init__(self, reference: nn.Module, dtype: str, threads: int, integers: IntegerWeight | None = None) -> None:
         super().__init__()
-        layer, _keep = layer_structure(reference)
-        self.outputs, self.threads = int(layer.outputs), threads
-        weight = _weight(reference.linear.weight, integers)
+        layer, tensors = layer_structure(reference)
+        self.inputs, self.outputs, self.threads = int(layer.inputs), int(layer.outputs), threads
+        weight = _weight(tensors[0], integers)
         arguments = (weight.pointer, weight.quantizer, layer.bias, layer.inputs, layer.outputs, layer.kind)
         arguments += (layer.slope, layer.scale, layer.shift, PRECISIONS[dtype])
         library = load_kernels()
@@ -103,12 +95,11 @@ class FusedSplit(nn.Module):
         self.outputs, self.threads = reference.users.linear.out_features, threads
         layers = (reference.users.linear, reference.samples.linear)
         users, samples = (_weight(layer.weight, of) for layer, of in zip(layers, integers, strict=True))
-        bias, kind = layers[0].bias.detach().contiguous(), ACTIVATIONS[reference.kind]
-        parameters = activation_parameters(reference.activation)
-        pointers = [None if tensor is None else tensor.data_ptr() for tensor in parameters]
+        activated, _keep = layer_structure(nn.Sequential(reference.users, reference.activation))
         quantizers = (Quantizer * 2)(users.quantizer, samples.quantizer)
-        arguments = (users.pointer, samples.pointer, quantizers, bias.data_ptr())
-        arguments += (layers[0].in_features, layers[1].in_features, self.outputs, kind, *pointers, PRECISIONS[dtype])
+        arguments = (users.pointer, samples.pointer, quantizers, activated.bias)
+        arguments += (layers[0].in_features, layers[1].in_features, self.outputs, activated.kind)
+        arguments += (activated.slope, activated.scale, activated.shift, PRECISIONS[dtype])
         library = load_kernels()
         self._run = library.recarena_fc_split_run
         self._handle = Handle(library, "fc_split", arguments)

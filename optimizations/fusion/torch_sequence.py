@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from optimizations.fusion.torch_dense import layer_structure
-from optimizations.kernels.interface import PRECISIONS, Handle, Layer
+from optimizations.kernels.interface import ACTIVATIONS, PRECISIONS, Handle, Layer
 from optimizations.kernels.loader import load_kernels
+from optimizations.lowering import LoweringError
 from zoo.layers.attention import ActivationUnit, SoftmaxAttention
 from zoo.layers.augru import Augru, Gru
 
@@ -18,6 +19,8 @@ class FusedAttention(nn.Module):
     def __init__(self, reference: ActivationUnit, dtype: str, threads: int) -> None:
         super().__init__()
         described = [layer_structure(layer) for layer in (*reference.units, reference.score)]
+        if described[-1][0].kind != ACTIVATIONS["none"]:
+            raise LoweringError("the attention's last layer has an activation")
         layers = (Layer * len(described))(*(layer for layer, _ in described))
         self.softmax = isinstance(reference, SoftmaxAttention)
         projection, _keep = layer_structure(reference.query) if self.softmax else (None, None)

@@ -51,7 +51,7 @@ def largest_inputs(context: LoweringContext, path: str) -> Tensor:
     model = build_model(context.config, context.schema)
     load_into(model, dict(context.weights))
     seen: list[Tensor] = []
-    layer = model.eval().get_submodule(path).get_submodule("linear")
+    layer = model.eval().get_submodule(path)
     layer.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach().abs().amax(0)))
     with torch.inference_mode():
         model.score(to_tensors(context.calibration))
