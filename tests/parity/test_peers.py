@@ -37,14 +37,14 @@ def holds(served: Any, predict: Callable[[Batch], Any]) -> None:
 
 
 @pytest.mark.parametrize("rows_given", [False, True])
-@pytest.mark.parametrize("scan_steps", [False, True])
+@pytest.mark.parametrize("for_onnx", [False, True])
 @pytest.mark.parametrize("model", MODELS)
 def test_the_one_user_form_agrees(
-    every_column: Callable[[str], Any], model: str, scan_steps: bool, rows_given: bool
+    every_column: Callable[[str], Any], model: str, for_onnx: bool, rows_given: bool
 ) -> None:
     served = every_column(model)
     reference = reference_model(served.context)
-    form = OneUserModel(reference, rows_given=rows_given, scan_steps=scan_steps).eval()
+    form = OneUserModel(reference, rows_given=rows_given, for_onnx=for_onnx).eval()
 
     def predict(query: Batch) -> Any:
         arrays = arrays_of_rows(reference, query) if rows_given else named_arrays(query)

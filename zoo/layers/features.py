@@ -130,12 +130,22 @@ def _bag_rows(raw: SideTensors, fields: tuple[BagField, ...]) -> Tensor:
     return out
 
 
+def check_ids(raw: Tensor, rows: int, name: str) -> None:
+    """Raises IndexError for a raw id of a field that is not hashed outside of its table of ``rows``."""
+    if not raw.numel():
+        return
+    low, high = (int(bound) for bound in torch.aminmax(raw))
+    if low < MISSING_ID or high >= rows:
+        found = low if low < MISSING_ID else high
+        raise IndexError(f"field {name!r} got the raw id {found}; ids of its table lie in [0, {rows}) (or are -1)")
+
+
+def table_rows(raw: Tensor, rows: int, hashed: bool) -> Tensor:
+    """Table rows of raw ids; those of a field that is not hashed have to lie in its table."""
+    return hash_ids(raw, rows) if hashed else torch.where(raw == MISSING_ID, 0, raw)
+
+
 def _table_rows(raw: Tensor, rows: int, hashed: bool, name: str) -> Tensor:
-    if hashed:
-        return hash_ids(raw, rows)
-    if raw.numel():
-        low, high = (int(bound) for bound in torch.aminmax(raw))
-        if low < MISSING_ID or high >= rows:
-            found = low if low < MISSING_ID else high
-            raise IndexError(f"field {name!r} got the raw id {found}; ids of its table lie in [0, {rows}) (or are -1)")
-    return torch.where(raw == MISSING_ID, 0, raw)
+    if not hashed:
+        check_ids(raw, rows, name)
+    return table_rows(raw, rows, hashed)

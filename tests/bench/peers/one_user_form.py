@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch._higher_order_ops.scan import scan
 from torch.nn import functional as F
 
-from zoo.layers.augru import Augru
+from zoo.layers.augru import Augru, Gru
 from zoo.layers.embedding import EmbeddingTables, WideTables
-from zoo.layers.features import FeatureTransform, bucket_rows, hash_ids, normalise
+from zoo.layers.features import FeatureTransform, bucket_rows, normalise, table_rows
 from zoo.layers.ragged import step_mask
 from zoo.layers.tensors import Features, RawTensors, SideFeatures, SideTensors
 from zoo.models.ctr_model import CtrModel
@@ -29,6 +29,8 @@ INPUTS = (
     *("history", "history_offsets", "user_of"),
 )
 """Names of the arguments of ``OneUserModel.forward``, in order."""
+GRU_OPSET = 14
+"""The version of ONNX's GRU (its last change of form)."""
 PER_USER = frozenset({"user_dense", "user_ids", "user_bag_offsets", "history_offsets"})
 """Arguments whose first dimension is the same in every query of one user."""
 
@@ -36,12 +38,12 @@ PER_USER = frozenset({"user_dense", "user_ids", "user_bag_offsets", "history_off
 class OneUserModel(nn.Module):
     """Scores [N] of one user's N candidates from the arrays of ``RawTensors``; a history of at least one step."""
 
-    def __init__(self, reference: CtrModel, *, rows_given: bool = False, scan_steps: bool = True) -> None:
+    def __init__(self, reference: CtrModel, *, rows_given: bool = False, for_onnx: bool = True) -> None:
         """The blocks that are rewritten are copies of those of ``reference`` and share its parameters.
 
         rows_given: ids, bag values and behaviours come as table rows, in the order of their fields, the rows of the
-        hashed crosses as the last columns of ``item_ids``. scan_steps: the AUGRU is one scan; else the reference's
-        loop, which a compiler unrolls.
+        hashed crosses as the last columns of ``item_ids``. for_onnx: the recurrences are operators that run any
+        number of steps; else the reference's, which a compiler unrolls.
         """
         super().__init__()
         self.model = copy.copy(reference)
@@ -51,7 +53,8 @@ class OneUserModel(nn.Module):
         self.model.embedding = _with_weights(PaddedTables, reference.embedding)
         if hasattr(reference, "wide"):
             self.model.wide = _with_weights(PaddedWideTables, reference.wide)
-        if scan_steps and hasattr(reference, "augru"):
+        if for_onnx and hasattr(reference, "augru"):
+            self.model.gru = _with_weights(OperatorGru, reference.gru)
             self.model.augru = _with_weights(ScanAugru, reference.augru)
         self.model.expand_first = False  # the features block copies the user's columns itself
 
@@ -134,7 +137,7 @@ class OneUserFeatures(FeatureTransform):
     def _rows(self, raw: Tensor, field: IdField | BagField | HistoryField) -> Tensor:
         if self.rows_given:
             return raw
-        return hash_ids(raw, field.rows) if field.hashed else torch.where(raw == MISSING_ID, 0, raw)
+        return table_rows(raw, field.rows, field.hashed)
 
 
 class PaddedTables(EmbeddingTables):
@@ -160,6 +163,27 @@ class PaddedWideTables(WideTables):
         return logit
 
 
+class OperatorGru(Gru):
+    """``Gru`` that becomes one operator GRU of ONNX. (The exporter's own translation fixes the number of steps.)"""
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """x [N, T, inputs] to states [N, T, h], zero past ``lengths`` [N]."""
+        if not torch.compiler.is_exporting():
+            return super().forward(x, lengths)
+        hidden = self.weight_hh.shape[1]
+        inputs, states = _gates_of_onnx(self.weight_ih), _gates_of_onnx(self.weight_hh)
+        biases = torch.cat((_gates_of_onnx(self.bias_ih), _gates_of_onnx(self.bias_hh)))
+        found: Tensor = torch.onnx.ops.symbolic(
+            "GRU",
+            (x.transpose(0, 1), inputs.unsqueeze(0), states.unsqueeze(0), biases.unsqueeze(0)),
+            attrs={"hidden_size": hidden, "linear_before_reset": 1},  # as in nn.GRU: r * (U h + b)
+            dtype=x.dtype,
+            shape=(x.shape[1], 1, x.shape[0], hidden),
+            version=GRU_OPSET,
+        )
+        return found.squeeze(1).transpose(0, 1) * step_mask(lengths, x.shape[1]).unsqueeze(-1)
+
+
 class ScanAugru(Augru):
     """``Augru`` with its steps as one scan, whose length the graph does not fix."""
 
@@ -182,6 +206,13 @@ def _with_weights(kind: type[Any], reference: nn.Module) -> Any:
     made = copy.copy(reference)
     made.__class__ = kind
     return made
+
+
+def _gates_of_onnx(stacked: Tensor) -> Tensor:
+    """reset, update, candidate to update, reset, candidate."""
+    hidden = stacked.shape[0] // 3
+    # Slices, not chunks: those the exporter folds into the weights.
+    return torch.cat((stacked[hidden : 2 * hidden], stacked[:hidden], stacked[2 * hidden :]))
 
 
 def _pooled(table: nn.Embedding, features: SideFeatures, field: BagField) -> Tensor:

@@ -20,7 +20,7 @@ from tests.bench.peers.frozen import Standing
 from tests.bench.peers.pairing import Ratio
 
 SCHEMA_VERSION = 1
-PIPE_WIDTH = 180
+PIPE_WIDTH = 220
 """Columns where there is no terminal to ask."""
 
 

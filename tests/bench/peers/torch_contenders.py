@@ -36,7 +36,7 @@ def compiled(workload: Workload, threads: int, folder: Path) -> Contender:
     Sizes that the data decide stay in the graph, as PyTorch's own warning advises: else it breaks at every bag.
     """
     torch._dynamo.config.capture_scalar_outputs = True
-    model = torch.compile(OneUserModel(workload.reference, scan_steps=False).eval(), dynamic=True)
+    model = torch.compile(OneUserModel(workload.reference, for_onnx=False).eval(), dynamic=True)
 
     def predict(batch: Batch) -> Float32:
         raw = to_tensors(batch)
