@@ -129,9 +129,10 @@ class OneUserFeatures(FeatureTransform):
         longest = lengths.max().item()
         torch._check(longest >= 0)
         steps = torch.arange(longest, device=values.device)
-        real = steps < lengths.unsqueeze(2)
-        # Padding must not read a neighbour's value, which may lie outside of this field's table.
-        found = torch.where(real, values[torch.where(real, starts.unsqueeze(2) + steps, 0)], self.padding)
+        # One value behind the last stands for all padding: a neighbour's may lie outside of this field's table.
+        padded = torch.cat((values, values.new_full((1,), self.padding)))
+        places = torch.where(steps < lengths.unsqueeze(2), starts.unsqueeze(2) + steps, values.shape[0])
+        found = padded[places]
         return torch.stack([self._rows(found[:, field.column], field) for field in bags], 1)
 
     def _rows(self, raw: Tensor, field: IdField | BagField | HistoryField) -> Tensor:
