@@ -1,6 +1,7 @@
 """Service time of every plan over ``opt=[]``, in one process: ``nox -s bench -- [MODEL ...]``.
 
-``nox -s bench -- units`` measures block by block instead (``tests/bench/units``).
+``nox -s bench -- units`` measures block by block instead (``tests/bench/units``), ``nox -s bench -- peers`` other
+frameworks against ours (``tests/bench/peers``).
 
 Both sessions answer the same query one after the other, in alternating order; the ratio is that of each pair, and its
 interval is Student's t on the log ratios of blocks of pairs. Run it on a machine that does nothing else.
@@ -26,7 +27,8 @@ from harness.estimate.stats import log_t_interval
 from harness.host.environment import capabilities, hardware_class
 from optimizations.lowering import LoweringContext
 from optimizations.plan import first_pipeline, resolve
-from tests.bench.units import command
+from tests.bench.peers.command import main as peers
+from tests.bench.units.command import main as units
 from zoo.configs import MODELS, NEEDS_HISTORY, model_config
 from zoo.datasets import load_dataset
 from zoo.models import build_model
@@ -45,12 +47,13 @@ PLANS: tuple[tuple[str, ...], ...] = (
 )
 SIZES = (1, 10, 32, 100)
 BLOCKS, PAIRS = 12, 5
+COMMANDS = {"peers": peers, "units": units}
 
 
 def main() -> None:
-    """Print one line per model, plan and query size; or what ``units`` measures."""
-    if sys.argv[1:2] == ["units"]:
-        sys.exit(command.main(sys.argv[2:]))
+    """Print one line per model, plan and query size; or what ``units`` or ``peers`` measures."""
+    if sys.argv[1:2] and sys.argv[1] in COMMANDS:
+        sys.exit(COMMANDS[sys.argv[1]](sys.argv[2:]))
     parser = argparse.ArgumentParser(prog="tests.bench", description=__doc__)
     parser.add_argument("models", nargs="*", metavar="MODEL", help="default: all")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))

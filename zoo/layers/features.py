@@ -72,6 +72,13 @@ def normalise(x: Tensor, mean: Tensor, std: Tensor, logarithmic: Tensor) -> Tens
     return torch.nan_to_num((x - mean) / std, 0.0, math.inf, -math.inf)
 
 
+def outside_table(field: IdField | BagField | HistoryField, found: int) -> IndexError:
+    """What is wrong with the raw id ``found`` of a field that is not hashed."""
+    return IndexError(
+        f"field {field.name!r} got the raw id {found}; ids of its table lie in [0, {field.rows}) (or are -1)"
+    )
+
+
 class TableRows(nn.Module):
     """Table rows of the raw ids of K fields, all at once: hashed, or checked and taken as they are."""
 
@@ -112,9 +119,7 @@ class TableRows(nn.Module):
         outside = inside != raw
         numbers = torch.arange(len(self.fields), device=raw.device) if field_of is None else field_of
         field, found = self.fields[int(numbers.expand_as(raw)[outside][0])], int(raw[outside][0])
-        raise IndexError(
-            f"field {field.name!r} got the raw id {found}; ids of its table lie in [0, {field.rows}) (or are -1)"
-        )
+        raise outside_table(field, found)
 
 
 class SideTransform(nn.Module):
@@ -167,6 +172,7 @@ class FeatureTransform(nn.Module):
 
     def __init__(self, schema: Schema) -> None:
         super().__init__()
+        self.schema = schema
         self.user, self.item = SideTransform(schema, "user"), SideTransform(schema, "item")
         self.history_rows = TableRows(schema.history)
         places = {f.name: k for k, f in enumerate((*schema.ids_of("user"), *schema.ids_of("item")))}

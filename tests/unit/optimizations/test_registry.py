@@ -48,6 +48,7 @@ def test_the_built_in_plug_ins_are_their_folders() -> None:
         "dedup",
         "executor",
         "fusion",
+        "graph_fusion",
         "int8",
         "micro_batch",
         "packed_weights",
