@@ -19,7 +19,7 @@ from harness.host.validity import sample_host
 from harness.measurement.bench import Bench, Stretch
 from harness.measurement.certificate import issue_certificate
 from harness.measurement.evidence import Evidence
-from harness.measurement.floor import NULL, climb_floor, null_latency
+from harness.measurement.floor import NULL, measure_floor, null_latency
 from harness.measurement.mlperf import SCENARIO as MLPERF
 from harness.measurement.mlperf import loadgen_runs
 from harness.measurement.outcome import LATENCY_LOAD, Seen, latency_qps, outcome
@@ -187,8 +187,8 @@ def _finish_floor(bench: Bench, floor: Floor, sides: list[Side]) -> None:
         return
     rates = [estimate.lbt_qps or 0.0 for side in sides if (estimate := side.estimate(bench)) is not None]
     if any(rates):
-        bench.observer.stage("floor at rising rates", total=None)
-        climb_floor(bench, floor, max(rates))
+        bench.observer.stage("floor far above the result", total=None)
+        measure_floor(bench, floor, max(rates))
 
 
 def _lines(prepared: Prepared, sides: list[Side]) -> tuple[PlanLine, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.estimate.replay import SegmentObservation
 from harness.measurement.bench import Bench, Stretch
-from harness.record.floor import FLOOR_QPS, NULL_PROBES, climb, floor_latency, holds, null_p99_ns
+from harness.record.floor import FLOOR_QPS, NULL_PROBES, find_floor, floor_latency, holds, null_p99_ns
 from harness.record.result import Floor
 
 NULL = "floor"
@@ -21,9 +21,9 @@ def null_probe_p99_ns(bench: Bench, index: int) -> float:
     return null_p99_ns(_offer(bench, NULL_PROBES + index, FLOOR_QPS, PROBE_S))
 
 
-def climb_floor(bench: Bench, floor: Floor, reported_qps: float) -> Floor:
-    """The null system's LBT by short probes at rising rates; see ``harness.record.floor.climb``."""
-    return climb(floor, reported_qps, lambda rate, index: holds(_offer(bench, index, rate, PROBE_S), bench.trial.sla))
+def measure_floor(bench: Bench, floor: Floor, reported_qps: float) -> Floor:
+    """The null system's LBT by short probes; see ``harness.record.floor.find_floor``."""
+    return find_floor(floor, reported_qps, lambda rate, index: holds(_offer(bench, index, rate, PROBE_S), bench.trial.sla))
 
 
 def _offer(bench: Bench, index: int, rate_qps: float, seconds: float) -> SegmentObservation:

@@ -21,7 +21,7 @@ from harness.measurement.evidence import Answers
 from harness.measurement.gate import gate_result
 from harness.measurement.preparation import BASELINE, CANDIDATE
 from harness.record.certificate import PURPOSE, certify, claimed_qps
-from harness.record.floor import NULL_PROBES, climb, floor_latency, holds, null_p99_ns
+from harness.record.floor import NULL_PROBES, find_floor, floor_latency, holds, null_p99_ns
 from harness.record.result import Certificate, Floor, GateResult, Ratio, SegmentInfo, Validity
 from harness.record.segments import SegmentRows, of_purpose
 from harness.record.service import queue_twin, service_samples
@@ -181,7 +181,7 @@ def _floor(seen: Seen, reported_qps: float) -> Floor:
 
     if 0 not in probes:
         raise ValueError("the floor at 1,000 queries/s is missing")
-    return climb(floor_latency(probes[0]), reported_qps, probe)
+    return find_floor(floor_latency(probes[0]), reported_qps, probe)
 
 
 def _certificate(seen: Seen, name: str, estimates: Mapping[str, LbtEstimate | None]) -> Certificate | None:

@@ -16,6 +16,7 @@ FLOOR_QPS = 1000.0
 TRIES = 3
 HEADROOM = 5.0
 """A result is bound by the referee when the null system's LBT is under this many times the reported one (R10)."""
+MARGIN = 1.02
 NULL_PROBES = 1000
 """Index of the trace of the first null probe beside a quad; those below it are of the floor itself."""
 
@@ -37,16 +38,18 @@ def holds(seen: SegmentObservation, sla: Sla) -> bool:
     return bool(np.mean(seen.latency_ns > int(sla.limit_ms * 1e6)) <= sla.late_fraction)
 
 
-def climb(floor: Floor, reported_qps: float, probe: Callable[[float, int], bool]) -> Floor:
-    """The null system's LBT, by doubling until it is late too often or far above ``reported_qps`` (0: not asked).
+def find_floor(floor: Floor, reported_qps: float, probe: Callable[[float, int], bool]) -> Floor:
+    """The null system's LBT, by halving from far above ``reported_qps`` until it holds (0: not asked).
 
     ``probe(rate_qps, index)``: whether the null system holds a rate under the trace of that index. One of ``TRIES``
-    is enough: one stall of the host is not the referee's limit.
+    is enough: one stall of the host is not the referee's limit. From above, since as a rule the first rate holds.
     """
     if not reported_qps:
         return floor
-    rate, passed, enough, index = FLOOR_QPS, 0.0, HEADROOM * reported_qps, 1
-    while passed < enough and any(probe(rate, index + attempt) for attempt in range(TRIES)):
-        passed, index = rate, index + TRIES
-        rate = min(2.0 * rate, max(1.02 * enough, 1.25 * rate))
-    return Floor(p50_ms=floor.p50_ms, p99_ms=floor.p99_ms, lbt_qps=passed, referee_bound=passed < enough)
+    enough = HEADROOM * reported_qps
+    rate, index, held = max(MARGIN * enough, FLOOR_QPS), 1, 0.0
+    while not held and rate >= min(FLOOR_QPS, enough):
+        if any(probe(rate, index + attempt) for attempt in range(TRIES)):
+            held = rate
+        rate, index = rate / 2.0, index + TRIES
+    return Floor(p50_ms=floor.p50_ms, p99_ms=floor.p99_ms, lbt_qps=held, referee_bound=held < enough)
