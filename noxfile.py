@@ -11,7 +11,7 @@ nox.needs_version = ">=2024.10.9"
 nox.options.default_venv_backend = "virtualenv"
 
 ENVIRONMENT = Path(__file__).parent / ".nox" / "environment" / "bin"
-SIDE_BY_SIDE = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
+SIDE_BY_SIDE = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile", "-m", "not slow")
 KERNEL_TESTS = ("tests/parity/test_kernels.py", "tests/parity/test_native_evolution.py", "tests/parity/test_dedup.py")
 # One test after the other to whichever process is free: by files, the few tests of the longest ones would come last.
 ONE_BY_ONE = ("-n", "2", "--dist", "load", "--maxschedchunk", "1")

@@ -23,7 +23,11 @@ def null_probe_p99_ns(bench: Bench, index: int) -> float:
 
 def measure_floor(bench: Bench, floor: Floor, reported_qps: float) -> Floor:
     """The null system's LBT by short probes; see ``harness.record.floor.find_floor``."""
-    return find_floor(floor, reported_qps, lambda rate, index: holds(_offer(bench, index, rate, PROBE_S), bench.trial.sla))
+
+    def probe(rate_qps: float, index: int) -> bool:
+        return holds(_offer(bench, index, rate_qps, PROBE_S), bench.trial.sla)
+
+    return find_floor(floor, reported_qps, probe)
 
 
 def _offer(bench: Bench, index: int, rate_qps: float, seconds: float) -> SegmentObservation:
