@@ -65,7 +65,7 @@ def e2e(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", requires=["environment"], default=False)
 def bench(session: nox.Session) -> None:
-    """Paired timings on this machine, by request: nox -s bench [-- units | peers]."""
+    """Paired timings on this machine, by request: nox -s bench [-- units | peers | slots]."""
     if session.posargs[:1] == ["peers"]:
         run(session, "python", "-m", "pip", "install", "--quiet", "-e", ".[peers]")
     run(session, "python", "-m", "tests.bench", *session.posargs)

@@ -1,7 +1,7 @@
 """Service time of every plan over ``opt=[]``, in one process: ``nox -s bench -- [MODEL ...]``.
 
 ``nox -s bench -- units`` measures block by block instead (``tests/bench/units``), ``nox -s bench -- peers`` other
-frameworks against ours (``tests/bench/peers``).
+frameworks against ours (``tests/bench/peers``), ``nox -s bench -- slots`` what a query costs around its model.
 
 Both sessions answer the same query one after the other, in alternating order; the ratio is that of each pair, and its
 interval is Student's t on the log ratios of blocks of pairs. Run it on a machine that does nothing else.
@@ -12,28 +12,20 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from harness.backends.protocol import Session
-from harness.backends.torch_backend import lower
 from harness.clock import now_ns
-from harness.edge.trial_builder import default_cache_dir
 from harness.estimate.stats import log_t_interval
-from harness.host.environment import capabilities, hardware_class
-from optimizations.lowering import LoweringContext
-from optimizations.plan import first_pipeline, resolve
+from harness.host.environment import hardware_class
 from tests.bench.peers.command import main as peers
+from tests.bench.sessions import context_of, planted_of, session_of
+from tests.bench.slots import main as slots
 from tests.bench.units.command import main as units
-from zoo.configs import MODELS, NEEDS_HISTORY, model_config
-from zoo.datasets import load_dataset
-from zoo.models import build_model
-from zoo.schema import Dataset, Split
-from zoo.training import weights_of
+from zoo.configs import MODELS
+from zoo.schema import Split
 
 PLANS: tuple[tuple[str, ...], ...] = (
     ("fusion",),
@@ -47,11 +39,11 @@ PLANS: tuple[tuple[str, ...], ...] = (
 )
 SIZES = (1, 10, 32, 100)
 BLOCKS, PAIRS = 12, 5
-COMMANDS = {"peers": peers, "units": units}
+COMMANDS = {"peers": peers, "slots": slots, "units": units}
 
 
 def main() -> None:
-    """Print one line per model, plan and query size; or what ``units`` or ``peers`` measures."""
+    """Print one line per model, plan and query size; or what one of ``COMMANDS`` measures."""
     if sys.argv[1:2] and sys.argv[1] in COMMANDS:
         sys.exit(COMMANDS[sys.argv[1]](sys.argv[2:]))
     parser = argparse.ArgumentParser(prog="tests.bench", description=__doc__)
@@ -65,13 +57,11 @@ def main() -> None:
 
 def bench_model(model: str, threads: int) -> None:
     """All plans of one model with random weights on planted data."""
-    shape = "sequence" if model in NEEDS_HISTORY else "pointwise"
-    dataset = load_dataset("planted", {"shape": shape, "size": "tiny", "table_rows": 10_000}, default_cache_dir())
-    torch.manual_seed(1)
-    context = _context(model, dataset, threads)
-    baseline = _session(model, context, {})
+    dataset = planted_of(model)
+    context = context_of(model, dataset, threads)
+    baseline = session_of(context, {})
     for plan in PLANS:
-        candidate = _session(model, context, {name: {} for name in plan})
+        candidate = session_of(context, {name: {} for name in plan})
         for size in SIZES:
             ratio, (low, high), base_ms = paired(baseline, candidate, dataset.test, size)
             name = f"opt=[{','.join(plan)}]"
@@ -98,24 +88,6 @@ def _timed_ns(session: Session, batch: Any) -> int:
     started = now_ns()
     session.predict(batch)
     return now_ns() - started
-
-
-def _context(model: str, dataset: Dataset, threads: int) -> LoweringContext:
-    config = model_config(model, {})
-    return LoweringContext(
-        schema=dataset.schema,
-        config=config,
-        weights=weights_of(build_model(config, dataset.schema)),
-        calibration=dataset.train.batch(np.arange(64)),
-        cache_dir=Path(default_cache_dir()),
-        device="cpu",
-        threads=threads,
-    )
-
-
-def _session(model: str, context: LoweringContext, opts: Mapping[str, Any]) -> Session:
-    pipeline = first_pipeline(context.config, context.schema, "torch", "cpu", "serve")
-    return lower(resolve(pipeline, opts, capabilities()), context)
 
 
 if __name__ == "__main__":

@@ -75,8 +75,8 @@ def test_one_worker_is_an_md1_queue(referee: Referee, split: Split) -> None:
     batches = wait_s.reshape(20, -1).mean(axis=1)
     error = batches.std(ddof=1) / np.sqrt(20)
     assert abs(wait_s.mean() - expected) < 4.0 * error
-    # Poisson arrivals see time averages (Wolff 1982): as many find the worker busy as it is busy. Those of a sender that
-    # waits for answers would never.
+    # Poisson arrivals see time averages (Wolff 1982): as many find the worker busy as it is busy. Those of a sender
+    # that waits for answers never would.
     busy = segment.sent_ns[1:] < np.maximum.accumulate(segment.done_ns)[:-1]
     assert abs(busy.mean() - rate * service_s.mean()) < 0.1
 
