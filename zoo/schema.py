@@ -256,13 +256,14 @@ class Split:
     def batch(self, samples: Int64) -> Batch:
         """The samples with their distinct users (U = number of distinct users), as a query carries them."""
         users, user_of = np.unique(self.user_of[samples], return_inverse=True)
-        return self._gather(users, samples, user_of.astype(np.int64))
+        return self.gather(users, samples, user_of.astype(np.int64))
 
     def training_batch(self, samples: Int64) -> Batch:
         """The samples with one user row each (U = N)."""
-        return self._gather(self.user_of[samples], samples, np.arange(len(samples), dtype=np.int64))
+        return self.gather(self.user_of[samples], samples, np.arange(len(samples), dtype=np.int64))
 
-    def _gather(self, users: Int64, samples: Int64, user_of: Int64) -> Batch:
+    def gather(self, users: Int64, samples: Int64, user_of: Int64) -> Batch:
+        """User rows ``users`` and the samples as they are given; ``user_of`` is for the caller to say."""
         history, offsets = take_ragged(self.history, self.history_offsets, users)
         return Batch(self.user.take(users), self.item.take(samples), history, offsets, user_of)
 

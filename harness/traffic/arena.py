@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import mmap
 import os
+from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 
 from harness.traffic.arrivals import Queries
+from harness.transport.payloads import encode_queries
 from harness.transport.slots import create_shared, map_shared
-from harness.transport.wire import encode
 from zoo.schema import Int64, Split
 
 GRAIN_BYTES = 16 << 20
 KEEP_BYTES = 256 << 20
 """Above this size the arena is emptied before the next segment."""
+AT_ONCE = 2048
+"""Queries that are encoded together: enough to hide the cost of a call, few enough to stay in the cache."""
+Key = tuple[int, bytes]
 
 
 class PayloadArena:
@@ -25,7 +30,7 @@ class PayloadArena:
         self.descriptor = create_shared(self.bytes, "recarena-arena")
         self._memory: mmap.mmap = map_shared(self.descriptor, self.bytes)
         self._used = 0
-        self._known: dict[tuple[int, bytes], tuple[int, int]] = {}
+        self._known: dict[Key, tuple[int, int]] = {}
         self._splits: dict[int, Split] = {}
 
     def place(self, split: Split, queries: Queries, largest_bytes: int) -> tuple[Int64, Int64]:
@@ -35,14 +40,9 @@ class PayloadArena:
             self._known.clear()
             self._splits.clear()
         self._splits[id(split)] = split
-        starts, lengths = np.empty(len(queries), np.int64), np.empty(len(queries), np.int64)
-        bounds = queries.offsets.tolist()
-        for index in range(len(queries)):
-            samples = queries.samples[bounds[index] : bounds[index + 1]]
-            key = (id(split), samples.tobytes())
-            if key not in self._known:
-                self._known[key] = self._append(encode(split.batch(samples)))
-            starts[index], lengths[index] = self._known[key]
+        keys = [(id(split), queries.samples[low:high].tobytes()) for low, high in pairwise(queries.offsets.tolist())]
+        self._encode(split, queries, {key: at for at, key in enumerate(keys) if key not in self._known})
+        starts, lengths = np.array([self._known[key] for key in keys], np.int64).reshape(-1, 2).T
         if int(lengths.max(initial=0)) > largest_bytes:
             raise ValueError(f"a payload has {int(lengths.max())} bytes, the slots of this side hold {largest_bytes}")
         return starts, lengths
@@ -52,13 +52,23 @@ class PayloadArena:
         self._memory.close()
         os.close(self.descriptor)
 
-    def _append(self, payload: bytes) -> tuple[int, int]:
-        start, size = self._used, len(payload)
+    def _encode(self, split: Split, queries: Queries, places: dict[Key, int]) -> None:
+        fresh = list(places.items())
+        for first in range(0, len(fresh), AT_ONCE):
+            part = fresh[first : first + AT_ONCE]
+            asked = queries.drawn(np.array([at for _, at in part], np.int64))
+            payloads, bounds = encode_queries(split, asked.samples, asked.offsets)
+            spans = pairwise((self._append(payloads) + bounds).tolist())
+            self._known.update((key, (low, high - low)) for (key, _), (low, high) in zip(part, spans, strict=True))
+
+    def _append(self, payloads: npt.NDArray[np.uint8]) -> int:
+        """Where they begin."""
+        start, size = self._used, payloads.size
         if start + size > self.bytes:
             self.bytes = max(self.bytes * 2, start + size)
             self._memory.close()
             os.ftruncate(self.descriptor, self.bytes)
             self._memory = map_shared(self.descriptor, self.bytes)
-        self._memory[start : start + size] = payload
-        self._used = -(-(start + size) // 8) * 8
-        return start, size
+        self._memory[start : start + size] = payloads.data
+        self._used = start + size
+        return start
