@@ -27,7 +27,7 @@ from harness.measurement.preparation import BASELINE, CANDIDATE, Prepared, prepa
 from harness.measurement.quads import QuadLog, quad_seconds, run_quads
 from harness.measurement.referee import Referee, ring_shape
 from harness.measurement.side import Side, accuracy_run, offline, search_rate, service_table, single_stream
-from harness.measurement.sut_spec import model_spec, plan_lines
+from harness.measurement.sut_spec import model_spec, plan_lines, settled
 from harness.measurement.weights import file_sha256
 from harness.options import RunOptions
 from harness.record.result import DatasetInfo, Floor, GitState, Measurement, PlanLine, Result
@@ -55,6 +55,7 @@ def measure(trial: Trial, options: RunOptions, observer: Observer) -> Measuremen
     with bench.referee:
         floor = _start_floor(bench)
         sides = _start_sides(bench, prepared, options.cache_dir)
+        prepared = _as_started(prepared, sides)
         _answer_everything(bench, sides)
         _find_rates(bench, sides, prepared)
         log = _quads(bench, sides)
@@ -89,9 +90,15 @@ def _start_sides(bench: Bench, prepared: Prepared, cache_dir: Path) -> list[Side
             info = bench.referee.start_side(name, spec, shape)
         bench.joined(name)
         bench.observer.advance(1, f"{name} ready in {info.start_s:.1f} s")
-        workers = plan.pipeline.runtime.workers
+        workers = settled(plan, info.report).pipeline.runtime.workers
         sides.append(Side(name=name, info=info, workers=workers, dispatch=plan.pipeline.dispatch))
     return sides
+
+
+def _as_started(prepared: Prepared, sides: list[Side]) -> Prepared:
+    """With the plans that the sides run: a fresh process of one is to have as many workers and threads."""
+    plans = {side.name: settled(prepared.plans[side.name], side.info.report) for side in sides}
+    return dataclasses.replace(prepared, plans=plans)
 
 
 def _answer_everything(bench: Bench, sides: list[Side]) -> None:

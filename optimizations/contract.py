@@ -32,12 +32,26 @@ class Phase(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
-    """Process-wide settings. ``threads`` within one operator (0: one per core); ``workers`` queries at a time."""
+    """Process-wide settings. ``threads`` within one query (0: one per core); ``workers`` queries at a time (0: as many
+    as find a core for each of their threads). ``executor``: the mode of the optimization of that name, "" without it;
+    under "auto" a 0 is for the system under test to choose (``harness.sut.executor_choice``)."""
 
     threads: int = 0
     workers: int = 1
+    executor: str = ""
     allocator: str = "default"
     environment: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the system under test has a count to choose."""
+        return self.executor == "auto" and not (self.workers and self.threads)
+
+    def on(self, cores: int) -> Runtime:
+        """The same with the counts that ``cores`` cores make of its zeros."""
+        threads = self.threads or cores
+        workers = self.workers or max(1, cores // threads)
+        return dataclasses.replace(self, threads=threads, workers=workers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,8 @@
 stands at the block's path (weights loaded, evaluation mode), the block and the context, and returns a module with
 the same signature (``zoo.layers.tensors``). It may expose ``PASSES``: name of a pass -> builder. Such a builder takes
 the model with all of its blocks in place and the context, and returns what predicts from then on: ``Batch`` to
-scores [N]. That may have a ``bind`` (``harness.backends.protocol.Bind``), by which queries are scored where they lie.
+scores [N]. That may have a ``bind`` (``harness.backends.protocol.Bind``), by which queries are scored where they lie,
+and a ``report`` (JSON values, among them a "summary" of one sentence), which the plan's line in the record shows.
 """
 
 from __future__ import annotations

@@ -23,13 +23,15 @@ SPLIT, PACKED = ".split", ".packed"
 
 @dataclass(slots=True)
 class StepReport:
-    """What became of one step of the plan. ``fallbacks``: (block path, reason)."""
+    """What became of one step of the plan. ``fallbacks``: (block path, reason). ``built``: what its pass reports, as
+    JSON values."""
 
     name: str
     matched: list[str] = field(default_factory=list)
     fallbacks: list[tuple[str, str]] = field(default_factory=list)
     build_ns: int = 0
     excused: bool = False
+    built: dict[str, Any] = field(default_factory=dict)
 
     @property
     def build_s(self) -> float:
@@ -98,7 +100,9 @@ class BlockLowering:
         owner, builder = self._passes[name]
         report, started = self._reports[owner], now_ns()
         try:
-            return builder(model, self._context)
+            made = builder(model, self._context)
+            report.built = dict(getattr(made, "report", {}))
+            return made
         except LoweringError as error:
             report.matched.remove(f"passes.{name}")
             report.fallbacks.append((f"passes.{name}", str(error)))

@@ -38,7 +38,8 @@ class Session(Protocol):
 
     @property
     def report(self) -> list[dict[str, Any]]:
-        """Per plan step: name, matched (block paths or slots), fallbacks ([{path, reason}]), build_s."""
+        """Per plan step: name, matched (block paths or slots), fallbacks ([{path, reason}]), build_s, and where it has
+        more to say, built: JSON values, among them a "summary" of one sentence."""
 
     @property
     def bind(self) -> Bind | None:

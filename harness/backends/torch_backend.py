@@ -114,4 +114,5 @@ def set_expansion(model: CtrModel, first: bool) -> None:
 def rendered(step: StepReport) -> dict[str, Any]:
     """A step's report as JSON values."""
     fallbacks: list[Mapping[str, str]] = [{"path": path, "reason": reason} for path, reason in step.fallbacks]
-    return {"name": step.name, "matched": step.matched, "fallbacks": fallbacks, "build_s": step.build_s}
+    lowered = {"name": step.name, "matched": step.matched, "fallbacks": fallbacks, "build_s": step.build_s}
+    return {**lowered, "built": step.built} if step.built else lowered

@@ -39,12 +39,15 @@ def with_interval(value: float | None, bounds: Interval | None, digits: int = 3)
 
 
 def marks(line: PlanLine) -> str:
-    """What a reader must know of a plan line: emulated hardware, blocks that fell back, open division."""
+    """What a reader must know of a plan line: emulated hardware, blocks that fell back, open division, a choice that
+    was made at the start."""
     found = ["emulated"] if line.emulated else []
     if line.fallbacks:
         found.append(f"fallback: {', '.join(line.fallbacks)}")
     if line.division == "open":
         found.append("open")
+    if "summary" in line.built:
+        found.append(str(line.built["summary"]))
     return "; ".join(found)
 
 

@@ -36,6 +36,8 @@ def model_spec(prepared: Prepared, plan: Plan, cache_dir: Path) -> Iterator[dict
             "weights": str(prepared.weights.resolve()),
             "calibration": str(calibration),
             "cache_dir": str(cache_dir.resolve()),
+            "query_sizes": prepared.trial.query_sizes,
+            "sla": dataclasses.asdict(prepared.trial.sla),
             "environment": dict(plan.pipeline.runtime.environment),
         }
 
@@ -43,6 +45,14 @@ def model_spec(prepared: Prepared, plan: Plan, cache_dir: Path) -> Iterator[dict
 def calibration_batch(train: Split) -> Batch:
     """The last rows of the training split: those nearest in time to what will be served."""
     return train.batch(np.arange(max(0, len(train) - CALIBRATION_SAMPLES), len(train)))
+
+
+def settled(plan: Plan, report: Mapping[str, Any]) -> Plan:
+    """The plan with the counts of workers and threads that its system under test reported: a fresh process of the same
+    plan does not choose again."""
+    counts = {name: report[name] for name in ("workers", "threads") if name in report}
+    runtime = dataclasses.replace(plan.pipeline.runtime, **counts)
+    return dataclasses.replace(plan, pipeline=dataclasses.replace(plan.pipeline, runtime=runtime))
 
 
 def plan_lines(plan: Plan, report: Mapping[str, Any]) -> tuple[PlanLine, ...]:
@@ -62,6 +72,7 @@ def plan_lines(plan: Plan, report: Mapping[str, Any]) -> tuple[PlanLine, ...]:
                 fallbacks=tuple(f"{item['path']} ({item['reason']})" for item in seen.get("fallbacks", ())),
                 build_s=seen.get("build_s"),
                 options=json.loads(json.dumps(step.options)),
+                built=seen.get("built", {}),
             )
         )
     return tuple(lines)

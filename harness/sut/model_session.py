@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -28,7 +29,8 @@ WARM_ROUNDS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSession:
-    """A warm model. report: {"plan": the session's report per step, "threads": within one operator}."""
+    """A warm model. report: {"plan": the session's report per step, "workers": queries at a time, "threads": within
+    one query}."""
 
     steps: Steps
     pipeline: Pipeline
@@ -39,11 +41,11 @@ def open_model(spec: Mapping[str, Any]) -> ModelSession:
     """Lower and warm the model of ``spec``.
 
     spec: "plan" and "schema" (their JSON), "model" (sizes with "name"), "weights" (path), "calibration" (path of one
-    payload: unlabelled rows of the training split), "cache_dir". Raises whatever the backend or the files raise.
+    payload: unlabelled rows of the training split), "cache_dir"; for a plan under executor=auto "query_sizes" and "sla"
+    of the trial, too. Raises whatever the backend or the files raise.
     """
-    plan = plan_from_json(spec["plan"])
+    plan, cores = plan_from_json(spec["plan"]), len(available_cores())
     calibration = decode(Path(spec["calibration"]).read_bytes())
-    threads = plan.pipeline.runtime.threads or len(available_cores())
     context = LoweringContext(
         schema=Schema.from_json(spec["schema"]),
         config=model_config(spec["model"]["name"], spec["model"]),
@@ -51,12 +53,27 @@ def open_model(spec: Mapping[str, Any]) -> ModelSession:
         calibration=calibration,
         cache_dir=Path(spec["cache_dir"]),
         device=plan.pipeline.device,
-        threads=threads,
+        threads=cores,
     )
-    session = load_backend(plan.pipeline.backend).lower(plan, context)
-    steps = steps_of(session, plan.pipeline.dispatch)
-    warm_up(predict_of(steps), calibration, plan.pipeline.dispatch.batch)
-    report = {"plan": json.loads(json.dumps(session.report)), "threads": threads}
+    backend, dispatch = load_backend(plan.pipeline.backend), plan.pipeline.dispatch
+    built: dict[str, Any] = {}
+    if plan.pipeline.runtime.undecided:
+        from harness.sut.executor_choice import Load, choose_executor, with_setting
+
+        choice = choose_executor(
+            plan, lambda tried: steps_of(backend.lower(tried, context), dispatch), calibration, Load.of(spec), cores
+        )
+        plan, built = with_setting(plan, choice.setting), choice.report()
+    runtime = plan.pipeline.runtime.on(cores)
+    plan = dataclasses.replace(plan, pipeline=dataclasses.replace(plan.pipeline, runtime=runtime))
+    session = backend.lower(plan, context)
+    steps = steps_of(session, dispatch)
+    warm_up(predict_of(steps), calibration, dispatch.batch)
+    lines = json.loads(json.dumps(session.report))
+    for step, line in zip(plan.steps, lines, strict=True):
+        if built and "runtime.executor" in step.claims:
+            line["built"] = built
+    report = {"plan": lines, "workers": runtime.workers, "threads": runtime.threads}
     return ModelSession(steps=steps, pipeline=plan.pipeline, report=report)
 
 

@@ -1,55 +1,99 @@
-"""executor: who runs a query. ``inline``: several workers, each on its own thread, without intra-operator threads."""
+"""executor: who runs a query. Several workers of one thread each, all threads for one query, its operators side by
+side by their measured costs, or whatever the machine at hand serves fastest."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
+import difflib
 from dataclasses import dataclass
 
-from optimizations.contract import Optimization, Phase, Pipeline
+from optimizations.contract import Optimization, Phase, Pipeline, PlanError
+
+COST_MODEL = "cost_model"
+MODES: dict[str, tuple[int, int]] = {"inline": (0, 1), "parallel": (1, 0), COST_MODEL: (0, 2), "auto": (0, 0)}
+"""Workers and threads of each mode where the options give none; a 0 as in ``Runtime``."""
+NOT_ON_CPU = "cuda_graph"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutorOptions:
-    """mode: "inline", a worker runs its whole query on its own thread. workers: queries at a time (0: one per core).
-    threads: threads within one operator."""
+    """mode: "inline", a worker runs its whole query on its own thread; "parallel", one query at a time, each operator
+    on all threads; "cost_model", operators of one query side by side; "auto", as the service times of the machine
+    demand. workers: queries at a time. threads: threads within one query. 0 for either: the mode's own number.
+    """
 
     mode: str = "inline"
     workers: int = 0
-    threads: int = 1
+    threads: int = 0
 
     def __post_init__(self) -> None:
-        """Raises ValueError for an unknown mode or a negative count."""
-        if self.mode != "inline":
-            raise ValueError(f"mode must be 'inline', got {self.mode!r}")
+        """Raises ValueError for an unknown mode, a negative count, or counts that the mode excludes."""
+        if self.mode == NOT_ON_CPU:
+            raise ValueError(
+                f"mode={NOT_ON_CPU!r} replays a graph of kernels that was captured on device=cuda, and is not "
+                f"implemented yet; modes that are there: {', '.join(sorted(MODES))}"
+            )
+        if self.mode not in MODES:
+            nearest = difflib.get_close_matches(self.mode, MODES, n=1, cutoff=0.5)
+            meant = f" (did you mean {nearest[0]!r}?)" if nearest else ""
+            raise ValueError(f"mode must be one of {', '.join(map(repr, sorted(MODES)))}, got {self.mode!r}{meant}")
         if self.workers < 0 or self.threads < 0:
             raise ValueError(
-                f"workers and threads must be 0 (one per core) or more, got workers={self.workers}, "
+                f"workers and threads must be 0 (the mode's own number) or more, got workers={self.workers}, "
                 f"threads={self.threads}"
+            )
+        if self.mode == "parallel" and self.workers > 1:
+            raise ValueError(
+                f"mode='parallel' runs one query at a time, got workers={self.workers}: leave workers out, or use "
+                "mode='inline' with that many threads"
+            )
+        if self.mode == "auto" and self.workers and self.threads:
+            raise ValueError(
+                f"mode='auto' has nothing to choose with workers={self.workers} and threads={self.threads}: leave one "
+                "of them out, or use mode='inline' with both"
+            )
+        if self.mode == COST_MODEL and self.threads == 1:
+            raise ValueError(
+                "mode='cost_model' runs operators side by side and needs 2 threads or more, got threads=1: leave "
+                "threads out, or use mode='inline'"
             )
 
 
 def claims(pipeline: Pipeline, options: ExecutorOptions) -> tuple[str, ...]:
-    """The two thread counts of the process."""
-    return ("runtime.threads", "runtime.workers")
+    """The mode, the two counts of the process, and the pass that schedules a program.
+
+    Raises PlanError where there is no program to schedule.
+    """
+    runtime = ("runtime.executor", "runtime.threads", "runtime.workers")
+    if options.mode != COST_MODEL:
+        return runtime
+    if "program" not in pipeline.passes:
+        raise PlanError(
+            "opt.executor: mode='cost_model' schedules the operators of fusion's native program, and this plan has "
+            "none: add fusion with all of its parts, or use another mode"
+        )
+    return (*runtime, f"passes.{COST_MODEL}")
 
 
 def apply(pipeline: Pipeline, options: ExecutorOptions) -> Pipeline:
-    """Write the thread counts; ``workers=0`` becomes the number of cores that this process may use."""
-    workers = options.workers or usable_cores()
-    runtime = dataclasses.replace(pipeline.runtime, threads=options.threads, workers=workers)
-    return dataclasses.replace(pipeline, runtime=runtime)
+    """Write mode and counts. The scheduled program stands before the plain one, which is left where it cannot be made.
 
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+    The system under test fills in what is 0: it alone knows its cores.
+    """
+    workers, threads = MODES[options.mode]
+    runtime = dataclasses.replace(
+        pipeline.runtime,
+        executor=options.mode,
+        threads=options.threads or threads,
+        workers=options.workers or workers,
+    )
+    passes = (COST_MODEL, *pipeline.passes) if options.mode == COST_MODEL else pipeline.passes
+    return dataclasses.replace(pipeline, runtime=runtime, passes=passes)
 
 
 SPEC = Optimization(
     name="executor",
-    summary="queries side by side, one thread each, in place of one query on all threads",
+    summary="who runs a query: a thread, all threads, its operators side by side, or what the machine serves fastest",
     phase=Phase.EXECUTION,
     scope="serve",
     division="closed",

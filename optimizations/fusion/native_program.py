@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ctypes import c_int64
 from typing import Any
 
@@ -20,7 +20,8 @@ QUERY_WORDS = 19
 
 
 class NativeProgram:
-    """A model whose every block is fused. Keeps the model, whose blocks' handles it calls; holds no other state."""
+    """A model whose every block is fused. Keeps the model, whose blocks' handles it calls; holds no other state but the
+    schedules that it was given. report: what is to be said of them, as JSON values."""
 
     def __init__(self, model: Any, threads: int) -> None:
         """Raises LoweringError for a block that is not fused, or for glue between blocks that has no description."""
@@ -30,6 +31,8 @@ class NativeProgram:
         self._run, self._score = library.recarena_program_run, library.recarena_program_score
         self._handle = Handle(library, "program", (ctypes.byref(tracer.program()),))
         self._fields = model.features.fields
+        self.operators = tracer.operators()
+        self.report: dict[str, Any] = {}
 
     def bind(self, payload: memoryview, scores: memoryview) -> Callable[[int], int]:
         """What scores the payloads that will lie at the start of ``payload``: called with the size of one in bytes, it
@@ -51,8 +54,36 @@ class NativeProgram:
         Raises IndexError for a raw id outside the table of a field that is not hashed, ValueError for a batch of other
         columns than the model's.
         """
-        _check_columns(self._model.features, batch)
         scores = np.empty(len(batch), np.float32)
+        self._answer(batch, scores, lambda query: self._run(self._handle.pointer, query, self._threads))
+        return scores
+
+    def operator_ns(self, batch: Batch, threads: int) -> npt.NDArray[np.int64]:
+        """Time of every operator of one call, in order, each on so many threads: the feature engineering, those that
+        ``operators`` number, the scores. Raises as a call does."""
+        taken = np.zeros(self.operators[-1].number + 2, np.int64)
+        time = load_kernels().recarena_program_time
+        scores = np.empty(len(batch), np.float32)
+        self._answer(batch, scores, lambda query: time(self._handle.pointer, query, threads, taken.ctypes.data))
+        return taken
+
+    def schedule(self, samples: int, threads: int, tasks: Sequence[tuple[tuple[int, ...], int]]) -> None:
+        """How queries run that have up to ``samples`` samples, and more than those of earlier calls; before any query.
+
+        tasks: (numbers of operators, bits of the tasks before it), each behind those; without tasks all operators run
+        in order, each on ``threads`` threads.
+        """
+        operators = [number for numbers, _ in tasks for number in numbers]
+        ends = np.cumsum([len(numbers) for numbers, _ in tasks], dtype=np.int64)
+        rows = [(end - len(numbers), len(numbers), before) for end, (numbers, before) in zip(ends, tasks, strict=True)]
+        flat = (c_int64 * (3 * len(rows)))(*(int(word) for row in rows for word in row))
+        load_kernels().recarena_program_schedule(
+            self._handle.pointer, samples, threads, flat, len(rows), (c_int64 * len(operators))(*operators)
+        )
+
+    def _answer(self, batch: Batch, scores: npt.NDArray[np.float32], run: Callable[[int], int]) -> None:
+        """``run`` the query at the address that it is given."""
+        _check_columns(self._model.features, batch)
         fault = (c_int64 * 2)()
         arrays = [*_arrays(batch.user), *_arrays(batch.item)]
         arrays += [_plain(a, np.int64) for a in (batch.history, batch.history_offsets, batch.user_of)]
@@ -64,12 +95,11 @@ class NativeProgram:
             *(*pointers[8:], scores.ctypes.data, 0),
         )
         words[QUERY_WORDS - 1] = ctypes.addressof(fault)
-        if self._run(self._handle.pointer, ctypes.addressof(words), self._threads):
+        if run(ctypes.addressof(words)):
             name, rows = self._fields[fault[0]]
             raise IndexError(
                 f"field {name!r} got the raw id {fault[1]}; ids of its table lie in [0, {rows}) (or are -1)"
             )
-        return scores
 
 
 def _check_columns(features: Any, batch: Batch) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from ctypes import c_int64
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -30,6 +30,15 @@ from optimizations.fusion.torch_sequence import FusedAttention, FusedAugru, Fuse
 from optimizations.kernels import interface as c
 from optimizations.lowering import LoweringError
 from zoo.layers.tensors import Columns, Embedded, Features, SideFeatures
+
+
+class Operator(NamedTuple):
+    """What a schedule may move: its number in the native program, and the registers that it reads and writes."""
+
+    name: str
+    number: int
+    reads: frozenset[int]
+    writes: frozenset[int]
 
 
 class ProgramTracer:
@@ -74,6 +83,19 @@ class ProgramTracer:
             *(len(array) for array in self._arrays),
             *self._arrays,
         )
+
+    def operators(self) -> list[Operator]:
+        """All but the feature engineering, which comes first, and the scores, which come last; each behind those whose
+        registers it reads."""
+        written = {"look up user": {c.USER}, "look up item": {c.ITEM}, "look up history": {c.HISTORY, c.SUMMED}}
+        written |= {"wide": {c.WIDE}} if self._wide is not None else {}
+        found = [Operator(name, k, frozenset(), frozenset(out)) for k, (name, out) in enumerate(written.items(), 1)]
+        for number, step in enumerate(self._steps, c.STEPS):
+            parts = self._parts[step.first_part : step.first_part + step.part_count]
+            read = {step.a, step.b, *(part.source for part in parts), *(part.factor for part in parts)} - {-1}
+            name = f"{c.OPERATORS[step.kind]} {number - c.STEPS + 1}"
+            found.append(Operator(name, number, frozenset(read), frozenset({step.out})))
+        return found
 
     def _traced(self, features: FusedFeatures, embedding: FusedEmbedding) -> Any:
         """The model's logit, with a stand-in for every block behind the embedding that adds the block's step."""

@@ -13,6 +13,8 @@ PRECISIONS = {"fp32": FP32, "bf16": BF16, "tf32": TF32, "int8": INT8}
 PLAIN, HASHED, BUCKET = 0, 1, 2
 USERS, SAMPLES, BEHAVIOURS = 0, 1, 2
 COLUMNS, FC, FC_SPLIT, INTERACTION, GRU, ATTENTION, AUGRU = range(7)
+STEPS = 5
+OPERATORS = ("columns", "fc", "fc", "interaction", "gru", "attention", "augru")
 USER, ITEM, HISTORY, SUMMED, USER_DENSE, ITEM_DENSE, WIDE = range(7)
 ACTIVATIONS = {"none": 0, "relu": 1, "sigmoid": 2, "prelu": 3, "dice": 4}
 
@@ -223,6 +225,8 @@ _SIGNATURES: dict[str, tuple[Any, Sequence[Any]]] = {
     "recarena_program_new": (_P, (POINTER(Program),)),
     "recarena_program_run": (_I, (_P, _P, _I)),
     "recarena_program_score": (_Q, (_P, _Q)),
+    "recarena_program_schedule": (None, (_P, _Q, _I, _P, _Q, _P)),
+    "recarena_program_time": (_I, (_P, _P, _I, _P)),
     "recarena_program_free": (None, (_P,)),
     "recarena_payload_read": (_I, (_P, _Q, _P, _P)),
 }

@@ -1,10 +1,14 @@
 #include "pool.h"
 
+#include <unistd.h>
+
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstdlib>
 #include <mutex>
 #include <thread>
+#include <vector>
 
 namespace recarena {
 namespace {
@@ -19,10 +23,28 @@ inline void relax() {
 #endif
 }
 
+// Whether this thread works on tiles already, its own or another's: what it calls meanwhile gets no helpers.
+thread_local bool inside = false;
+
+// The helpers of one thread; they end with it.
 class Pool {
  public:
+  ~Pool() {
+    if (getpid() != process_) {  // a fork has no helpers to wait for
+      for (std::thread& helper : helpers_) helper.detach();
+      return;
+    }
+    {
+      std::lock_guard<std::mutex> hold(gate_);
+      ending_ = true;
+      generation_.fetch_add(1, std::memory_order_release);
+    }
+    wake_.notify_all();
+    for (std::thread& helper : helpers_) helper.join();
+  }
+
   void run(long tiles, int threads, Task task, const void* context) {
-    for (; workers_ < threads - 1; ++workers_) std::thread(&Pool::serve, this).detach();
+    while ((int)helpers_.size() < threads - 1) helpers_.emplace_back(&Pool::serve, this);
     {
       std::lock_guard<std::mutex> hold(gate_);
       tiles_ = tiles, task_ = task, context_ = context;
@@ -36,10 +58,8 @@ class Pool {
       std::lock_guard<std::mutex> hold(gate_);
       places_ = 0;  // who wakes later finds nothing to join
     }
-    while (working_.load(std::memory_order_acquire) > 0) relax();
+    for (int spin = 0; working_.load(std::memory_order_acquire) > 0; ++spin) wait_a_moment(spin);
   }
-
-  std::mutex busy;
 
  private:
   void drain(Task task, const void* context, long tiles) {
@@ -47,6 +67,7 @@ class Pool {
   }
 
   void serve() {
+    inside = true;
     unsigned seen = 0;
     for (;;) {
       for (int spin = 0; generation_.load(std::memory_order_acquire) == seen && spin < SPINS; ++spin) relax();
@@ -57,6 +78,7 @@ class Pool {
         --sleeping_;
       }
       seen = generation_.load();
+      if (ending_) return;
       if (places_ == 0) continue;
       --places_;
       working_.fetch_add(1);
@@ -69,7 +91,9 @@ class Pool {
     }
   }
 
-  int workers_ = 0;
+  const pid_t process_ = getpid();
+  std::vector<std::thread> helpers_;
+  bool ending_ = false;
   std::mutex gate_;
   std::condition_variable wake_;
   std::atomic<unsigned> generation_{0};
@@ -81,10 +105,17 @@ class Pool {
   const void* context_ = nullptr;
 };
 
-// Never destroyed: its threads may outlive main().
-Pool& pool() {
-  static Pool* instance = new Pool;
-  return *instance;
+// Threads that work on tiles now, callers among them. Callers that would be more than the cores work alone, lest they
+// wait for helpers that wait for a core; one caller may always have the threads that it asks for.
+std::atomic<int> engaged{0};
+
+bool engage(int threads) {
+  static const int cores = std::max(1, (int)std::thread::hardware_concurrency());
+  int others = engaged.load(std::memory_order_relaxed);
+  do {
+    if (others > 0 && others + threads > cores) return false;
+  } while (!engaged.compare_exchange_weak(others, others + threads, std::memory_order_relaxed));
+  return true;
 }
 
 struct Buffer {
@@ -95,10 +126,17 @@ struct Buffer {
 
 }  // namespace
 
+void wait_a_moment(int spin) { spin < SPINS ? relax() : std::this_thread::yield(); }
+
 void parallel_tiles(long tiles, int threads, Task task, const void* context) {
-  if (threads > 1 && tiles > 1) {
-    std::unique_lock<std::mutex> mine(pool().busy, std::try_to_lock);
-    if (mine.owns_lock()) return pool().run(tiles, threads < tiles ? threads : (int)tiles, task, context);
+  threads = (int)std::min<long>(threads, tiles);
+  if (threads > 1 && !inside && engage(threads)) {
+    static thread_local Pool pool;
+    inside = true;
+    pool.run(tiles, threads, task, context);
+    inside = false;
+    engaged.fetch_sub(threads, std::memory_order_relaxed);
+    return;
   }
   for (long tile = 0; tile < tiles; ++tile) task(context, tile);
 }

@@ -1,70 +1,18 @@
 // A whole model in one call: raw columns or their payload to scores, block after block, in memory that the thread keeps.
 #include <algorithm>
+#include <chrono>
 #include <cstring>
-#include <vector>
 
 #include "blocks.h"
-#include "payload.h"
 #include "pool.h"
+#include "program.h"
 #include "vec.h"
 
 using namespace recarena;
 
-extern "C" {
-
-enum { USERS = 0, SAMPLES = 1, BEHAVIOURS = 2 };  // rows of a register; behaviours: users times steps
-enum { COLUMNS = 0, FC = 1, FC_SPLIT = 2, INTERACTION = 3, GRU = 4, ATTENTION = 5, AUGRU = 6 };
-// Registers that the first two blocks and the wide part write; a program's own ones follow.
-enum { USER = 0, ITEM = 1, HISTORY = 2, SUMMED = 3, USER_DENSE = 4, ITEM_DENSE = 5, WIDE = 6 };
-
-// Floats [rows, width]; width -1: as many as the padded history has steps.
-struct RecarenaRegister {
-  int64_t rows, width;
-};
-
-// Columns [first, first + width) of a register, read at the sample's user (`of_user`), divided by the length of the
-// user's history, at least 1 (`mean`), and multiplied by columns from `factor_first` on of register `factor` (-1: none).
-struct RecarenaPart {
-  int64_t source, first, width, of_user, mean, factor, factor_first, factor_of_user;
-};
-
-// One block: registers in and out. COLUMNS: parts side by side. sizes: count, width and precision of an interaction.
-struct RecarenaStep {
-  int64_t kind;
-  const void* handle;
-  int64_t out, a, b, first_part, part_count, sizes[3];
-};
-
-// wide may be null. raw_dense, raw_ids: columns that a batch must have at least. expand_first: the user side is copied per
-// sample before anything else. logit: its register.
-struct RecarenaProgram {
-  const void *features, *embedding, *wide;
-  int64_t ids[2], dense[2], bags[2], raw_dense[2], raw_ids[2], history_width, crosses, expand_first, logit;
-  int64_t register_count, part_count, step_count;
-  const RecarenaRegister* registers;
-  const RecarenaPart* parts;
-  const RecarenaStep* steps;
-};
-
-// Where payloads of up to `capacity` bytes will lie, and where their scores go: at most `room`.
-struct RecarenaBinding {
-  const void *program, *payload;
-  int64_t capacity;
-  float* scores;
-  int64_t room, threads;
-};
-}
-
 namespace {
 
-struct Program {
-  RecarenaProgram shape;
-  std::vector<RecarenaRegister> registers;
-  std::vector<RecarenaPart> parts;
-  std::vector<RecarenaStep> steps;
-};
-
-// The memory of one call: registers, then the integers between features and embedding.
+// The memory of one call: registers, then integers of the features.
 class Run {
  public:
   Run(const Program& program, const RecarenaQuery& query, int threads)
@@ -79,11 +27,30 @@ class Run {
     allocate();
   }
 
+  // False: the query has a fault.
   bool run() {
     if (!features()) return false;
-    embedding();
-    for (const RecarenaStep& step : program_.steps) block(step);
+    const Schedule* schedule = program_.schedule(samples_);
+    if (schedule) threads_ = schedule->threads;
+    if (schedule && !schedule->tasks.empty()) {
+      tasks(*schedule);
+    } else {
+      look_up(0, 3);
+      wide();
+      for (const RecarenaStep& step : program_.steps) block(step);
+    }
     score();
+    return true;
+  }
+
+  // The same in order, with the time of every operator.
+  bool timed(int64_t* ns) {
+    auto before = std::chrono::steady_clock::now();
+    for (long op = ENGINEER; op <= STEPS + (long)program_.steps.size(); ++op) {
+      if (!operate(op)) return false;
+      const auto after = std::chrono::steady_clock::now();
+      ns[op] = std::chrono::nanoseconds(after - before).count(), before = after;
+    }
     return true;
   }
 
@@ -132,17 +99,46 @@ class Run {
     return recarena_features_run(shape_.features, &call) == 0;
   }
 
-  void embedding() {
-    const RecarenaLookup lookups[3] = {{ids_[0], bag_rows_[0], offsets_[0], users_, at_[USER]},
-                                       {ids_[1], bag_rows_[1], offsets_[1], samples_, at_[ITEM]},
-                                       {padded_, nullptr, nullptr, users_ * steps_, at_[HISTORY]}};
+  // Every operator on one thread, several at a time. Tasks are taken in their order, which no predecessor is behind.
+  void tasks(const Schedule& schedule) {
+    Finished finished;
+    threads_ = 1;
+    parallel((long)schedule.tasks.size(), schedule.threads, [&](long t) {
+      const RecarenaTask& task = schedule.tasks[t];
+      finished.await(task.before);
+      for (int64_t k = task.first; k < task.first + task.count; ++k) operate(schedule.operators[k]);
+      finished.add(t);
+    });
+  }
+
+  bool operate(long op) {
+    if (op == ENGINEER) return features();
+    if (op < WIDE_PART) look_up(op - LOOK_UP, op - LOOK_UP + 1);
+    else if (op == WIDE_PART) wide();
+    else if (op < STEPS + (long)program_.steps.size()) block(program_.steps[op - STEPS]);
+    else score();
+    return true;
+  }
+
+  // Of the sides [first, end): user, item, history.
+  void look_up(long first, long end) const {
+    RecarenaLookup lookups[3] = {{ids_[0], bag_rows_[0], offsets_[0], users_, at_[USER]},
+                                 {ids_[1], bag_rows_[1], offsets_[1], samples_, at_[ITEM]},
+                                 {padded_, nullptr, nullptr, users_ * steps_, at_[HISTORY]}};
+    for (long s = 0; s < 3; ++s)
+      if (s < first || s >= end) lookups[s].count = 0;
     const RecarenaHistory history{lengths_, steps_, at_[SUMMED]};
     recarena_embedding_run(shape_.embedding, lookups, &history, threads_);
+  }
+
+  void wide() const {
+    const RecarenaLookup lookups[2] = {{ids_[0], bag_rows_[0], offsets_[0], users_, nullptr},
+                                       {ids_[1], bag_rows_[1], offsets_[1], samples_, nullptr}};
     if (shape_.wide)
       recarena_wide_run(shape_.wide, lookups, at_[USER_DENSE], at_[ITEM_DENSE], crosses_, user_of_, at_[WIDE]);
   }
 
-  void block(const RecarenaStep& step) {
+  void block(const RecarenaStep& step) const {
     float* out = at_[step.out];
     const float *a = step.a < 0 ? nullptr : at_[step.a], *b = step.b < 0 ? nullptr : at_[step.b];
     const long rows_out = rows(program_.registers[step.out].rows);
@@ -194,23 +190,13 @@ class Run {
 
   const Program& program_;
   const RecarenaQuery& query_;
-  const int threads_;
+  int threads_;
   const RecarenaProgram& shape_;
   const int64_t *index_, *user_of_;
   long users_, samples_, steps_, values_[2];
   std::vector<float*> at_;
   int64_t *ids_[2], *bag_rows_[2], *offsets_[2], *padded_, *lengths_, *crosses_;
 };
-
-// Whether the program can read a batch of these columns; a side without rows has any.
-bool readable(const RecarenaProgram& shape, const RecarenaQuery& query, const RecarenaColumns& columns) {
-  for (int s = 0; s < 2; ++s) {
-    const bool fewer = columns.dense[s] < shape.raw_dense[s] || columns.ids[s] < shape.raw_ids[s];
-    const bool other = fewer || (shape.bags[s] && columns.bags[s] != shape.bags[s]);
-    if (other && (s == 0 ? query.users : query.samples)) return false;
-  }
-  return !shape.history_width || columns.history == shape.history_width;
-}
 
 }  // namespace
 
@@ -221,7 +207,8 @@ void* recarena_program_new(const RecarenaProgram* shape) {
   return new Program{*shape,
                      {shape->registers, shape->registers + shape->register_count},
                      {shape->parts, shape->parts + shape->part_count},
-                     {shape->steps, shape->steps + shape->step_count}};
+                     {shape->steps, shape->steps + shape->step_count},
+                     {}};
 }
 
 void recarena_program_free(void* handle) { delete static_cast<Program*>(handle); }
@@ -232,15 +219,28 @@ int recarena_program_run(const void* handle, const RecarenaQuery* query, int thr
   return run.run() ? 0 : 1;
 }
 
-// Scores the payload of `size` bytes that lies where it was bound to. Returns the samples, or minus what is wrong
-// (payload.h): scores are unspecified then.
+// How queries of up to `samples` samples run, beyond those of the schedules before; not while queries run.
+// At most 63 tasks, each behind its predecessors; together they name every operator but the first and the last one.
+void recarena_program_schedule(void* handle, int64_t samples, int threads, const RecarenaTask* tasks, int64_t count,
+                               const int64_t* operators) {
+  const int64_t named = count ? tasks[count - 1].first + tasks[count - 1].count : 0;
+  auto& schedules = static_cast<Program*>(handle)->schedules;
+  schedules.push_back({samples, threads, {tasks, tasks + count}, {operators, operators + named}});
+}
+
+// Nanoseconds of every operator, in order, each on `threads` threads. 0, or 1 with the query's fault set.
+int recarena_program_time(const void* handle, const RecarenaQuery* query, int threads, int64_t* ns) {
+  return Run(*static_cast<const Program*>(handle), *query, threads).timed(ns) ? 0 : 1;
+}
+
+// Scores the `size` bytes at their place. Returns the samples, or minus what is wrong (payload.h), scores unspecified.
 int64_t recarena_program_score(const RecarenaBinding* binding, int64_t size) {
   const auto& program = *static_cast<const Program*>(binding->program);
   RecarenaQuery query;
   RecarenaColumns columns;
   const int wrong = size > binding->capacity ? WRONG_SIZE : recarena_payload_read(binding->payload, size, &query, &columns);
   if (wrong) return -wrong;
-  if (!readable(program.shape, query, columns)) return -OTHER_COLUMNS;
+  if (!program.reads(query, columns)) return -OTHER_COLUMNS;
   if (query.samples > binding->room) return -NO_ROOM;
   int64_t fault[2];
   query.scores = binding->scores, query.fault = fault;

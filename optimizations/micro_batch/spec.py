@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from optimizations.contract import Optimization, Phase, Pipeline
+from optimizations.contract import Optimization, Phase, Pipeline, PlanError
+from optimizations.executor.spec import COST_MODEL
 
 MOST_PARTS = 16
 
@@ -23,7 +24,12 @@ class MicroBatchOptions:
 
 
 def claims(pipeline: Pipeline, options: MicroBatchOptions) -> tuple[str, ...]:
-    """How a worker computes a query."""
+    """How a worker computes a query. Raises PlanError where it is scheduled as a whole."""
+    if COST_MODEL in pipeline.passes:
+        raise PlanError(
+            "opt: 'micro_batch' answers a query in two steps, and executor's mode=cost_model schedules it as a whole: "
+            "keep one of the two, or say opt.executor.mode=inline"
+        )
     return ("dispatch.parts",)
 
 

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from optimizations.contract import Optimization, Phase, Pipeline, PlanError
+from optimizations.executor.spec import COST_MODEL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,13 +17,18 @@ class StageOptions:
 def claims(pipeline: Pipeline, options: StageOptions) -> tuple[str, ...]:
     """Whether a worker takes the next query before it has answered this one.
 
-    Raises PlanError where queries are split or merged.
+    Raises PlanError where queries are split or merged, or scheduled as a whole.
     """
     if pipeline.dispatch.split or pipeline.dispatch.batch > 1:
         raise PlanError(
             "opt: 'stage' serves queries whole and one by one, and this plan splits or merges them (dispatch.split="
             f"{pipeline.dispatch.split}, dispatch.batch={pipeline.dispatch.batch}): it would take queries away from "
             "the batch that they could have joined, and the queueing twin knows no such system; keep one of the two"
+        )
+    if COST_MODEL in pipeline.passes:
+        raise PlanError(
+            "opt: 'stage' answers a query in two steps, and executor's mode=cost_model schedules it as a whole: "
+            "keep one of the two, or say opt.executor.mode=inline"
         )
     return ("dispatch.stage",)
 

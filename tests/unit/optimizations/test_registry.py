@@ -95,7 +95,7 @@ def test_an_entry_point_to_something_else_is_named(tmp_path: Path, monkeypatch: 
 
 
 def test_lowering_modules_of_the_package() -> None:
-    assert lowering_module("executor", "torch") is None
+    assert lowering_module("allocator", "torch") is None
     fusion = lowering_module("fusion", "torch")
     assert fusion is not None and ("fc", "fused", "bf16") in fusion.BUILDERS
     with pytest.raises(PlanError, match="no optimization 'nosuch'"):

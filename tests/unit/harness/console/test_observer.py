@@ -118,6 +118,7 @@ def test_the_plan_names_options_that_were_changed_and_marks(fabricate):
     lines = [
         dataclasses.replace(line, options={"fc": True, "recurrent": False}),
         dataclasses.replace(line, name="theirs", options={"depth": 3}, emulated=True, fallbacks=(), division="open"),
+        dataclasses.replace(line, name="executor", fallbacks=(), built={"summary": "2 workers of 1 thread"}),
         dataclasses.replace(line, name="bf16", claims=tuple(f"top.{i}.dtype" for i in range(9)), options={}),
     ]
     console = Console(width=150, no_color=True)
@@ -125,5 +126,6 @@ def test_the_plan_names_options_that_were_changed_and_marks(fabricate):
         console.print(plan_table(lines, 3.21, 1.5))
     text = capture.get()
     assert "fusion (recurrent=False)" in text and "fallback: top.1.impl" in text
+    assert "2 workers of 1 thread" in text
     assert "theirs (depth=3)" in text and "emulated; open" in text
     assert "top.5.dtype and 3 more" in text and "slack: baseline 1.50, candidate 3.21" in text
