@@ -17,11 +17,10 @@ from harness.backends.block_lowering import BlockLowering, StepReport
 from harness.backends.protocol import Bind, Predict
 from optimizations.contract import Plan
 from optimizations.lowering import LoweringContext
+from zoo.frozen_model import frozen_model
 from zoo.layers.features import to_tensors
-from zoo.models import build_model
 from zoo.models.ctr_model import CtrModel
 from zoo.schema import Batch
-from zoo.training import load_into
 
 
 class TorchSession:
@@ -91,9 +90,7 @@ def lower(plan: Plan, context: LoweringContext) -> TorchSession:
 
 def reference_model(context: LoweringContext) -> CtrModel:
     """The reference with the context's weights, frozen, in evaluation mode, on its device."""
-    model = build_model(context.config, context.schema)
-    load_into(model, dict(context.weights))
-    return model.eval().requires_grad_(False).to(context.device)
+    return frozen_model(context.config, context.schema, dict(context.weights)).to(context.device)
 
 
 def put(model: nn.Module, path: str, module: nn.Module) -> None:
@@ -114,4 +111,5 @@ def set_expansion(model: CtrModel, first: bool) -> None:
 def rendered(step: StepReport) -> dict[str, Any]:
     """A step's report as JSON values."""
     fallbacks: list[Mapping[str, str]] = [{"path": path, "reason": reason} for path, reason in step.fallbacks]
-    return {"name": step.name, "matched": step.matched, "fallbacks": fallbacks, "build_s": step.build_s}
+    told: dict[str, Any] = {"name": step.name, "matched": step.matched, "fallbacks": fallbacks}
+    return {**told, "build_s": step.build_s, "built": step.built}
