@@ -38,7 +38,7 @@ class Session(Protocol):
 
     @property
     def report(self) -> list[dict[str, Any]]:
-        """Per plan step: name, matched (block paths or slots), fallbacks ([{path, reason}]), build_s."""
+        """Per plan step: name, matched (block paths or slots), fallbacks ([{path, reason}]), build_s, built."""
 
     @property
     def bind(self) -> Bind | None:

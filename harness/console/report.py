@@ -39,12 +39,13 @@ def with_interval(value: float | None, bounds: Interval | None, digits: int = 3)
 
 
 def marks(line: PlanLine) -> str:
-    """What a reader must know of a plan line: emulated hardware, blocks that fell back, open division."""
+    """What a reader must know of a plan line: emulated hardware, fallbacks, open division, what was built."""
     found = ["emulated"] if line.emulated else []
     if line.fallbacks:
         found.append(f"fallback: {', '.join(line.fallbacks)}")
     if line.division == "open":
         found.append("open")
+    found += [f"{name.replace('_', ' ')} {number(value)}" for name, value in line.built.items()]
     return "; ".join(found)
 
 

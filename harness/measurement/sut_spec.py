@@ -17,6 +17,7 @@ from harness.record.result import PlanLine
 from harness.transport.wire import encode
 from optimizations.contract import Plan
 from optimizations.plan import plan_to_json
+from zoo.frequencies import row_frequencies, save_frequencies
 from zoo.schema import Batch, Split
 
 CALIBRATION_SAMPLES = 1024
@@ -24,10 +25,14 @@ CALIBRATION_SAMPLES = 1024
 
 @contextmanager
 def model_spec(prepared: Prepared, plan: Plan, cache_dir: Path) -> Iterator[dict[str, Any]]:
-    """Spec of a model SUT. The calibration rows (training split, no labels) lie in a file that goes on leaving."""
+    """Spec of a model SUT. The calibration rows (training split, no labels) lie in a file that goes on leaving, and so
+    do the frequencies of the training split's rows where the plan asks for them."""
     with tempfile.TemporaryDirectory(prefix="recarena-") as folder:
-        calibration = Path(folder) / "calibration.bin"
+        calibration, frequencies = Path(folder) / "calibration.bin", Path(folder) / "frequencies.npz"
         calibration.write_bytes(encode(calibration_batch(prepared.dataset.train)))
+        counted = any(block.hot_mb for block in plan.pipeline.blocks)
+        if counted:
+            save_frequencies(frequencies, row_frequencies(prepared.dataset.schema, prepared.dataset.train))
         yield {
             "kind": "model",
             "plan": plan_to_json(plan),
@@ -35,6 +40,7 @@ def model_spec(prepared: Prepared, plan: Plan, cache_dir: Path) -> Iterator[dict
             "schema": prepared.dataset.schema.to_json(),
             "weights": str(prepared.weights.resolve()),
             "calibration": str(calibration),
+            "frequencies": str(frequencies) if counted else None,
             "cache_dir": str(cache_dir.resolve()),
             "environment": dict(plan.pipeline.runtime.environment),
         }
@@ -62,6 +68,7 @@ def plan_lines(plan: Plan, report: Mapping[str, Any]) -> tuple[PlanLine, ...]:
                 fallbacks=tuple(f"{item['path']} ({item['reason']})" for item in seen.get("fallbacks", ())),
                 build_s=seen.get("build_s"),
                 options=json.loads(json.dumps(step.options)),
+                built=seen.get("built", {}),
             )
         )
     return tuple(lines)

@@ -53,7 +53,8 @@ class GitState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanLine:
-    """One optimization of the plan as it was lowered. ``fallbacks``: claimed blocks that run the reference."""
+    """One optimization of the plan as it was lowered. ``fallbacks``: claimed blocks that run the reference.
+    ``built``: numbers that its builders tell, such as the bytes they keep in memory."""
 
     name: str
     phase: str
@@ -64,6 +65,7 @@ class PlanLine:
     fallbacks: tuple[str, ...] = ()
     build_s: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    built: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

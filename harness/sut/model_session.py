@@ -20,6 +20,7 @@ from optimizations.contract import Dispatch, Pipeline
 from optimizations.plan import plan_from_json
 from zoo.checkpoint import load_weights
 from zoo.configs import model_config
+from zoo.frequencies import load_frequencies
 from zoo.schema import Batch, Float32, Schema
 
 WARM_SIZES = (100, 64, 32, 16, 8, 4, 2, 1)
@@ -39,7 +40,8 @@ def open_model(spec: Mapping[str, Any]) -> ModelSession:
     """Lower and warm the model of ``spec``.
 
     spec: "plan" and "schema" (their JSON), "model" (sizes with "name"), "weights" (path), "calibration" (path of one
-    payload: unlabelled rows of the training split), "cache_dir". Raises whatever the backend or the files raise.
+    payload: unlabelled rows of the training split), "cache_dir"; "frequencies" (path, or none: of how often the
+    training split looks each row up). Raises whatever the backend or the files raise.
     """
     plan = plan_from_json(spec["plan"])
     calibration = decode(Path(spec["calibration"]).read_bytes())
@@ -52,6 +54,7 @@ def open_model(spec: Mapping[str, Any]) -> ModelSession:
         cache_dir=Path(spec["cache_dir"]),
         device=plan.pipeline.device,
         threads=threads,
+        frequencies=load_frequencies(Path(spec["frequencies"])) if spec.get("frequencies") else None,
     )
     session = load_backend(plan.pipeline.backend).lower(plan, context)
     steps = steps_of(session, plan.pipeline.dispatch)
