@@ -32,7 +32,8 @@ def model_spec(prepared: Prepared, plan: Plan, cache_dir: Path) -> Iterator[dict
         calibration.write_bytes(encode(calibration_batch(prepared.dataset.train)))
         counted = any(block.hot_mb for block in plan.pipeline.blocks)
         if counted:
-            save_frequencies(frequencies, row_frequencies(prepared.dataset.schema, prepared.dataset.train))
+            counts = row_frequencies(prepared.dataset.schema, counted_batch(prepared.dataset.train))
+            save_frequencies(frequencies, counts)
         yield {
             "kind": "model",
             "plan": plan_to_json(plan),
@@ -49,6 +50,12 @@ def model_spec(prepared: Prepared, plan: Plan, cache_dir: Path) -> Iterator[dict
 def calibration_batch(train: Split) -> Batch:
     """The last rows of the training split: those nearest in time to what will be served."""
     return train.batch(np.arange(max(0, len(train) - CALIBRATION_SAMPLES), len(train)))
+
+
+def counted_batch(train: Split) -> Batch:
+    """The samples of the training split whose lookups are counted: those before the calibration batch, which then tells
+    how often other samples meet a hot row; all of them where there are no others."""
+    return train.batch(np.arange(len(train) - CALIBRATION_SAMPLES if len(train) > CALIBRATION_SAMPLES else len(train)))
 
 
 def plan_lines(plan: Plan, report: Mapping[str, Any]) -> tuple[PlanLine, ...]:

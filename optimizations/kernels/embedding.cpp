@@ -60,19 +60,24 @@ struct Half {
   }
 };
 
-// The place of a row among the hot ones, or -1.
-int64_t hot_place(const RecarenaTable& table, int64_t row) {
-  if (!table.marks) return table.places ? table.places[row] : -1;
-  const RecarenaHotRows& of = table.marks[row >> 5];
-  const uint32_t mine = 1u << (row & 31);
-  return of.bits & mine ? (int64_t)of.first + __builtin_popcount(of.bits & (mine - 1)) : -1;
-}
-
+// Where a row lies. Whether it is hot is no branch: nobody could foresee it, and what follows would wait for the index.
 template <class Type>
 const typename Type::Value* row_of(const RecarenaTable& table, int64_t row) {
-  const int64_t place = hot_place(table, row);
-  const void* rows = place >= 0 ? table.hot : table.rows;
-  return static_cast<const typename Type::Value*>(rows) + (place >= 0 ? place : row) * table.width;
+  typedef const typename Type::Value* Rows;
+  if (!table.hot) return static_cast<Rows>(table.rows) + row * table.width;
+  int64_t place, hot;  // hot: all bits, or none
+  if (table.marks) {
+    const RecarenaHotRows& of = table.marks[row >> 5];
+    const uint32_t bit = (uint32_t)(row & 31);
+    place = (int64_t)of.first + __builtin_popcount(of.bits & ((1u << bit) - 1));
+    hot = -(int64_t)(of.bits >> bit & 1);
+  } else {
+    place = table.places[row];
+    hot = ~(place >> 63);
+  }
+  const intptr_t cold = (intptr_t)table.rows;
+  const intptr_t rows = cold ^ ((cold ^ (intptr_t)table.hot) & (intptr_t)hot);
+  return reinterpret_cast<Rows>(rows) + (row ^ ((row ^ place) & hot)) * table.width;
 }
 
 // Each line that the row fills; a rest comes quicker by itself than by one more request.
