@@ -12,7 +12,8 @@ nox.options.default_venv_backend = "virtualenv"
 
 ENVIRONMENT = Path(__file__).parent / ".nox" / "environment" / "bin"
 SIDE_BY_SIDE = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile", "-m", "not slow")
-KERNEL_TESTS = ("tests/parity/test_kernels.py", "tests/parity/test_native_evolution.py", "tests/parity/test_dedup.py")
+KERNELS = ("kernels", "native_evolution", "dedup", "embedding_tier")
+KERNEL_TESTS = tuple(f"tests/parity/test_{name}.py" for name in KERNELS)
 # One test after the other to whichever process is free: by files, the few tests of the longest ones would come last.
 ONE_BY_ONE = ("-n", "2", "--dist", "load", "--maxschedchunk", "1")
 TYPED = ("zoo/schema.py", "optimizations/contract.py", "optimizations/plan.py", "harness", "leaderboard")

@@ -243,7 +243,7 @@ def _assemble(bench: Bench, prepared: Prepared, sides: list[Side], kept: _Kept) 
         queries=bench.evidence.queries(),
         predictions=bench.evidence.predictions(labels),
         environment={**environment, "run": _run_facts(bench, kept.log)},
-        weights_path=prepared.weights,
+        weights_path=prepared.trained,
         logs=kept.logs,
     )
 

@@ -2,7 +2,8 @@
 
 ``lower_torch.py`` exposes ``BUILDERS``: (role, impl, dtype) -> builder. A builder takes the reference module that
 stands at the block's path (weights loaded, evaluation mode), the block and the context, and returns a module with
-the same signature (``zoo.layers.tensors``). It may expose ``PASSES``: name of a pass -> builder. Such a builder takes
+the same signature (``zoo.layers.tensors``). The module may have ``built``, a mapping of numbers that the record shows
+beside the step. ``lower_torch.py`` may expose ``PASSES``: name of a pass -> builder. Such a builder takes
 the model with all of its blocks in place and the context, and returns what predicts from then on: ``Batch`` to
 scores [N]. That may have a ``bind`` (``harness.backends.protocol.Bind``), by which queries are scored where they lie,
 and a ``report`` (JSON values, among them a "summary" of one sentence), which the plan's line in the record shows.
@@ -18,6 +19,7 @@ from typing import Any
 import numpy.typing as npt
 
 from zoo.configs import ModelConfig
+from zoo.frequencies import Frequencies
 from zoo.schema import Batch, Schema
 
 
@@ -26,7 +28,8 @@ class LoweringContext:
     """Everything but the plan that lowering may look at.
 
     weights: parameter and buffer names of the PyTorch reference -> arrays. calibration: unlabelled rows of the
-    training split. threads: threads within one operator, at least 1.
+    training split. threads: threads within one operator, at least 1. frequencies: how often the training split looks
+    each row up, where the plan asks for it (``Block.hot_mb``).
     """
 
     schema: Schema
@@ -36,6 +39,7 @@ class LoweringContext:
     cache_dir: Path
     device: str
     threads: int
+    frequencies: Frequencies | None = None
 
 
 class LoweringError(RuntimeError):

@@ -6,7 +6,7 @@ import dataclasses
 
 from optimizations.contract import Pipeline
 
-BLOCK_SLOTS = ("impl", "dtype", "packed", "split")
+BLOCK_SLOTS = ("impl", "dtype", "packed", "hot_mb", "hot_order", "split")
 
 
 def slot_values(pipeline: Pipeline) -> dict[str, object]:

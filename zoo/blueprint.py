@@ -14,18 +14,21 @@ from zoo.schema import BagField, IdField, Schema, Side
 
 Role = Literal["features", "embedding", "fc", "attention", "recurrent", "interaction"]
 BlockSide = Literal["user", "item", "mixed"]
+HotOrder = Literal["row", "frequency"]
 Spans = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """One block: ``impl``, ``dtype``, ``packed`` and ``split`` are the slots that optimizations write.
+    """One block: ``impl``, ``dtype``, ``packed``, ``hot_mb``, ``hot_order`` and ``split`` are the slots that
+    optimizations write.
 
     ``shape`` holds named sizes (fc: inputs, outputs; recurrent: inputs, hidden; attention: width, units...; features:
     ``user_fields`` counts what is read once per user, dense columns and histories included).
     ``kind`` tells variants of a role apart (fc: its activation; recurrent: gru | augru; attention: din | dien).
-    ``user_columns``: spans [first, end) of the inputs that all samples of a user share. ``split``: their part of the
-    product is computed once per user.
+    ``hot_mb``: megabytes (2**20 bytes) of the most frequent rows of an embedding block's tables that lie in memory of
+    their own, in ``hot_order``; 0: all rows lie in their tables. ``user_columns``: spans [first, end) of the inputs
+    that all samples of a user share. ``split``: their part of the product is computed once per user.
     """
 
     path: str
@@ -36,6 +39,8 @@ class Block:
     impl: str = "reference"
     dtype: str = "fp32"
     packed: bool = False
+    hot_mb: float = 0.0
+    hot_order: HotOrder = "row"
     user_columns: Spans = ()
     split: bool = False
 

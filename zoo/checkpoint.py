@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
+from zoo.array_file import ArrayFileWriter, map_arrays
 from zoo.configs import ModelConfig
 from zoo.schema import Schema
 from zoo.training_config import TrainingConfig
@@ -82,31 +83,39 @@ def _is_text(node: ast.AST) -> bool:
 
 
 def save_weights(path: Path, weights: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Write ``.npz`` (no pickle) under a temporary name, then rename: a killed process leaves no half file."""
+    """Write ``.npz`` (no pickle) with arrays that can be mapped; see ``new_weights_file``."""
+    with new_weights_file(path) as file:
+        for name, array in weights.items():
+            file.add(name, array.shape, array.dtype, (array,))
+
+
+@contextlib.contextmanager
+def new_weights_file(path: Path) -> Iterator[ArrayFileWriter]:
+    """Write under a temporary name, then rename: neither a killed process nor a full disk leaves a half file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
-    with temporary.open("wb") as file:
-        np.savez(file, **weights)  # type: ignore[arg-type]
+    try:
+        with temporary.open("wb") as file, ArrayFileWriter(file) as writer:
+            yield writer
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     temporary.replace(path)
 
 
 def load_weights(path: Path) -> Weights:
     """Arrays by name from ``.npz``, or from a ``.pt`` / ``.pth`` state dict (read without unpickling code).
 
-    Raises ValueError when the file cannot be read as such.
+    Those of an ``.npz`` that ``save_weights`` wrote are read-only views of the mapped file. Raises ValueError when the
+    file cannot be read as such.
     """
     try:
-        return _read_npz(path) if path.suffix == ".npz" else _read_state_dict(path)
+        return map_arrays(path) if path.suffix == ".npz" else _read_state_dict(path)
     except Exception as error:  # the readers raise a dozen types for a damaged file
         raise ValueError(
             f"{path} cannot be read as weights ({type(error).__name__}: {error}): give an .npz of named arrays or a "
             ".pt file that torch.save wrote from model.state_dict()"
         ) from error
-
-
-def _read_npz(path: Path) -> Weights:
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
 
 
 def _read_state_dict(path: Path) -> Weights:

@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
 
 from zoo.checkpoint import Weights, check_weights, save_weights
 from zoo.configs import model_config
@@ -31,12 +35,26 @@ def weights_of(model: CtrModel) -> Weights:
 
 
 def load_into(model: CtrModel, weights: Weights) -> None:
-    """Copy ``weights`` into the model; parts that only training uses may lack. Raises ValueError if they do not fit."""
+    """Copy ``weights`` into the model; parts that only training uses may lack. Raises ValueError if they do not fit.
+
+    Embedding tables that cannot be written, as those of a mapped file, are taken where they lie: such a model can
+    predict and not learn.
+    """
     state: dict[str, Tensor] = model.state_dict()
     optional = [name for name in state if name.split(".")[0] in model.training_only]
     check_weights(weights, {name: tuple(value.shape) for name, value in state.items()}, optional)
+    tables = {f"{path}.weight": part for path, part in model.named_modules() if isinstance(part, nn.Embedding)}
     for name, array in weights.items():
-        state[name].copy_(state[name].new_tensor(array))
+        if name in tables and not array.flags.writeable and array.dtype == np.float32:
+            tables[name].weight = nn.Parameter(_in_place(array), requires_grad=False)
+        else:
+            state[name].copy_(state[name].new_tensor(array))
+
+
+def _in_place(array: npt.NDArray[np.float32]) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
 
 
 def main(spec_path: str, recurrence: Evolve = evolve) -> None:

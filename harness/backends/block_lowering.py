@@ -18,13 +18,13 @@ Builder = Callable[[Any, Block, LoweringContext], Any]
 PassBuilder = Callable[[Any, LoweringContext], Predict]
 Key = tuple[str, str, str]
 REFERENCE = ("reference", "fp32")
-SPLIT, PACKED = ".split", ".packed"
+SPLIT, PACKED, HOT = ".split", ".packed", ".hot"
 
 
 @dataclass(slots=True)
 class StepReport:
-    """What became of one step of the plan. ``fallbacks``: (block path, reason). ``built``: what its pass reports, as
-    JSON values."""
+    """What became of one step of the plan. ``fallbacks``: (block path, reason). ``built``: what its pass or its
+    builders tell, as JSON values."""
 
     name: str
     matched: list[str] = field(default_factory=list)
@@ -73,17 +73,17 @@ class BlockLowering:
     def build(self, block: Block, reference: Any) -> Any | None:
         """The module for ``block``, or None where the reference stays.
 
-        Builders of split blocks are those of the role "<role>.split", of packed ones "<role>.packed"; what cannot be
-        built so is built whole, or with its weights as they are.
+        Builders of split blocks are those of the role "<role>.split", of packed ones "<role>.packed", of those with hot
+        rows "<role>.hot"; what cannot be built so is built whole, or with its weights as they are.
         """
         wanted = (block.impl, block.dtype)
-        whole = {"impl": "reference", "dtype": "fp32", "split": False, "packed": False}
+        whole = {"impl": "reference", "dtype": "fp32", "split": False, "packed": False, "hot_mb": 0.0}
         reasons: list[str] = []
-        asked = (block.split, block.packed)
-        shapes = tuple(itertools.product(*((True, False) if wish else (False,) for wish in asked)))
+        asked = ((block.split, False), (block.packed, False), (block.hot_mb, 0.0))
+        shapes = tuple(itertools.product(*(dict.fromkeys(wishes) for wishes in asked)))
         for impl, dtype in dict.fromkeys((wanted, (block.impl, "fp32"), ("reference", block.dtype), REFERENCE)):
-            for split, packed in shapes:
-                got = {"impl": impl, "dtype": dtype, "split": split, "packed": packed}
+            for split, packed, hot_mb in shapes:
+                got = {"impl": impl, "dtype": dtype, "split": split, "packed": packed, "hot_mb": hot_mb}
                 if got == whole:
                     continue
                 module = self._try(block, got, reference, reasons)
@@ -112,7 +112,7 @@ class BlockLowering:
             report.build_ns += now_ns() - started
 
     def _try(self, block: Block, slots: dict[str, Any], reference: Any, reasons: list[str]) -> Any | None:
-        role = block.role + SPLIT * slots["split"] + PACKED * slots["packed"]
+        role = block.role + SPLIT * slots["split"] + PACKED * slots["packed"] + HOT * bool(slots["hot_mb"])
         key = (role, slots["impl"], slots["dtype"])
         if key not in self._builders:
             reasons.append(f"no {key[1]} implementation of {key[0]} in {key[2]}")
@@ -121,7 +121,9 @@ class BlockLowering:
         report = self._reports[owner]
         started = now_ns()
         try:
-            return builder(reference, replace(block, **slots), self._context)
+            module = builder(reference, replace(block, **slots), self._context)
+            report.built.update(getattr(module, "built", {}))
+            return module
         except LoweringError as error:
             reasons.append(str(error))
             report.excused = True

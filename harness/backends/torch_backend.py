@@ -17,11 +17,10 @@ from harness.backends.block_lowering import BlockLowering, StepReport
 from harness.backends.protocol import Bind, Predict
 from optimizations.contract import Plan
 from optimizations.lowering import LoweringContext
+from zoo.frozen_model import frozen_model
 from zoo.layers.features import to_tensors
-from zoo.models import build_model
 from zoo.models.ctr_model import CtrModel
 from zoo.schema import Batch
-from zoo.training import load_into
 
 
 class TorchSession:
@@ -91,9 +90,7 @@ def lower(plan: Plan, context: LoweringContext) -> TorchSession:
 
 def reference_model(context: LoweringContext) -> CtrModel:
     """The reference with the context's weights, frozen, in evaluation mode, on its device."""
-    model = build_model(context.config, context.schema)
-    load_into(model, dict(context.weights))
-    return model.eval().requires_grad_(False).to(context.device)
+    return frozen_model(context.config, context.schema, dict(context.weights)).to(context.device)
 
 
 def put(model: nn.Module, path: str, module: nn.Module) -> None:

@@ -39,8 +39,8 @@ def with_interval(value: float | None, bounds: Interval | None, digits: int = 3)
 
 
 def marks(line: PlanLine) -> str:
-    """What a reader must know of a plan line: emulated hardware, blocks that fell back, open division, a choice that
-    was made at the start."""
+    """What a reader must know of a plan line: emulated hardware, blocks that fell back, open division, what was chosen
+    or built at the start."""
     found = ["emulated"] if line.emulated else []
     if line.fallbacks:
         found.append(f"fallback: {', '.join(line.fallbacks)}")
@@ -48,6 +48,8 @@ def marks(line: PlanLine) -> str:
         found.append("open")
     if "summary" in line.built:
         found.append(str(line.built["summary"]))
+    else:
+        found += [f"{name.replace('_', ' ')} {number(value)}" for name, value in line.built.items()]
     return "; ".join(found)
 
 

@@ -39,6 +39,7 @@ OVERRIDES = {
     "records_dir=DIR": "where records go, default records",
     "tracking=sqlite|none": "MLflow; tracking.uri=URI for a store or server of your own",
     "experiment=best|best_open": "the fastest plan that is known for the model on this kind of processor",
+    "experiment=big_tables": "tables of 1.7 GB, far beyond the caches (DLRM; 1.7 GB of disk)",
     "experiment=NAME": "a named set of overrides from conf/experiment",
 }
 

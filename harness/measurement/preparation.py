@@ -10,7 +10,7 @@ from typing import TypeVar
 from harness.console.observer import Observer
 from harness.errors import ConfigurationError
 from harness.host.environment import capabilities
-from harness.measurement.weights import ensure_weights
+from harness.measurement.weights import ensure_weights, in_copies
 from harness.options import RunOptions
 from harness.trial import Trial
 from optimizations.contract import Plan
@@ -25,12 +25,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """What both sides share, and the plan of each. ``plans`` has no candidate for ``opt=[]``."""
+    """What both sides share, and the plan of each. ``plans`` has no candidate for ``opt=[]``.
+
+    weights: the file that is served. trained: the one that training left, or the user's own; ``weights`` itself, but
+    for tables in copies.
+    """
 
     trial: Trial
     dataset: Dataset
     config: ModelConfig
     weights: Path
+    trained: Path
     plans: dict[str, Plan]
 
 
@@ -54,8 +59,9 @@ def prepare(trial: Trial, options: RunOptions, observer: Observer) -> Prepared:
     config = _checked(lambda: model_config(trial.model, trial.sizes))
     dataset = _checked(lambda: load_dataset(trial.dataset, trial.dataset_options, options.cache_dir, _share(observer)))
     plans = resolve_plans(trial, config, dataset)
-    weights = ensure_weights(trial, config, dataset, options, observer)
-    return Prepared(trial=trial, dataset=dataset, config=config, weights=weights, plans=plans)
+    trained = ensure_weights(trial, config, dataset, options, observer)
+    weights = in_copies(trial, config, dataset, trained, options, observer)
+    return Prepared(trial=trial, dataset=dataset, config=config, weights=weights, trained=trained, plans=plans)
 
 
 def _plan(trial: Trial, config: ModelConfig, dataset: Dataset) -> Plan:

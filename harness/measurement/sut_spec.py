@@ -17,6 +17,7 @@ from harness.record.result import PlanLine
 from harness.transport.wire import encode
 from optimizations.contract import Plan
 from optimizations.plan import plan_to_json
+from zoo.frequencies import row_frequencies, save_frequencies
 from zoo.schema import Batch, Split
 
 CALIBRATION_SAMPLES = 1024
@@ -24,10 +25,15 @@ CALIBRATION_SAMPLES = 1024
 
 @contextmanager
 def model_spec(prepared: Prepared, plan: Plan, cache_dir: Path) -> Iterator[dict[str, Any]]:
-    """Spec of a model SUT. The calibration rows (training split, no labels) lie in a file that goes on leaving."""
+    """Spec of a model SUT. The calibration rows (training split, no labels) lie in a file that goes on leaving, and so
+    do the frequencies of the training split's rows where the plan asks for them."""
     with tempfile.TemporaryDirectory(prefix="recarena-") as folder:
-        calibration = Path(folder) / "calibration.bin"
+        calibration, frequencies = Path(folder) / "calibration.bin", Path(folder) / "frequencies.npz"
         calibration.write_bytes(encode(calibration_batch(prepared.dataset.train)))
+        counted = any(block.hot_mb for block in plan.pipeline.blocks)
+        if counted:
+            counts = row_frequencies(prepared.dataset.schema, counted_batch(prepared.dataset.train))
+            save_frequencies(frequencies, counts)
         yield {
             "kind": "model",
             "plan": plan_to_json(plan),
@@ -35,6 +41,7 @@ def model_spec(prepared: Prepared, plan: Plan, cache_dir: Path) -> Iterator[dict
             "schema": prepared.dataset.schema.to_json(),
             "weights": str(prepared.weights.resolve()),
             "calibration": str(calibration),
+            "frequencies": str(frequencies) if counted else None,
             "cache_dir": str(cache_dir.resolve()),
             "query_sizes": prepared.trial.query_sizes,
             "sla": dataclasses.asdict(prepared.trial.sla),
@@ -53,6 +60,12 @@ def settled(plan: Plan, report: Mapping[str, Any]) -> Plan:
     counts = {name: report[name] for name in ("workers", "threads") if name in report}
     runtime = dataclasses.replace(plan.pipeline.runtime, **counts)
     return dataclasses.replace(plan, pipeline=dataclasses.replace(plan.pipeline, runtime=runtime))
+
+
+def counted_batch(train: Split) -> Batch:
+    """The samples of the training split whose lookups are counted: those before the calibration batch, which then tells
+    how often other samples meet a hot row; all of them where there are no others."""
+    return train.batch(np.arange(len(train) - CALIBRATION_SAMPLES if len(train) > CALIBRATION_SAMPLES else len(train)))
 
 
 def plan_lines(plan: Plan, report: Mapping[str, Any]) -> tuple[PlanLine, ...]:

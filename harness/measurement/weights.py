@@ -17,18 +17,22 @@ from harness.console.observer import Observer
 from harness.errors import ConfigurationError
 from harness.options import RunOptions
 from harness.trial import Trial
-from zoo.checkpoint import checkpoint_key
+from zoo.checkpoint import checkpoint_key, weights_file
 from zoo.configs import ModelConfig
+from zoo.datasets import fingerprint, table_copies, trained_options
+from zoo.datasets.table_copies import without_copies
 from zoo.schema import Dataset
 from zoo.training_config import training_config
+from zoo.widened_weights import widen, widened_bytes
 
 
 def ensure_weights(
     trial: Trial, config: ModelConfig, dataset: Dataset, options: RunOptions, observer: Observer
 ) -> Path:
-    """Path of the ``.npz`` or ``.pt`` to serve; trains it first when neither the user nor the cache has it.
+    """Path of the ``.npz`` or ``.pt`` of the trained model; trains it first when neither the user nor the cache has it.
 
-    Raises ConfigurationError for a missing user file, RuntimeError with the child's last words when training fails.
+    Where tables are served in copies, these are the weights of one copy (``in_copies``). Raises ConfigurationError for
+    a missing user file, RuntimeError with the child's last words when training fails.
     """
     if options.weights_file:
         path = Path(options.weights_file)
@@ -36,11 +40,41 @@ def ensure_weights(
             raise ConfigurationError(f"model.weights={path} does not exist: give a .npz or .pt file of named arrays")
         return path
     training = training_config(trial.model, trial.training)
-    key = checkpoint_key(config, dataset.schema, training, dataset.fingerprint)
-    path = options.cache_dir / "weights" / f"{trial.model}-{key[:24]}.npz"
+    schema, rows = dataset.schema, dataset.fingerprint
+    if copies := _copies(trial):
+        schema = without_copies(schema, copies)
+        rows = fingerprint(trial.dataset, trained_options(trial.dataset_options), options.cache_dir)
+    path = weights_file(options.cache_dir, trial.model, checkpoint_key(config, schema, training, rows))
     if not path.exists():
         _train(_training_spec(trial, config, asdict(training), options.cache_dir, path), observer)
     return path
+
+
+def in_copies(
+    trial: Trial, config: ModelConfig, dataset: Dataset, trained: Path, options: RunOptions, observer: Observer
+) -> Path:
+    """Path of the weights that are served: ``trained``, or its tables in as many copies as the data set asks for.
+
+    The user's own file is served as it is. Raises ConfigurationError where the disk has no room.
+    """
+    if not _copies(trial) or options.weights_file:
+        return trained
+    training = training_config(trial.model, trial.training)
+    key = checkpoint_key(config, dataset.schema, training, f"{dataset.fingerprint} from {trained.stem}")
+    path = weights_file(options.cache_dir, trial.model, key)
+    if not path.exists():
+        observer.stage(f"tables of {widened_bytes(trained, dataset.schema) / 1e9:.1f} GB", total=1.0, unit="")
+        try:
+            widen(trained, dataset.schema, path)
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(str(error)) from error
+    return path
+
+
+def _copies(trial: Trial) -> int:
+    """Copies of the trained tables that are served; 0 where the trained ones themselves are."""
+    copies = table_copies(trial.dataset_options)
+    return copies if copies > 1 else 0
 
 
 def file_sha256(path: Path) -> str:
@@ -55,7 +89,7 @@ def _training_spec(
     return {
         "model": asdict(config),
         "dataset": trial.dataset,
-        "dataset_options": dict(trial.dataset_options),
+        "dataset_options": trained_options(trial.dataset_options),
         "cache_dir": str(cache_dir),
         "training": dict(training),
         "out": str(out),

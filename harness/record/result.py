@@ -54,7 +54,7 @@ class GitState:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanLine:
     """One optimization of the plan as it was lowered. ``fallbacks``: claimed blocks that run the reference. ``built``:
-    what it found and chose at the start; its "summary" is one sentence."""
+    what it found, chose and keeps in memory; its "summary", where it has one, is one sentence."""
 
     name: str
     phase: str

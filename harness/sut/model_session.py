@@ -21,6 +21,7 @@ from optimizations.contract import Dispatch, Pipeline
 from optimizations.plan import plan_from_json
 from zoo.checkpoint import load_weights
 from zoo.configs import model_config
+from zoo.frequencies import load_frequencies
 from zoo.schema import Batch, Float32, Schema
 
 WARM_SIZES = (100, 64, 32, 16, 8, 4, 2, 1)
@@ -41,8 +42,9 @@ def open_model(spec: Mapping[str, Any]) -> ModelSession:
     """Lower and warm the model of ``spec``.
 
     spec: "plan" and "schema" (their JSON), "model" (sizes with "name"), "weights" (path), "calibration" (path of one
-    payload: unlabelled rows of the training split), "cache_dir"; for a plan under executor=auto "query_sizes" and "sla"
-    of the trial, too. Raises whatever the backend or the files raise.
+    payload: unlabelled rows of the training split), "cache_dir"; "frequencies" (path, or none: of how often the
+    training split looks each row up); for a plan under executor=auto "query_sizes" and "sla" of the trial, too. Raises
+    whatever the backend or the files raise.
     """
     plan, cores = plan_from_json(spec["plan"]), len(available_cores())
     calibration = decode(Path(spec["calibration"]).read_bytes())
@@ -54,6 +56,7 @@ def open_model(spec: Mapping[str, Any]) -> ModelSession:
         cache_dir=Path(spec["cache_dir"]),
         device=plan.pipeline.device,
         threads=cores,
+        frequencies=load_frequencies(Path(spec["frequencies"])) if spec.get("frequencies") else None,
     )
     backend, dispatch = load_backend(plan.pipeline.backend), plan.pipeline.dispatch
     built: dict[str, Any] = {}

@@ -6,7 +6,11 @@ import ctypes
 import threading
 from collections.abc import Mapping
 from ctypes import c_int64
+from types import MappingProxyType
+from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -29,27 +33,52 @@ class _Scratch(threading.local):
         self.pointer = ctypes.addressof(self.words)
 
 
-class FusedEmbedding(nn.Module):
-    """Same signature as ``EmbeddingTables``; reads the tables in place (fp32) or a bfloat16 copy of them."""
+class HotTable(NamedTuple):
+    """Some rows of a table that lie in memory of their own, and the index that finds them.
 
-    def __init__(self, reference: EmbeddingTables, bf16: bool, threads: int) -> None:
+    rows: [H, width] fp32. index: int32 [rows of the table], the place of each row among them, or -1; or uint32
+    [rows of the table / 32, 2], of 32 rows each which of them are hot, bit by bit, and the place of the first one (then
+    hot rows stand in their own order).
+    """
+
+    rows: npt.NDArray[np.float32]
+    index: npt.NDArray[np.int32] | npt.NDArray[np.uint32]
+
+    def addresses(self) -> tuple[int, int | None, int | None]:
+        """Of the rows, of their places, of their marks."""
+        index = self.index.ctypes.data
+        return (self.rows.ctypes.data, *((index, None) if self.index.ndim == 1 else (None, index)))
+
+
+class FusedEmbedding(nn.Module):
+    """Same signature as ``EmbeddingTables``; reads the tables in place (fp32) or a bfloat16 copy of them.
+
+    hot: by table, the rows that are read from elsewhere (fp32 only).
+    """
+
+    def __init__(
+        self, reference: EmbeddingTables, bf16: bool, threads: int, hot: Mapping[str, HotTable] | None = None
+    ) -> None:
         super().__init__()
         schema = reference.schema
         dtype = torch.bfloat16 if bf16 else torch.float32
         tables = {name: table.weight.detach().to(dtype).contiguous() for name, table in reference.tables.items()}
-        by_field = {field.name: tables[field.table] for field in (*schema.ids, *schema.bags, *schema.history)}
+        fields = (*schema.ids, *schema.bags, *schema.history)
+        by_field = {field.name: tables[field.table] for field in fields}
+        hot = hot or {}
+        hot_of = {field.name: hot[field.table] for field in fields if field.table in hot}
         self.widths = [sum(by_field[f.name].shape[1] for f in _fields(schema, side)) for side in ("user", "item")]
         self.behaviour_width = sum(by_field[field.name].shape[1] for field in schema.history)
         self.spans = merged(reference.target_spans)
         self.threads = threads
         sides = (EmbeddedSide * 3)(
-            _side(schema.ids_of("user"), schema.bags_of("user"), by_field),
-            _side(schema.ids_of("item"), schema.bags_of("item"), by_field),
-            _side(schema.history, (), by_field),
+            _side(schema.ids_of("user"), schema.bags_of("user"), by_field, hot_of),
+            _side(schema.ids_of("item"), schema.bags_of("item"), by_field, hot_of),
+            _side(schema.history, (), by_field, hot_of),
         )
         library = load_kernels()
         self._run = library.recarena_embedding_run
-        self._handle = Handle(library, "embedding", (sides, int(bf16)), keep=tables)
+        self._handle = Handle(library, "embedding", (sides, int(bf16)), keep=(tables, hot))
         self._local = _Scratch(3 * LOOKUP_WORDS + HISTORY_WORDS)
 
     def forward(self, features: Features) -> Embedded:
@@ -125,11 +154,17 @@ def _fields(schema: Schema, side: SideName) -> tuple[Field, ...]:
     return (*schema.ids_of(side), *schema.bags_of(side))
 
 
-def _side(ids: tuple[Field, ...], bags: tuple[BagField, ...], tables: Mapping[str, Tensor]) -> EmbeddedSide:
-    id_tables = (Table * len(ids))(*(_table(tables[field.name], 0) for field in ids))
-    bag_tables = (Table * len(bags))(*(_table(tables[f.name], int(f.pooling == "mean")) for f in bags))
+def _side(
+    ids: tuple[Field, ...],
+    bags: tuple[BagField, ...],
+    tables: Mapping[str, Tensor],
+    hot: Mapping[str, HotTable] = MappingProxyType({}),
+) -> EmbeddedSide:
+    id_tables = (Table * len(ids))(*(_table(tables[f.name], 0, hot.get(f.name)) for f in ids))
+    bag_tables = (Table * len(bags))(*(_table(tables[f.name], int(f.pooling == "mean"), hot.get(f.name)) for f in bags))
     return EmbeddedSide(len(ids), len(bags), id_tables, bag_tables)
 
 
-def _table(weight: Tensor, mean: int) -> Table:
-    return Table(weight.data_ptr(), weight.shape[1], mean)
+def _table(weight: Tensor, mean: int, hot: HotTable | None) -> Table:
+    elsewhere = () if hot is None else hot.addresses()
+    return Table(weight.data_ptr(), weight.shape[1], mean, *elsewhere)

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from optimizations.lowering import LoweringContext, LoweringError
+from zoo.frozen_model import frozen_model
 from zoo.layers.features import to_tensors
-from zoo.models import build_model
-from zoo.training import load_into
 
 LARGEST = 127
 STEPS = 255
@@ -48,10 +47,9 @@ def largest_inputs(context: LoweringContext, path: str) -> Tensor:
     """
     if context.calibration is None or not len(context.calibration):
         raise LoweringError("int8 needs rows of the training split to calibrate on, and there are none")
-    model = build_model(context.config, context.schema)
-    load_into(model, dict(context.weights))
+    model = frozen_model(context.config, context.schema, dict(context.weights))
     seen: list[Tensor] = []
-    layer = model.eval().get_submodule(path)
+    layer = model.get_submodule(path)
     layer.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach().abs().amax(0)))
     with torch.inference_mode():
         model.score(to_tensors(context.calibration))

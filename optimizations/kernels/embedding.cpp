@@ -11,10 +11,20 @@ using namespace recarena;
 
 extern "C" {
 
-// A table [rows, width] of float or bfloat16. mean: average (1) or sum (0) of a bag.
+// Of 32 rows: which of them are hot (bit by bit), and the place of the first hot one.
+struct RecarenaHotRows {
+  uint32_t bits, first;
+};
+
+// A table [rows, width] of float or bfloat16. mean: average (1) or sum (0) of a bag. Hot rows lie in `hot`, and one of
+// these tells where: places [rows], or -1 for a row that is not hot; or marks [rows / 32], hot rows in their own order.
+// Both are null where all rows lie in `rows`.
 struct RecarenaTable {
   const void* rows;
   int64_t width, mean;
+  const void* hot;
+  const int32_t* places;
+  const RecarenaHotRows* marks;
 };
 
 // Fields of one side in output order; the result's row is their concatenation.
@@ -50,9 +60,24 @@ struct Half {
   }
 };
 
+// Where a row lies. Whether it is hot is no branch: nobody could foresee it, and what follows would wait for the index.
 template <class Type>
 const typename Type::Value* row_of(const RecarenaTable& table, int64_t row) {
-  return static_cast<const typename Type::Value*>(table.rows) + row * table.width;
+  typedef const typename Type::Value* Rows;
+  if (!table.hot) return static_cast<Rows>(table.rows) + row * table.width;
+  int64_t place, hot;  // hot: all bits, or none
+  if (table.marks) {
+    const RecarenaHotRows& of = table.marks[row >> 5];
+    const uint32_t bit = (uint32_t)(row & 31);
+    place = (int64_t)of.first + __builtin_popcount(of.bits & ((1u << bit) - 1));
+    hot = -(int64_t)(of.bits >> bit & 1);
+  } else {
+    place = table.places[row];
+    hot = ~(place >> 63);
+  }
+  const intptr_t cold = (intptr_t)table.rows;
+  const intptr_t rows = cold ^ ((cold ^ (intptr_t)table.hot) & (intptr_t)hot);
+  return reinterpret_cast<Rows>(rows) + (row ^ ((row ^ place) & hot)) * table.width;
 }
 
 // Each line that the row fills; a rest comes quicker by itself than by one more request.
@@ -86,25 +111,40 @@ void pool_rows(const RecarenaTable& table, const int64_t* rows, int64_t count, f
 struct Side {
   std::vector<RecarenaTable> ids, bags;
   int64_t width = 0;
+  bool indexed = false;
 
   explicit Side(const RecarenaEmbeddedSide& side)
       : ids(side.ids, side.ids + side.id_count), bags(side.bags, side.bags + side.bag_count) {
     for (const auto* tables : {&ids, &bags})
-      for (const RecarenaTable& table : *tables) width += table.width;
+      for (const RecarenaTable& table : *tables) width += table.width, indexed |= table.hot != nullptr;
+  }
+
+  // act(table, row) for every row that sample r looks up.
+  template <class Act>
+  void each(const RecarenaLookup& call, int64_t r, const Act& act) const {
+    const long fields = (long)ids.size(), count = (long)bags.size();
+    for (long k = 0; k < fields; ++k) act(ids[k], call.rows[r * fields + k]);
+    for (long b = 0; b < count; ++b)
+      for (int64_t i = call.bag_offsets[r * count + b]; i < call.bag_offsets[r * count + b + 1]; ++i)
+        act(bags[b], call.bag_rows[i]);
   }
 };
+
+void fetch_place(const RecarenaTable& table, int64_t row) {
+  if (table.marks)
+    __builtin_prefetch(table.marks + (row >> 5));
+  else
+    __builtin_prefetch(table.places + row);
+}
 
 template <class Type>
 void look_up(const Side& side, const RecarenaLookup& call, int64_t first, int64_t end) {
   const long fields = (long)side.ids.size(), bags = (long)side.bags.size();
-  for (int64_t r = first, fetched = first; r < end; ++r) {
-    const int64_t ahead = std::min(r + AHEAD, end);
-    for (; fetched < ahead; ++fetched) {
-      for (long k = 0; k < fields; ++k) fetch_row<Type>(side.ids[k], call.rows[fetched * fields + k]);
-      for (long b = 0; b < bags; ++b)
-        for (int64_t i = call.bag_offsets[fetched * bags + b]; i < call.bag_offsets[fetched * bags + b + 1]; ++i)
-          fetch_row<Type>(side.bags[b], call.bag_rows[i]);
-    }
+  for (int64_t r = first, fetched = first, found = first; r < end; ++r) {
+    const int64_t ahead = std::min(r + AHEAD, end), far = std::min(r + 2 * AHEAD, end);
+    // Where a row lies has to be there before the row can be asked for.
+    for (; side.indexed && found < far; ++found) side.each(call, found, fetch_place);
+    for (; fetched < ahead; ++fetched) side.each(call, fetched, fetch_row<Type>);
     float* to = call.out + r * side.width;
     for (long k = 0; k < fields; to += side.ids[k].width, ++k) copy_row<Type>(side.ids[k], call.rows[r * fields + k], to);
     for (long b = 0; b < bags; to += side.bags[b].width, ++b) {

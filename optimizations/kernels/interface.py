@@ -80,7 +80,10 @@ class FeaturesCall(Structure):
 class Table(Structure):
     """An embedding table as one field reads it (embedding.cpp)."""
 
-    _fields_ = [("rows", c_void_p), ("width", c_int64), ("mean", c_int64)]
+    _fields_ = [
+        *(("rows", c_void_p), ("width", c_int64), ("mean", c_int64)),
+        *((name, c_void_p) for name in ("hot", "places", "marks")),
+    ]
 
 
 class EmbeddedSide(Structure):

@@ -8,14 +8,19 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from harness.edge.failures import exit_code, explain
 from harness.errors import ConfigurationError, ExitCode
 from harness.record.reader import RecordError, find_records, record_problems
 from harness.record.writer import RecordWriter
+from zoo.checkpoint import save_weights
+from zoo.datasets import load_dataset
+from zoo.widened_weights import widen
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 FILES = (
@@ -95,3 +100,17 @@ def test_no_half_record_in_whichever_file_the_disk_ends(last: str, disk: Path, f
     again = _write(records, built)
     assert find_records(records) == [earlier, again]
     assert record_problems(again) == []
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_no_half_table_where_the_disk_ends(seen: bool, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it is seen before the first byte is written, or another process takes the room meanwhile."""
+    small = {"shape": "pointwise", "size": "tiny"}
+    schema = load_dataset("planted", {**small, "table_copies": 500}, disk).schema
+    weights = {"embedding.tables.C2.weight": np.ones((1_000, 16), np.float32)}
+    save_weights(disk / "trained.npz", weights)
+    if not seen:
+        monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=10**12))
+    with pytest.raises(OSError, match=r"The large tables need 0.03 GB in .*cannot be written.*make room there"):
+        widen(disk / "trained.npz", schema, disk / "large.npz")
+    assert [path.name for path in disk.iterdir()] == ["trained.npz"]

@@ -25,7 +25,7 @@ def cached_folder(cache_dir: Path, key: str, build: Callable[[Path], None]) -> P
     if folder.is_dir():
         return folder
     cache_dir.mkdir(parents=True, exist_ok=True)
-    with _locked(cache_dir):
+    with locked(cache_dir):
         if folder.is_dir():
             return folder
         partial = cache_dir / f".{key}.partial"
@@ -70,7 +70,7 @@ def _file_sha256(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Hold the folder's own advisory lock: it needs no lock file and ends with the process."""
     handle = os.open(folder, os.O_RDONLY)
     try:

@@ -81,6 +81,16 @@ def fingerprint(name: str, options: Mapping[str, Any], cache_dir: Path | None = 
     return entry.fingerprint(parse_options(name, entry.options_type, options), cache_dir)
 
 
+def trained_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of the data set on which the weights for that of ``options`` are trained: one copy of the tables."""
+    return {**options, "table_copies": 1} if table_copies(options) > 1 else dict(options)
+
+
+def table_copies(options: Mapping[str, Any]) -> int:
+    """Copies of the trained tables that the data set of ``options`` is served from."""
+    return int(options.get("table_copies", 1))
+
+
 def _entry(name: str) -> DatasetEntry:
     if name not in DATASETS:
         raise ValueError(f"dataset={name} is unknown{nearest(name, DATASETS)}: use one of {', '.join(DATASETS)}")

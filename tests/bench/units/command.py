@@ -27,12 +27,14 @@ from tests.bench.units.pairing import Effort, collector_off
 from tests.bench.units.report import Run, print_run, write_json
 from tests.bench.units.roofline import Roofline
 from tests.bench.units.sequence_units import attention_units, recurrent_units
+from tests.bench.units.tier_units import tier_units
 from tests.bench.units.unit import Measurable, Unit, UnitResult, prepared
 
 GROUPS: dict[str, Callable[[int, Tensor], Iterator[Unit]]] = {
     "embedding": one_hot_units,
     "bags": bag_units,
     "big_tables": big_table_units,
+    "tiers": tier_units,
     "features": feature_units,
     "fc": fc_units,
     "interaction": interaction_units,

@@ -115,14 +115,23 @@ def big_table_units(samples: int, table: Tensor) -> Iterator[Unit]:
             )
 
 
+def big_tables(config: ModelConfig, rows: int, memory: Tensor) -> EmbeddingTables:
+    """The reference with tables of ``rows`` rows for the one-hot fields, in ``memory``."""
+    return _tables(config, ONE_HOT, rows, memory)[0]
+
+
 def _fused(reference: EmbeddingTables, dtype: str) -> Callable[[], nn.Module]:
     return lambda: FusedEmbedding(reference, dtype == "bf16", 1)
 
 
 def _one_hot_rows(samples: int, rows: int) -> Features:
+    return one_hot_features(torch.randint(rows, (samples, len(FIELDS))))
+
+
+def one_hot_features(rows: Tensor) -> Features:
+    """Lookups of ``rows`` [samples, fields]."""
     none = torch.zeros(0, dtype=torch.int64)
-    ids = torch.randint(rows, (samples, len(FIELDS)))
-    return _features(SideFeatures(torch.zeros(samples, 0), ids, none, none))
+    return _features(SideFeatures(torch.zeros(len(rows), 0), rows, none, none))
 
 
 def _features(item: SideFeatures) -> Features:

@@ -172,7 +172,7 @@ def simulated_record(
     weights = folder / "weights"
     weights.write_bytes(b"weights")
     plans = resolve_plans(trial, config, dataset)
-    prepared = Prepared(trial=trial, dataset=dataset, config=config, weights=weights, plans=plans)
+    prepared = Prepared(trial=trial, dataset=dataset, config=config, weights=weights, trained=weights, plans=plans)
     options = RunOptions(
         budget=budget,
         records_dir=folder / "records",

@@ -22,6 +22,8 @@ blocks = st.builds(
     impl=names,
     dtype=names,
     packed=st.booleans(),
+    hot_mb=st.floats(0, 1e6),
+    hot_order=st.sampled_from(["row", "frequency"]),
     user_columns=st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99)), max_size=2).map(tuple),
     split=st.booleans(),
 )

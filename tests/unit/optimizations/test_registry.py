@@ -46,6 +46,7 @@ def test_the_built_in_plug_ins_are_their_folders() -> None:
         "allocator",
         "bf16",
         "dedup",
+        "embedding_tier",
         "executor",
         "fusion",
         "graph_fusion",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from harness.console.observer import PlainObserver, TerminalObserver, observer_for
-from harness.console.report import interval, number, plan_table, ratio_verdict, result_table
+from harness.console.report import interval, marks, number, plan_table, ratio_verdict, result_table
 
 
 @pytest.mark.parametrize(
@@ -129,3 +129,9 @@ def test_the_plan_names_options_that_were_changed_and_marks(fabricate):
     assert "2 workers of 1 thread" in text
     assert "theirs (depth=3)" in text and "emulated; open" in text
     assert "top.5.dtype and 3 more" in text and "slack: baseline 1.50, candidate 3.21" in text
+
+
+def test_the_plan_tells_what_was_built(fabricate):
+    built = {"hot_rows": 1200, "hot_share_of_calibration": 0.75}
+    line = dataclasses.replace(fabricate()[1].result.plan[0], emulated=False, fallbacks=(), built=built)
+    assert marks(line) == "hot rows 1,200; hot share of calibration 0.750"

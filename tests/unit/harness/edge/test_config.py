@@ -19,7 +19,7 @@ from harness.options import BUDGETS
 from optimizations.best_plans import best_plan
 from optimizations.plan import available
 from zoo.configs import MODELS
-from zoo.datasets import DATASETS
+from zoo.datasets import DATASETS, load_dataset
 from zoo.training_config import TrainingConfig, default_training
 
 
@@ -92,6 +92,13 @@ def test_the_best_plan_depends_on_model_and_processor(monkeypatch, model, which,
 def test_every_experiment_builds(name):
     trial, _ = trial_of(f"experiment={name}")
     assert trial.trial_id == trial_of(f"experiment={name}")[0].trial_id
+
+
+def test_big_tables_hold_more_than_any_cache():
+    trial, _ = trial_of("experiment=big_tables", "opt=[fusion]")
+    few = {**trial.dataset_options, "train_users": 2, "valid_users": 1, "test_users": 1}
+    rows = sum(load_dataset(trial.dataset, few, Path("unused")).schema.tables().values())
+    assert trial.model == "dlrm" and rows * trial.sizes["embedding_dim"] * 4 > 1.5e9
 
 
 def test_defaults():
