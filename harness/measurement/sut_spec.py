@@ -21,6 +21,8 @@ from zoo.frequencies import row_frequencies, save_frequencies
 from zoo.schema import Batch, Split
 
 CALIBRATION_SAMPLES = 1024
+COUNTED_SAMPLES = 2_000_000
+"""At most: seconds of counting, and some hundred megabytes, whatever the data set holds."""
 
 
 @contextmanager
@@ -63,9 +65,10 @@ def settled(plan: Plan, report: Mapping[str, Any]) -> Plan:
 
 
 def counted_batch(train: Split) -> Batch:
-    """The samples of the training split whose lookups are counted: those before the calibration batch, which then tells
-    how often other samples meet a hot row; all of them where there are no others."""
-    return train.batch(np.arange(len(train) - CALIBRATION_SAMPLES if len(train) > CALIBRATION_SAMPLES else len(train)))
+    """The samples of the training split whose lookups are counted: the last ones before the calibration batch, which
+    then tells how often other samples meet a hot row. A split that has no others is counted as a whole."""
+    end = len(train) - CALIBRATION_SAMPLES if len(train) > CALIBRATION_SAMPLES else len(train)
+    return train.batch(np.arange(max(0, end - COUNTED_SAMPLES), end))
 
 
 def plan_lines(plan: Plan, report: Mapping[str, Any]) -> tuple[PlanLine, ...]:
