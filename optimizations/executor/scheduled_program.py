@@ -56,7 +56,7 @@ def scheduled_program(model: Any, context: LoweringContext) -> NativeProgram:
     sizes, chosen = {}, []
     for size, samples in SIZES.items():
         batches = [query_of(context.calibration, number, size) for number in range(REPEATS)]
-        costs = Costs(alone=_medians(program, batches, 1), shared=_medians(program, batches, context.threads))
+        costs = measured(program, batches, context.threads)
         built = build(program.operators, costs, context.threads)
         _install(program, samples, context.threads, built)
         sizes[f"n{size}"] = _described(program.operators, costs, built)
@@ -86,12 +86,16 @@ def build(operators: Sequence[Operator], costs: Costs, threads: int) -> Built:
     return Built(way=way, predicted=predicted, scheduled=scheduled, critical=critical_path(alone, before))
 
 
-def _medians(program: NativeProgram, batches: Sequence[Any], threads: int) -> npt.NDArray[np.float64]:
-    for batch in batches[:3]:
-        program.operator_ns(batch, threads)
-    taken = np.stack([program.operator_ns(batch, threads) for batch in batches])
-    medians: npt.NDArray[np.float64] = np.median(taken, axis=0)
-    return medians
+def measured(program: NativeProgram, batches: Sequence[Any], threads: int) -> Costs:
+    """Medians over the batches, each timed both ways in turns: neither finds memory that the other has warmed."""
+    taken: dict[bool, list[npt.NDArray[np.int64]]] = {False: [], True: []}
+    for warm in (False, True):
+        for k, batch in enumerate(batches):
+            for shared in (k % 2 == 0, k % 2 == 1):
+                ns = program.operator_ns(batch, threads if shared else 1)
+                if warm:
+                    taken[shared].append(ns)
+    return Costs(alone=np.median(taken[False], axis=0), shared=np.median(taken[True], axis=0))
 
 
 def _install(program: NativeProgram, samples: int, threads: int, built: Built) -> None:
