@@ -188,7 +188,7 @@ def test_an_experiment_yields_to_the_command_line():
     ("overrides", "parts"),
     [
         (["model=diem"], ["model=diem is unknown", "did you mean 'dien'?", "dien, din, dlrm, wdl"]),
-        (["opt=[fusin]"], ["opt=fusin is unknown", "did you mean 'fusion'?", "dedup, embedding_tier, executor, fusion"]),
+        (["opt=[fusin]"], ["opt=fusin is unknown", "did you mean 'fusion'?", "embedding_tier, executor, fusion"]),
         (["dataset=critoe"], ["dataset=critoe", "did you mean 'criteo'?", "amazon, criteo, movielens, planted"]),
         (["budget=quik"], ["did you mean 'quick'?", "official, quick, smoke, standard"]),
         (["opt=[fusion,fusion]"], ["'fusion' is listed 2 times"]),
