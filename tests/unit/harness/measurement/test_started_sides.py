@@ -33,7 +33,7 @@ def test_workers_and_threads_are_those_that_were_reported(split: Split, monkeypa
 
     monkeypatch.setattr("harness.measure.model_spec", lambda prepared, plan, cache_dir: nullcontext({}))
     plans = {"baseline": plan({}), "candidate": plan({"executor": {"mode": "auto"}})}
-    made: Any = {"trial": None, "dataset": None, "config": None, "weights": Path()}
+    made: Any = {"trial": None, "dataset": None, "config": None, "weights": Path(), "trained": Path()}
     prepared = Prepared(plans=plans, **made)
     bench: Any = SimpleNamespace(split=split, observer=Mock(), joined=Mock(), referee=SimpleNamespace(start_side=start))
     sides = _start_sides(bench, prepared, Path())

@@ -170,7 +170,7 @@ def free_port() -> int:
 
 
 def wait_for(port: int, server: subprocess.Popen, log: Path) -> None:
-    for _ in range(600):
+    for _ in range(2000):  # the server's own imports take a minute on a machine that is busy
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return

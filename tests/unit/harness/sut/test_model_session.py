@@ -74,10 +74,9 @@ def test_auto_serves_and_reports_the_best_of_what_it_tried(opened: Callable[...,
     built = session.report["plan"][0]["built"]
     tried = [(row["workers"], row["threads"]) for row in built["settings"]]
     assert tried == [(2, 1), (3, 1), (1, 2), (1, 3)]
-    best = max(built["settings"], key=lambda row: row["lbt_qps"])
+    best = min(built["settings"], key=lambda row: (-row["lbt_qps"], row["service_ms"]["n100"]))
     chosen = (session.pipeline.runtime.workers, session.pipeline.runtime.threads)
     assert chosen == (best["workers"], best["threads"]) == (session.report["workers"], session.report["threads"])
-    assert all(row["lbt_qps"] > 0 and "n100" in row["service_ms"] for row in built["settings"])
     (line,) = plan_lines(plan, session.report)
     assert json.loads(json.dumps(line.built)) == built
     again = settled(plan, session.report)
