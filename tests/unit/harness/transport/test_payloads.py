@@ -13,14 +13,8 @@ from harness.traffic.arrivals import Queries
 from harness.transport.payloads import encode_queries
 from harness.transport.slots import map_shared
 from harness.transport.wire import encode
-from zoo.schema import Rows, Split
-
-
-def _rows(rng: np.random.Generator, count: int, dense: int, ids: int, bags: int) -> Rows:
-    offsets = np.concatenate([[0], np.cumsum(rng.integers(0, 4, count * bags))]).astype(np.int64)
-    columns = rng.normal(size=(count, dense)).astype(np.float32)
-    columns[rng.random((count, dense)) < 0.2] = np.nan
-    return Rows(columns, rng.integers(-1, 2**62, (count, ids)), rng.integers(0, 9, offsets[-1]), offsets)
+from tests.unit.harness.transport.raw_rows import draw_rows
+from zoo.schema import Split
 
 
 @st.composite
@@ -30,8 +24,8 @@ def splits(draw: st.DrawFn) -> Split:
     shape = st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 2))
     lengths = rng.integers(0, 5, users)
     return Split(
-        user=_rows(rng, users, *draw(shape)),
-        item=_rows(rng, samples, *draw(shape)),
+        user=draw_rows(rng, users, *draw(shape)),
+        item=draw_rows(rng, samples, *draw(shape)),
         history=rng.integers(-1, 2**40, (int(lengths.sum()), draw(st.integers(0, 2)))),
         history_offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         user_of=rng.integers(0, users, samples),

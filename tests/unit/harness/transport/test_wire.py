@@ -8,14 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.transport.wire import HEADER, SAMPLES, SAMPLES_OFFSET, decode, encode, payload_bound
-from zoo.schema import Batch, Rows, Split
-
-
-def _rows(rng: np.random.Generator, count: int, dense: int, ids: int, bags: int) -> Rows:
-    offsets = np.concatenate([[0], np.cumsum(rng.integers(0, 5, count * bags))]).astype(np.int64)
-    columns = rng.normal(size=(count, dense)).astype(np.float32)
-    columns[rng.random((count, dense)) < 0.2] = np.nan
-    return Rows(columns, rng.integers(-1, 2**62, (count, ids)), rng.integers(0, 9, offsets[-1]), offsets)
+from tests.unit.harness.transport.raw_rows import draw_rows
+from zoo.schema import Batch, Split
 
 
 @st.composite
@@ -25,8 +19,8 @@ def batches(draw: st.DrawFn) -> Batch:
     shape = st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(0, 3))
     lengths = rng.integers(0, 6, users)
     return Batch(
-        _rows(rng, users, *draw(shape)),
-        _rows(rng, samples, *draw(shape)),
+        draw_rows(rng, users, *draw(shape)),
+        draw_rows(rng, samples, *draw(shape)),
         rng.integers(-1, 2**40, (int(lengths.sum()), draw(st.integers(0, 3)))),
         np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         rng.integers(0, users, samples),
