@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,8 @@ from harness.estimate.mg1 import NS, ServiceAtoms, service_atoms
 from optimizations.contract import Dispatch
 
 Array = npt.NDArray[Any]
+FEW_TRACES = 12
+"""Up to so many traces are simulated one after the other."""
 SPREAD_POINTS = 2048
 """So many samples of a group keep their own value; lumped with its neighbours, a rare stall would lose its length."""
 _ATOM_WIDTH = 1e-3
@@ -145,14 +148,34 @@ def simulate(arrivals_ns: Array, service_ns: Array, workers: int = 1) -> Array:
         return latency
     arrivals, service = np.broadcast_arrays(arrivals, service)
     flat_arrivals, flat_service = (np.ascontiguousarray(x.reshape(-1, x.shape[-1]).T) for x in (arrivals, service))
-    free = [np.full(flat_arrivals.shape[1], -np.inf) for _ in range(workers)]
-    done = np.empty_like(flat_service)
+    one_by_one = flat_arrivals.shape[1] <= FEW_TRACES
+    done = (_done_one_by_one if one_by_one else _done_side_by_side)(flat_arrivals, flat_service, workers)
+    return np.ascontiguousarray((done - flat_arrivals).T).reshape(arrivals.shape)
+
+
+def _done_one_by_one(arrivals: Array, service: Array, workers: int) -> Array:
+    """When each query (n, traces) is done, trace after trace: plain floats beat arrays that are this short."""
+    done = np.empty_like(service)
+    for trace in range(done.shape[1]):
+        free, ends = [-math.inf] * workers, []
+        for arrival, work in zip(arrivals[:, trace].tolist(), service[:, trace].tolist(), strict=True):
+            end = (free[0] if free[0] > arrival else arrival) + work
+            heapq.heapreplace(free, end)
+            ends.append(end)
+        done[:, trace] = ends
+    return done
+
+
+def _done_side_by_side(arrivals: Array, service: Array, workers: int) -> Array:
+    """When each query (n, traces) is done, all traces a query at a time."""
+    free = [np.full(arrivals.shape[1], -np.inf) for _ in range(workers)]
+    done = np.empty_like(service)
     for k in range(done.shape[0]):
-        last = done[k] = np.maximum(free[0], flat_arrivals[k]) + flat_service[k]
+        last = done[k] = np.maximum(free[0], arrivals[k]) + service[k]
         for w in range(1, workers):  # the others are in order: one pass puts the new one into its place
             free[w - 1], last = np.minimum(free[w], last), np.maximum(free[w], last)
         free[workers - 1] = last
-    return np.ascontiguousarray((done - flat_arrivals).T).reshape(arrivals.shape)
+    return done
 
 
 def simulate_dispatch(arrivals_ns: Array, sizes: Array, service: DispatchedService, workers: int = 1) -> Array:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.estimate.twin import (
+    FEW_TRACES,
     DispatchedService,
     ServiceTable,
     fit_service_table,
@@ -195,3 +196,13 @@ def test_unit_trace_is_poisson_with_the_given_sizes() -> None:
     assert gaps.mean() == pytest.approx(1.0, abs=0.01)
     assert gaps.std() / gaps.mean() == pytest.approx(1.0, abs=0.01)
     assert (sizes == 5).mean() == pytest.approx(0.75, abs=0.005)
+
+
+@pytest.mark.parametrize("workers", [2, 3, 5])
+def test_few_and_many_traces_are_simulated_to_the_same_bits(workers: int) -> None:
+    """A block of many traces against each of its traces alone, which goes another way."""
+    rng = np.random.default_rng(workers)
+    arrivals, service = np.cumsum(rng.exponential(1.0, (FEW_TRACES + 1, 400)), axis=-1), rng.exponential(2.0, 400)
+    together = simulate(arrivals, service, workers)
+    for trace, latency in zip(arrivals, together, strict=True):
+        np.testing.assert_array_equal(simulate(trace, service, workers), latency)
