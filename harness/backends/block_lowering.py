@@ -101,7 +101,7 @@ class BlockLowering:
         report, started = self._reports[owner], now_ns()
         try:
             made = builder(model, self._context)
-            report.built = dict(getattr(made, "report", {}))
+            report.built.update(getattr(made, "built", {}))
             return made
         except LoweringError as error:
             report.matched.remove(f"passes.{name}")

@@ -46,7 +46,7 @@ class Built:
 
 
 def scheduled_program(model: Any, context: LoweringContext) -> NativeProgram:
-    """The program with a schedule for each of ``SIZES``; its ``report`` says what was measured and chosen.
+    """The program with a schedule for each of ``SIZES``; its ``built`` says what was measured and chosen.
 
     Raises LoweringError where the model has no program, or nothing is there to time it with.
     """
@@ -62,7 +62,7 @@ def scheduled_program(model: Any, context: LoweringContext) -> NativeProgram:
         sizes[f"n{size}"] = _described(program.operators, costs, built)
         gain = built.predicted["serial"] / built.predicted[built.way]
         chosen.append(f"n={size} {built.way}" + (f" ({gain:.2f}x predicted)" if built.way != "serial" else ""))
-    program.report = {"summary": ", ".join(chosen), "threads": context.threads, "sizes": sizes}
+    program.built = {"summary": ", ".join(chosen), "threads": context.threads, "sizes": sizes}
     return program
 
 

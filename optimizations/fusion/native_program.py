@@ -21,7 +21,7 @@ QUERY_WORDS = 19
 
 class NativeProgram:
     """A model whose every block is fused. Keeps the model, whose blocks' handles it calls; holds no other state but the
-    schedules that it was given. report: what is to be said of them, as JSON values."""
+    schedules that it was given. built: what is to be said of them, as JSON values."""
 
     def __init__(self, model: Any, threads: int) -> None:
         """Raises LoweringError for a block that is not fused, or for glue between blocks that has no description."""
@@ -32,7 +32,7 @@ class NativeProgram:
         self._handle = Handle(library, "program", (ctypes.byref(tracer.program()),))
         self._fields = model.features.fields
         self.operators = tracer.operators()
-        self.report: dict[str, Any] = {}
+        self.built: dict[str, Any] = {}
 
     def bind(self, payload: memoryview, scores: memoryview) -> Callable[[int], int]:
         """What scores the payloads that will lie at the start of ``payload``: called with the size of one in bytes, it
