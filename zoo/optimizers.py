@@ -104,12 +104,15 @@ def build_optimizers(model: nn.Module, training: TrainingConfig) -> list[torch.o
 def rate_schedules(
     optimizers: Iterable[torch.optim.Optimizer], steps: int, final_share: float
 ) -> list[torch.optim.lr_scheduler.LRScheduler]:
-    """Linear schedules from the full rate before the first of ``steps`` to ``final_share`` of it at the last one.
+    """Linear schedules from the full rate before the first of ``steps`` to ``final_share`` of it at the last one, and
+    from there on.
 
     FTRL-Proximal has no rate of its own: its steps shrink with the gradients that a coordinate has seen.
     """
     return [
-        torch.optim.lr_scheduler.LambdaLR(each, lambda step: 1.0 - (1.0 - final_share) * step / max(1, steps - 1))
+        torch.optim.lr_scheduler.LambdaLR(
+            each, lambda step: 1.0 - (1.0 - final_share) * min(step, steps - 1) / max(1, steps - 1)
+        )
         for each in optimizers
         if "lr" in each.defaults
     ]
