@@ -40,9 +40,12 @@ class StepReport:
 
 
 class BlockLowering:
-    """Builds the blocks of one plan and reports per step. ``passes``: those of the plan that can be made."""
+    """Builds the blocks of one plan and reports per step. ``passes``: those of the plan that can be made.
 
-    def __init__(self, plan: Plan, context: LoweringContext) -> None:
+    ``lowering``: which modules of the plug-ins are asked, ``lower_<lowering>.py``; those of the plan's backend if "".
+    """
+
+    def __init__(self, plan: Plan, context: LoweringContext, lowering: str = "") -> None:
         self._context = context
         self._reports = {step.name: StepReport(step.name) for step in plan.steps}
         self._builders: dict[Key, tuple[str, Builder]] = {}
@@ -51,7 +54,7 @@ class BlockLowering:
         self.passes = () if plan.pipeline.dispatch.in_steps else plan.pipeline.passes
         paths = {block.path for block in plan.pipeline.blocks}
         for step in plan.steps:
-            self._register(step, plan.pipeline.backend)
+            self._register(step, lowering or plan.pipeline.backend)
             self._claim(step, paths)
 
     def _register(self, step: PlanStep, backend: str) -> None:
