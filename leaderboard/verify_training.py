@@ -65,7 +65,7 @@ def training_problems(seen: TrainingSeen, budget: Budget) -> Iterator[str]:
 def training_numbers(record: Record, numbers: TrainingOutcome) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """(as published, as recomputed): what is compared leaf by leaf."""
     result = record.result
-    published = {"baseline": result.baseline.train, "ratio": result.ratio, "gate": result.gate}
+    published: dict[str, Any] = {"baseline": result.baseline.train, "ratio": result.ratio, "gate": result.gate}
     published |= {"validity": result.validity} | ({"candidate": result.candidate.train} if result.candidate else {})
     recomputed = {**numbers.sides, "ratio": numbers.ratio, "gate": numbers.gate, "validity": numbers.validity}
     return published, recomputed

@@ -85,8 +85,16 @@ class FtrlProximal(_RowOptimizer):
         parameter[rows] = -shrunk / ((group["beta"] + n_new.sqrt()) / group["alpha"] + group["l2"])
 
 
-def build_optimizers(model: nn.Module, training: TrainingConfig) -> list[torch.optim.Optimizer]:
-    """Adagrad on embedding tables, FTRL on wide weights, Adam on everything else."""
+def build_optimizers(
+    model: nn.Module,
+    training: TrainingConfig,
+    adagrad: type[Adagrad] = Adagrad,
+    ftrl: type[FtrlProximal] = FtrlProximal,
+) -> list[torch.optim.Optimizer]:
+    """Adagrad on embedding tables, FTRL on wide weights, Adam on everything else.
+
+    ``adagrad``, ``ftrl``: other implementations of the same.
+    """
     tables = _parameters_of(model, EmbeddingTables)
     wide = _parameters_of(model, WideTables)
     special = {id(parameter) for parameter in (*tables, *wide)}
@@ -94,10 +102,10 @@ def build_optimizers(model: nn.Module, training: TrainingConfig) -> list[torch.o
     optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(dense, lr=training.dense_lr, fused=True)]
     if tables:
         initial = training.embedding_accumulator
-        optimizers.append(Adagrad(tables, training.embedding_lr, l2=training.embedding_l2, initial=initial))
+        optimizers.append(adagrad(tables, training.embedding_lr, l2=training.embedding_l2, initial=initial))
     if wide:
         l1, l2 = training.wide_l1, training.wide_l2
-        optimizers.append(FtrlProximal(wide, training.wide_lr, beta=training.wide_beta, l1=l1, l2=l2))
+        optimizers.append(ftrl(wide, training.wide_lr, beta=training.wide_beta, l1=l1, l2=l2))
     return optimizers
 
 

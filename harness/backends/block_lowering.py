@@ -146,6 +146,14 @@ class BlockLowering:
                     (block.path, f"{slot}={got}: {'; '.join(dict.fromkeys(reasons))}")
                 )
 
+    def excuse(self, slot: str, reason: str) -> None:
+        """A slot that is no block's could not be made; the step that claims it says so, and why."""
+        for report in self._reports.values():
+            if slot in report.matched:
+                report.matched.remove(slot)
+                report.fallbacks.append((slot, reason))
+                report.excused = True
+
     def finish(self) -> list[StepReport]:
         """The reports, in the order of the plan. Raises ValueError for a step that changed nothing without excuse."""
         for report in self._reports.values():

@@ -14,8 +14,9 @@ from harness.backends.block_lowering import BlockLowering
 from harness.backends.protocol import TrainingContext
 from harness.backends.torch_backend import put, rendered
 from optimizations.contract import Plan, Training
-from optimizations.lowering import LoweringContext
+from optimizations.lowering import LoweringContext, LoweringError
 from optimizations.micro_batch.pipelines import Pipelines
+from optimizations.registry import lowering_module
 from optimizations.stage.prefetch import Prefetch
 from zoo.layers.augru import Augru, Gru
 from zoo.layers.packed_recurrence import packed
@@ -24,10 +25,12 @@ from zoo.models import build_model
 from zoo.models.ctr_model import CtrModel
 from zoo.training import load_into, weights_of
 from zoo.training_batches import Draw, TrainingBatches
+from zoo.training_config import TrainingConfig
 
 LOWERING = "torch_training"
 """Plug-ins build what trains in ``lower_torch_training.py``: builders as in ``optimizations.lowering``, whose modules
-have the parameters of the reference, the same objects under the same names."""
+have the parameters of the reference, the same objects under the same names; and ``OPTIMIZERS``, by name: (model,
+settings) -> optimizers with the mathematics of ``zoo.optimizers``."""
 
 
 class Steps(Protocol):
@@ -131,7 +134,8 @@ def lower_training(plan: Plan, context: TrainingContext) -> TorchTraining:
     batches = TrainingBatches(
         context.split, training.batch_size, training.seed, model.needs_negatives, context.reordering
     )
-    learner = Learner(model, training, batches.per_epoch * training.max_epochs)
+    optimizers = _optimizers(plan, model, training, lowering)
+    learner = Learner(model, training, batches.per_epoch * training.max_epochs, optimizers)
     steps: Steps = PlainSteps(batches, learner)
     if way.parts > 1:
         steps = Pipelines(batches, learner, way.parts, threads)
@@ -139,6 +143,22 @@ def lower_training(plan: Plan, context: TrainingContext) -> TorchTraining:
     torch.set_num_threads(threads)
     session.report = [rendered(step) for step in lowering.finish()]
     return session
+
+
+def _optimizers(
+    plan: Plan, model: CtrModel, training: TrainingConfig, lowering: BlockLowering
+) -> Sequence[torch.optim.Optimizer] | None:
+    """Those of the plan, from ``OPTIMIZERS`` of the plug-in that has them; None for the reference's own."""
+    wanted = plan.pipeline.train.optimizer if plan.pipeline.train is not None else "reference"
+    for step in plan.steps:
+        builders = getattr(lowering_module(step.name, LOWERING), "OPTIMIZERS", {})
+        if wanted in builders:
+            try:
+                found: Sequence[torch.optim.Optimizer] = builders[wanted](model, training)
+                return found
+            except LoweringError as error:
+                lowering.excuse("train.optimizer", str(error))
+    return None
 
 
 def _model(context: TrainingContext) -> CtrModel:

@@ -23,7 +23,7 @@ UNDETERMINED = 0.1
 """In units of a tensor's movement: elements that another order moves so far are nobody's."""
 FACTOR = 10.0
 """How much farther than another order of the samples a candidate may be: its kernels round otherwise, too."""
-P50_FLOOR, P99_FLOOR, TAIL = 1e-3, 1e-2, 2e-3
+P50_FLOOR, P99_FLOOR, TAIL = 3e-3, 3e-2, 2e-3
 """Tolerances below which nothing is asked; TAIL: share of elements that may be off by ``UNDETERMINED``."""
 TIMED_P50 = 0.5
 """After many steps: the median distance, in those of the baseline's own movement."""

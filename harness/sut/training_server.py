@@ -15,6 +15,7 @@ Any exception is sent as ``{"error": traceback}`` and ends the process with code
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from harness.backends.protocol import TrainingContext, TrainSession, load_train_
 from harness.host.child import channel_to_parent
 from harness.host.scheduling import available_cores
 from harness.sut.error_report import ErrorReport
+from harness.sut.threads import SWITCH_INTERVAL_S
 from harness.transport.channel import Channel, ChannelClosedError
 from optimizations.plan import plan_from_json
 from zoo.checkpoint import load_weights, save_weights
@@ -40,6 +42,9 @@ def open_training(spec: Mapping[str, Any]) -> TrainSession:
     Raises whatever the backend or the files raise.
     """
     plan = plan_from_json(spec["plan"])
+    way = plan.pipeline.train
+    if way is not None and (way.parts > 1 or way.prefetch):
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
     context = TrainingContext(
         schema=Schema.from_json(spec["schema"]),
         config=model_config(spec["model"]["name"], spec["model"]),

@@ -12,7 +12,8 @@ from harness.estimate.parity import TensorParity, tensor_parity, worst
 from harness.record.result import GateResult, ParityResult
 from zoo.checkpoint import load_weights
 
-PARITY_STEPS = 3
+PARITY_STEPS = 2
+"""After one more, a step of the other sign in one element of one row has spread to every tensor."""
 REORDERINGS = 3
 SHOWN = 3
 Arrays = Mapping[str, npt.NDArray[Any]]

@@ -15,12 +15,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from optimizations.lowering import LoweringError
 from optimizations.micro_batch.meeting import Meeting
 from optimizations.micro_batch.shared_dice import SharedDice
 from zoo.layers.mlp import Dice
+from zoo.layers.tensors import TrainingInput
 from zoo.learning import Given, Learner, gradients
 from zoo.losses import Share
 from zoo.models.ctr_model import CtrModel
@@ -46,12 +48,14 @@ class Pipelines:
 
     def prepare(self, draw: Draw) -> list[Given]:
         """The inputs of all parts, one after another; any thread may do so ahead."""
-        return [self._learner.engineer(self._batches.read(part)) for part in self._batches.cut(draw, self._parts)]
+        parts = [self._input(part) for part in self._batches.cut(draw, self._parts)]
+        steps = max(part.input.features.history.shape[1] for part in parts)
+        return [padded(part, steps) for part in parts]
 
     def read(self, draw: Draw) -> list[Given]:
         """The inputs of all parts, each in the thread of its part."""
         parts = self._batches.cut(draw, self._parts)
-        return self._side_by_side(len(parts), lambda place: self._models_input(place, parts[place]))
+        return self._side_by_side(len(parts), lambda place: self._padded_input(place, parts[place]))
 
     def learn(self, given: Sequence[Given]) -> None:
         """One update from parts whose inputs are there."""
@@ -61,13 +65,17 @@ class Pipelines:
     def step(self, draw: Draw) -> None:
         """One update, inputs included."""
         parts, samples = self._batches.cut(draw, self._parts), len(draw.samples)
-        self._step(
-            len(parts),
-            lambda place: self._gradients(place, self._models_input(place, parts[place]), samples),
-        )
+        self._step(len(parts), lambda place: self._gradients(place, self._padded_input(place, parts[place]), samples))
 
-    def _models_input(self, place: int, part: Draw) -> Given:
+    def _input(self, part: Draw) -> Given:
         return self._learner.engineer(self._batches.read(part))
+
+    def _padded_input(self, place: int, part: Draw) -> Given:
+        """As long as the longest part: so long are the histories of the whole batch."""
+        given = self._input(part)
+        if not given.input.features.history.shape[2]:
+            return given
+        return padded(given, max(self._meeting.exchange(place, given.input.features.history.shape[1])))
 
     def _step(self, parts: int, work: Work) -> None:
         self._learner.begin()
@@ -108,6 +116,17 @@ def replica(model: CtrModel, meeting: Callable[[], Meeting[Any]], place: int) ->
     return copied
 
 
+def padded(given: Given, steps: int) -> Given:
+    """With histories of ``steps`` steps. What is padded is looked up, too: the row of the padding is then touched, and
+    moved by ``embedding_l2``, where it is in the whole batch."""
+    features, negatives = given.input
+    more = (0, 0, 0, steps - features.history.shape[1])
+    features = features._replace(history=F.pad(features.history, more))
+    return given._replace(
+        input=TrainingInput(features, None if negatives is None else F.pad(negatives, more)),
+    )
+
+
 def add_up(model: nn.Module, replicas: Sequence[nn.Module]) -> None:
     """The gradients of the replicas, added in their order, become those of ``model``; the replicas' own are dropped."""
     for own, *copies in zip(model.parameters(), *(each.parameters() for each in replicas), strict=True):
@@ -121,7 +140,7 @@ def _sum(found: Sequence[Tensor]) -> Tensor:
     if not found[0].is_sparse:
         return functools.reduce(Tensor.add_, found[1:], found[0])
     indices, values = ([getattr(each, name)() for each in found] for name in ("_indices", "_values"))
-    return torch.sparse_coo_tensor(torch.cat(indices, 1), torch.cat(values), found[0].shape)
+    return torch.sparse_coo_tensor(torch.cat(indices, 1), torch.cat(values), found[0].shape, check_invariants=False)
 
 
 class Crew:

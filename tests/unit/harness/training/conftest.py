@@ -73,7 +73,7 @@ class SimulatedSides:
     def parameters(self, name: str) -> dict[str, np.ndarray]:
         steps = float(self.position[name])
         if name == "candidate":
-            steps = min(steps, 3.0) if self.stops else steps * (1 + self.wrong)
+            steps = min(steps, 2.0) if self.stops else steps * (1 + self.wrong)
         return {"out.linear.weight": np.full((20, 50), steps), "out.linear.bias": np.zeros(20)}
 
     def freeze(self, name: str) -> None:

@@ -104,7 +104,7 @@ def test_other_parameters_fail_the_gate(simulate: Simulate, wrong: float):
     _, measurement, record = simulate(wrong=wrong)
     result = measurement.result
     assert result.gate.verdict == "fail" and result.exit_code == ExitCode.GATE_FAILED
-    assert result.gate.reasons[0].startswith("out.linear.weight after 3 steps: ")
+    assert result.gate.reasons[0].startswith("out.linear.weight after 2 steps: ")
     assert result.gate.parity.deviation == pytest.approx(abs(wrong)) and result.gate.parity.share > 1
     assert verify(record).passed
     assert load_board(record.parent).groups.popitem()[1][0].unranked == ("accuracy gate failed",)
@@ -164,7 +164,7 @@ def test_what_people_see(simulate: Simulate):
         "verdict: faster",
     ):
         assert part in table
-    assert "gate: pass, 1,000 of 1,000 moved parameters compared after 3 steps" in table and "qps" not in table
+    assert "gate: pass, 1,000 of 1,000 moved parameters compared after 2 steps" in table and "qps" not in table
     metrics = metrics_of(measurement.result)
     assert metrics["ratio_train"] == measurement.result.ratio.train and metrics["gate_passed"] == 1.0
     assert metrics["baseline_train_samples_per_s"] == measurement.result.baseline.train.samples_per_s
