@@ -1,10 +1,11 @@
-"""The hops of a serving trial, in order: prepare, start, answer everything once, search, quads, report."""
+"""The hops of a serving trial, in order: prepare, start, answer everything once, search, quads, report.
+
+A trial of scope=train goes to ``harness.training.measure``.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import datetime
-import importlib.metadata
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from harness.clock import unix_s
 from harness.console.observer import Observer
 from harness.host.environment import describe_environment
 from harness.host.validity import sample_host
@@ -20,6 +20,7 @@ from harness.measurement.bench import Bench, Stretch
 from harness.measurement.certificate import issue_certificate
 from harness.measurement.evidence import Evidence
 from harness.measurement.floor import NULL, measure_floor, null_latency
+from harness.measurement.identity import identity
 from harness.measurement.mlperf import SCENARIO as MLPERF
 from harness.measurement.mlperf import loadgen_runs
 from harness.measurement.outcome import LATENCY_LOAD, Seen, latency_qps, outcome
@@ -30,19 +31,21 @@ from harness.measurement.side import Side, accuracy_run, offline, search_rate, s
 from harness.measurement.sut_spec import model_spec, plan_lines, settled
 from harness.measurement.weights import file_sha256
 from harness.options import RunOptions
-from harness.record.result import DatasetInfo, Floor, GitState, Measurement, PlanLine, Result
+from harness.record.result import Floor, Measurement, PlanLine, Result
 from harness.record.service import SERVICE_SIZES, slack
 from harness.record.side_result import Latency, ServiceTimes, SideResult, SingleStream
+from harness.training.measure import measure_training
 from harness.trial import Trial
 from optimizations.contract import Plan
-from zoo.schema import Dataset
 
 
 def measure(trial: Trial, options: RunOptions, observer: Observer) -> Measurement:
-    """Measure a serving trial against its baseline.
+    """Measure a trial against its baseline.
 
     Raises ConfigurationError for what cannot be measured, SutFailure when a system under test crashes or hangs.
     """
+    if trial.scope == "train":
+        return measure_training(trial, options, observer)
     prepared = prepare(trial, options, observer)
     bench = Bench(
         trial=trial,
@@ -218,12 +221,7 @@ def _assemble(bench: Bench, prepared: Prepared, sides: list[Side], kept: _Kept) 
     )
     environment = describe_environment()
     result = Result(
-        trial_id=trial.trial_id,
-        created=created_now(),
-        recarena_version=importlib.metadata.version("recarena"),
-        source_sha256=environment["source_sha256"],
-        git=GitState(sha=environment["git"]["sha"] or "", dirty=bool(environment["git"]["dirty"])),
-        trial=dataclasses.asdict(trial),
+        **identity(trial, prepared.dataset, environment),
         plan=_lines(prepared, sides),
         baseline=numbers.sides[BASELINE],
         candidate=numbers.sides.get(CANDIDATE),
@@ -231,9 +229,7 @@ def _assemble(bench: Bench, prepared: Prepared, sides: list[Side], kept: _Kept) 
         gate=numbers.gate,
         floor=numbers.floor,
         validity=numbers.validity,
-        dataset=_dataset_info(prepared.dataset),
         weights_sha256=file_sha256(prepared.weights),
-        hardware_class=environment["hardware_class"],
         segments=numbers.segments,
         certificate=numbers.certificate,
     )
@@ -263,19 +259,3 @@ def _run_facts(bench: Bench, log: QuadLog) -> Mapping[str, Any]:
         },
         "quads": log.host,
     }
-
-
-def _dataset_info(dataset: Dataset) -> DatasetInfo:
-    labels = np.concatenate([split.labels for split in (dataset.train, dataset.valid, dataset.test)])
-    return DatasetInfo(
-        name=dataset.name,
-        fingerprint=dataset.fingerprint,
-        rows=len(labels),
-        label_rate=float(np.nanmean(labels)),
-        bayes_auc=dataset.bayes_auc,
-    )
-
-
-def created_now() -> str:
-    """The moment of creation, UTC, ISO 8601 to the second."""
-    return datetime.datetime.fromtimestamp(unix_s(), datetime.UTC).isoformat(timespec="seconds")

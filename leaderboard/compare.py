@@ -21,6 +21,12 @@ from harness.record.side_result import Interval
 from leaderboard.store import Workload
 
 Verdict = Literal["better", "worse", "no difference", "not tested"]
+TRAINED = {
+    "training, samples/s": "samples_per_s",
+    "inputs alone, samples/s": "input_rows_per_s",
+    "compute alone, samples/s": "compute_samples_per_s",
+    "peak memory, bytes": "peak_bytes",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +54,12 @@ def compare(before: Record, after: Record, force: bool = False) -> list[Line]:
             "--force compares them all the same"
         )
     a, b = before.result, after.result
+    if b.trains:
+        return [
+            _ratio_line("training speed over that of opt=[]", _speedup(a), _speedup(b)),
+            _gate_line(a, b),
+            *(_untested(metric, _trained(a, name), _trained(b, name)) for metric, name in TRAINED.items()),
+        ]
     return [
         _ratio_line("latency-bound throughput, qps", _with_interval(a), _with_interval(b)),
         _ratio_line("ratio to opt=[]", _ratio_with_interval(a), _ratio_with_interval(b)),
@@ -134,6 +146,18 @@ def _verdict(ci: Interval, nothing: float) -> Verdict:
     if ci[1] < nothing:
         return "worse"
     return "better" if ci[0] > nothing else "no difference"
+
+
+def _speedup(result: Result) -> tuple[float | None, Interval | None]:
+    ratio, bounds, _ = result.speedup
+    return ratio, bounds
+
+
+def _trained(result: Result, name: str) -> float | None:
+    """A number of the measured side's training."""
+    train = result.measured.train
+    value: float | None = None if train is None else getattr(train, name)
+    return value
 
 
 def _with_interval(result: Result) -> tuple[float | None, Interval | None]:

@@ -45,6 +45,8 @@ def _sides(data: Mapping[str, Any]) -> Iterator[str]:
         known = [v for v in (side["latency_ms"][p] for p in ("p50", "p90", "p99", "p999")) if v is not None]
         if known != sorted(known):
             yield f"{name}.latency_ms falls from one percentile to the next"
+        if (side.get("train") is not None) != (data["trial"].get("scope") == "train"):
+            yield f"{name}.train must be there exactly when trial.scope is train"
         if (side["lbt_status"] == "unreachable") != (side["lbt_qps"] == 0):
             yield f"{name}.lbt_status is {side['lbt_status']} with an LBT of {side['lbt_qps']}"
 
@@ -59,6 +61,7 @@ def _comparison(data: Mapping[str, Any]) -> Iterator[str]:
     if ratio is not None:
         yield from _interval("ratio.lbt_ci", ratio["lbt"], ratio["lbt_ci"])
         yield from _interval("ratio.service_ci", ratio["service"], ratio["service_ci"])
+        yield from _interval("ratio.train_ci", ratio.get("train"), ratio.get("train_ci"))
         if ratio["lbt"] is None and not ratio["reason"]:
             yield "ratio.lbt is null without a reason"
     gate = data["gate"]

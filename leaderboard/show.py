@@ -27,6 +27,18 @@ _COLUMNS: dict[str, Literal["left", "right"]] = {
     "trial": "left",
     "unranked because": "left",
 }
+_TRAINING_COLUMNS: dict[str, Literal["left", "right"]] = {
+    "rank": "right",
+    "opt": "left",
+    "samples/s": "right",
+    "ratio to opt=[]": "right",
+    "verdict": "left",
+    "inputs alone": "right",
+    "compute alone": "right",
+    "gate": "left",
+    "trial": "left",
+    "unranked because": "left",
+}
 
 
 def board_view(board: Board) -> RenderableType:
@@ -76,10 +88,11 @@ def git_text(result: Result) -> str:
 
 def _group_table(workload: Workload, entries: Sequence[Entry]) -> Table:
     table = Table(title=escape(workload.title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for heading, justify in _COLUMNS.items():
+    training = workload.scope == "train"
+    for heading, justify in (_TRAINING_COLUMNS if training else _COLUMNS).items():
         table.add_column(heading, justify=justify, overflow="fold")
     for rank, entry in ranks(entries):
-        table.add_row(*_row(rank, entry))
+        table.add_row(*(_training_row if training else _row)(rank, entry))
     return table
 
 
@@ -93,6 +106,23 @@ def _row(rank: str, entry: Entry) -> list[str]:
         DASH if ratio is None else ratio_verdict(ratio.lbt, ratio.lbt_ci),
         number(side.latency_ms.p99),
         number(side.auc, 5),
+        DASH if result.gate is None else result.gate.verdict,
+        result.trial_id,
+        escape("; ".join(entry.unranked)),
+    ]
+
+
+def _training_row(rank: str, entry: Entry) -> list[str]:
+    result, side = entry.result, entry.result.measured.train
+    ratio, bounds, _ = result.speedup
+    return [
+        rank,
+        escape(opt_text(result)),
+        number(side.samples_per_s if side else None),
+        with_interval(ratio, bounds),
+        ratio_verdict(ratio, bounds),
+        number(side.input_rows_per_s if side else None),
+        number(side.compute_samples_per_s if side else None),
         DASH if result.gate is None else result.gate.verdict,
         result.trial_id,
         escape("; ".join(entry.unranked)),

@@ -17,7 +17,18 @@ from leaderboard.show import git_text, opt_text, ranks
 from leaderboard.store import Board, Entry, Workload
 
 COLUMNS = ("rank", "optimizations", "LBT, qps", "ratio to opt=[]", "service ratio", "p99, ms", "AUC", "gate", "verdict")
-NUMERIC = frozenset({"rank", "LBT, qps", "ratio to opt=[]", "service ratio", "p99, ms", "AUC"})
+TRAINING = (
+    *("rank", "optimizations", "samples/s", "ratio to opt=[]", "inputs alone", "compute alone", "peak MiB"),
+    *("gate", "verdict"),
+)
+NUMERIC = frozenset(
+    {
+        *("rank", "LBT, qps", "ratio to opt=[]", "service ratio", "p99, ms", "AUC"),
+        *("samples/s", "inputs alone", "compute alone", "peak MiB"),
+    }
+)
+Cell = tuple[str, str, str]
+"""Text, sort key, interval."""
 
 
 def write_site(board: Board, out: Path) -> Path:
@@ -38,28 +49,47 @@ def render(board: Board) -> str:
     groups = [_group(workload, entries) for workload, entries in board.groups.items()]
     unreadable = [{"path": path.name, "why": why} for path, why in board.unreadable.items()]
     template = environment.get_template("site.html")
-    return template.render(groups=groups, unreadable=unreadable, columns=COLUMNS, numeric=NUMERIC)
+    return template.render(groups=groups, unreadable=unreadable, numeric=NUMERIC)
 
 
 def _group(workload: Workload, entries: Sequence[Entry]) -> dict[str, Any]:
-    return {
-        "title": f"{workload.model} on {workload.dataset}",
-        "facts": [
+    training = workload.scope == "train"
+    asked = (
+        ["training", f"batch {workload.batch_size}"]
+        if training
+        else [
             f"p{workload.percentile:g} within {workload.limit_ms:g} ms",
             f"{workload.scenario}, {workload.query_sizes} query sizes",
-            f"data {workload.fingerprint[:8]}",
-            workload.hardware_class,
-        ],
+        ]
+    )
+    return {
+        "title": f"{workload.model} on {workload.dataset}",
+        "facts": [*asked, f"data {workload.fingerprint[:8]}", workload.hardware_class],
+        "columns": TRAINING if training else COLUMNS,
         "bars": Markup(lbt_bars(entries)),
         "rows": [_row(rank, entry) for rank, entry in ranks(entries)],
     }
 
 
 def _row(rank: str, entry: Entry) -> dict[str, Any]:
-    result, side, ratio = entry.result, entry.result.measured, entry.result.ratio
-    cells = (
-        (rank, "" if rank == DASH else rank, ""),
-        (opt_text(result), "", ""),
+    result = entry.result
+    columns, cells = (TRAINING, _training_cells(result)) if result.trains else (COLUMNS, _cells(result))
+    cells = [(rank, "" if rank == DASH else rank, ""), (opt_text(result), "", ""), *cells]
+    return {
+        "cells": [
+            {"text": text, "key": key, "interval": "" if extra == DASH else extra, "numeric": name in NUMERIC}
+            for name, (text, key, extra) in zip(columns, cells, strict=True)
+        ],
+        "unranked": "; ".join(entry.unranked),
+        "curve": Markup(late_curve(result)),
+        "facts": _facts(entry),
+        "plan": [{"name": line.name, "phase": line.phase.lower(), "marks": marks(line)} for line in result.plan],
+    }
+
+
+def _cells(result: Result) -> list[Cell]:
+    side, ratio = result.measured, result.ratio
+    return [
         (number(side.lbt_qps), _key(side.lbt_qps), interval(side.lbt_ci)),
         (number(ratio.lbt), _key(ratio.lbt), interval(ratio.lbt_ci)) if ratio else (DASH, "", ""),
         (number(ratio.service), _key(ratio.service), interval(ratio.service_ci)) if ratio else (DASH, "", ""),
@@ -67,17 +97,23 @@ def _row(rank: str, entry: Entry) -> dict[str, Any]:
         (number(side.auc, 5), _key(side.auc), ""),
         (result.gate.verdict if result.gate else DASH, "", ""),
         (ratio_verdict(ratio.lbt, ratio.lbt_ci) if ratio else "baseline", "", ""),
-    )
-    return {
-        "cells": [
-            {"text": text, "key": key, "interval": "" if extra == DASH else extra, "numeric": name in NUMERIC}
-            for name, (text, key, extra) in zip(COLUMNS, cells, strict=True)
-        ],
-        "unranked": "; ".join(entry.unranked),
-        "curve": Markup(late_curve(result)),
-        "facts": _facts(entry),
-        "plan": [{"name": line.name, "phase": line.phase.lower(), "marks": marks(line)} for line in result.plan],
-    }
+    ]
+
+
+def _training_cells(result: Result) -> list[Cell]:
+    train, (ratio, bounds, _) = result.measured.train, result.speedup
+    peak = None if train is None or train.peak_bytes is None else train.peak_bytes / 2**20
+    numbers = (train.samples_per_s, train.input_rows_per_s, train.compute_samples_per_s) if train else (None,) * 3
+    speed, inputs, compute = ((number(value), _key(value), "") for value in numbers)
+    return [
+        speed,
+        (number(ratio), _key(ratio), interval(bounds)),
+        inputs,
+        compute,
+        (number(peak), _key(peak), ""),
+        (result.gate.verdict if result.gate else DASH, "", ""),
+        (ratio_verdict(ratio, bounds) if result.ratio else "baseline", "", ""),
+    ]
 
 
 def _facts(entry: Entry) -> list[tuple[str, str]]:
@@ -88,9 +124,7 @@ def _facts(entry: Entry) -> list[tuple[str, str]]:
         ("measured", result.created),
         ("source", f"{result.source_sha256[:12]}, commit {git_text(result)}"),
         ("budget", str(result.trial["budget"])),
-        ("slack of the baseline", number(result.baseline.slack)),
-        ("service time of 100 samples", _pair(result, "n100")),
-        ("floor", f"p99 {number(result.floor.p99_ms)} ms, {number(result.floor.lbt_qps)} qps"),
+        *([] if result.trains else _serving_facts(result)),
         ("validity", f"{result.validity.verdict}, {result.validity.voided_quads} quads voided"),
     ]
     if result.certificate is not None:
@@ -102,6 +136,14 @@ def _facts(entry: Entry) -> list[tuple[str, str]]:
     if result.dataset.bayes_auc is not None:
         found.append(("Bayes AUC of the data", number(result.dataset.bayes_auc, 5)))
     return found
+
+
+def _serving_facts(result: Result) -> list[tuple[str, str]]:
+    return [
+        ("slack of the baseline", number(result.baseline.slack)),
+        ("service time of 100 samples", _pair(result, "n100")),
+        ("floor", f"p99 {number(result.floor.p99_ms)} ms, {number(result.floor.lbt_qps)} qps"),
+    ]
 
 
 def _pair(result: Result, size: str) -> str:

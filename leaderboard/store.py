@@ -26,6 +26,8 @@ class Workload:
     limit_ms: float
     percentile: float
     hardware_class: str
+    scope: str = "serve"
+    batch_size: int = 0
 
     @staticmethod
     def of(result: Result) -> Workload:
@@ -40,11 +42,16 @@ class Workload:
             limit_ms=float(trial["sla"]["limit_ms"]),
             percentile=float(trial["sla"]["percentile"]),
             hardware_class=result.hardware_class,
+            scope=trial["scope"],
+            batch_size=trial["training"]["batch_size"] if result.trains else 0,
         )
 
     @property
     def title(self) -> str:
         """One line for people."""
+        if self.scope == "train":
+            rows = f"{self.model} on {self.dataset} ({self.fingerprint[:8]})"
+            return f"{rows}, training, batch {self.batch_size}, {self.hardware_class}"
         return (
             f"{self.model} on {self.dataset} ({self.fingerprint[:8]}), {self.scenario}, {self.query_sizes} queries, "
             f"p{self.percentile:g} <= {self.limit_ms:g} ms, {self.hardware_class}"
@@ -61,8 +68,14 @@ class Entry:
 
     @property
     def lbt_qps(self) -> float:
-        """What entries are ranked by; 0 where there is none."""
+        """What entries that serve are ranked by; 0 where there is none."""
         return self.result.measured.lbt_qps or 0.0
+
+    @property
+    def samples_per_s(self) -> float:
+        """What entries that train are ranked by; 0 where there is none."""
+        train = self.result.measured.train
+        return (train.samples_per_s or 0.0) if train is not None else 0.0
 
     @property
     def gate_passed(self) -> bool:
@@ -105,6 +118,8 @@ def reasons_against(result: Result, problems: list[str]) -> tuple[str, ...]:
         reasons.append("no certificate")
     if result.validity.verdict != "valid":
         reasons.append(result.validity.verdict.replace("_", " "))
+    if result.trains:
+        return tuple(reasons)
     if result.floor.referee_bound:
         reasons.append("bound by the referee")
     if result.baseline.slack is not None and result.baseline.slack < MINIMUM_SLACK:
@@ -115,4 +130,5 @@ def reasons_against(result: Result, problems: list[str]) -> tuple[str, ...]:
 
 
 def _order(entry: Entry) -> tuple[bool, bool, float, str]:
-    return (not entry.gate_passed, bool(entry.unranked), -entry.lbt_qps, entry.path.name)
+    speed = entry.samples_per_s if entry.result.trains else entry.lbt_qps
+    return (not entry.gate_passed, bool(entry.unranked), -speed, entry.path.name)

@@ -17,9 +17,11 @@ from harness.record.reader import Record, RecordError, read_record, record_probl
 from harness.record.result import Result
 from harness.record.segments import SegmentRows, cut
 from harness.record.side_result import SideResult
+from harness.training.outcome import training_outcome
 from harness.trial import Trial, canonical_json
 from leaderboard.result_check import check_result
-from leaderboard.trace_check import trace_problems
+from leaderboard.trace_check import budget_of, trace_problems
+from leaderboard.verify_training import training_numbers, training_problems, training_seen
 
 TOLERANCE = 1e-9
 """Relative, for counts, percentiles and means: only the order of a sum may differ."""
@@ -65,10 +67,16 @@ def verify(path: Path) -> Verification:
         record = read_record(path)
         problems += check_result(record.result.to_dict())
         problems += _contradictions(record)
-        trial, queries = from_plain(Trial, record.trial), record.queries()
-        rows = cut(record.result.segments, queries)
-        problems += trace_problems(trial, rows, queries)
-        found = list(findings(record.result, outcome(_seen(record, trial, rows))))
+        trial = from_plain(Trial, record.trial)
+        if record.result.trains:
+            seen = training_seen(record)
+            problems += training_problems(seen, budget_of(trial.budget))
+            found = list(_compared(*training_numbers(record, training_outcome(seen))))
+        else:
+            queries = record.queries()
+            rows = cut(record.result.segments, queries)
+            problems += trace_problems(trial, rows, queries)
+            found = list(findings(record.result, outcome(_seen(record, trial, rows))))
     except (RecordError, ConfigurationError, ValueError, KeyError, TypeError) as error:
         said = error.args[0] if error.args else error
         problem = f"{said}" if isinstance(error, (RecordError, ConfigurationError, ValueError)) else repr(error)
@@ -120,13 +128,22 @@ def findings(result: Result, numbers: Outcome) -> Iterator[Finding]:
         numbers.sides,
         {name: getattr(numbers, name) for name in COMPARED},
     )
-    for what in dict.fromkeys([*published, *recomputed]):
-        yield _finding(what, published.get(what), recomputed.get(what))
+    yield from _disagreements(published, recomputed)
     for name, rate in numbers.latency_qps.items():
         if rate is not None:
             what = f"{name}: 70 % of its LBT over all quads"
             yield _finding(what, published[f"{name}.latency_ms.offered_qps"], rate)
     yield from _segments(result, numbers)
+
+
+def _compared(published: Mapping[str, Any], recomputed: Mapping[str, Any]) -> Iterator[Finding]:
+    """Every leaf of two trees of results."""
+    yield from _disagreements(dict(_leaves(to_plain(published))), dict(_leaves(to_plain(recomputed))))
+
+
+def _disagreements(published: Mapping[str, Leaf], recomputed: Mapping[str, Leaf]) -> Iterator[Finding]:
+    for what in dict.fromkeys([*published, *recomputed]):
+        yield _finding(what, published.get(what), recomputed.get(what))
 
 
 def _numbers(sides: Mapping[str, SideResult], others: Mapping[str, Any]) -> dict[str, Leaf]:

@@ -81,11 +81,26 @@ class Dispatch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """How a step of training is taken.
+
+    ``parts``: of a batch, whose gradients are made side by side and added up (1: whole). ``prefetch``: the inputs of so
+    many steps at most are prepared ahead (0: none), by ``prefetch_threads`` threads. ``optimizer``: the implementation
+    of those of the embedding tables, "reference" or "fused".
+    """
+
+    parts: int = 1
+    prefetch: int = 0
+    prefetch_threads: int = 0
+    optimizer: str = "reference"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pipeline:
     """A model's description that optimizations rewrite.
 
     ``expand``: "first" copies the user side N times before anything else, as CTR libraries do; "late" leaves it at U.
-    ``passes``: named passes over the backend's own graph.
+    ``passes``: named passes over the backend's own graph. ``train``: None while serving.
     """
 
     model: str
@@ -97,11 +112,18 @@ class Pipeline:
     passes: tuple[str, ...] = ()
     runtime: Runtime = field(default_factory=Runtime)
     dispatch: Dispatch = field(default_factory=Dispatch)
+    train: Training | None = None
 
     def with_block(self, path: str, **slots: Any) -> Pipeline:
         """A copy whose block at ``path`` has the given slots."""
         blocks = tuple(dataclasses.replace(b, **slots) if b.path == path else b for b in self.blocks)
         return dataclasses.replace(self, blocks=blocks)
+
+    def with_training(self, **slots: Any) -> Pipeline:
+        """A copy that trains with the given slots. Raises ValueError for a pipeline that serves."""
+        if self.train is None:
+            raise ValueError("this pipeline serves: its part train is None")
+        return dataclasses.replace(self, train=dataclasses.replace(self.train, **slots))
 
 
 class PlanError(ValueError):
@@ -116,7 +138,7 @@ class Optimization:
     options: a frozen dataclass type (its defaults are the plug-in's). division: closed = the same mathematics
     within ``score_tolerance`` (absolute, on scores), open = anything declared.
     claims(pipeline, options): the slots it will write, each "block-path.slot" or "runtime.threads",
-    "dispatch.split", "expand", "passes.<name>". apply(pipeline, options): pure; writes just those.
+    "dispatch.split", "train.parts", "expand", "passes.<name>". apply(pipeline, options): pure; writes just those.
     backends and devices: where it can be lowered. native(capabilities) is False where the machine has to emulate it.
     coming: for a known name without an implementation yet, the sentence that says so.
     """

@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from optimizations.contract import Optimization, Pipeline, Plan, PlanError, PlanStep, Scope
+from optimizations.contract import Optimization, Pipeline, Plan, PlanError, PlanStep, Scope, Training
 from optimizations.plan_json import pipeline_from_json, pipeline_to_json, plan_from_json, plan_to_json
 from optimizations.registry import available
 from optimizations.slots import changed_slots
@@ -36,11 +36,19 @@ Chosen = tuple[Optimization, Any]
 
 
 def first_pipeline(config: ModelConfig, schema: Schema, backend: str, device: str, scope: Scope) -> Pipeline:
-    """The pipeline of ``opt=[]``: every block by the reference, in fp32, the user side expanded first.
+    """The pipeline of ``opt=[]``: every block by the reference, in fp32, the user side expanded first; in training,
+    the plain step of ``zoo.learning``.
 
     Raises ValueError when the model cannot run on the schema (see ``zoo.blueprint.describe``).
     """
-    return Pipeline(model=config.name, backend=backend, device=device, scope=scope, blocks=describe(config, schema))
+    return Pipeline(
+        model=config.name,
+        backend=backend,
+        device=device,
+        scope=scope,
+        blocks=describe(config, schema),
+        train=Training() if scope == "train" else None,
+    )
 
 
 def resolve(

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from typing import Any
 
-from optimizations.contract import Dispatch, Pipeline, Plan, PlanStep, Runtime
+from optimizations.contract import Dispatch, Pipeline, Plan, PlanStep, Runtime, Training
 from zoo.blueprint import Block
 
 
@@ -45,6 +45,7 @@ def _pipeline(data: dict[str, Any]) -> Pipeline:
             "passes": tuple(data["passes"]),
             "runtime": Runtime(**runtime),
             "dispatch": Dispatch(**data["dispatch"]),
+            "train": Training(**data["train"]) if data["train"] else None,
         }
     )
 

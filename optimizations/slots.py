@@ -17,8 +17,10 @@ def slot_values(pipeline: Pipeline) -> dict[str, object]:
     values: dict[str, object] = {"expand": pipeline.expand}
     for block in pipeline.blocks:
         values.update({f"{block.path}.{slot}": getattr(block, slot) for slot in BLOCK_SLOTS})
-    for part in ("runtime", "dispatch"):
+    for part in ("runtime", "dispatch", "train"):
         settings = getattr(pipeline, part)
+        if settings is None:
+            continue
         values.update({f"{part}.{f.name}": getattr(settings, f.name) for f in dataclasses.fields(settings)})
     del values["runtime.environment"]
     values.update({f"runtime.environment.{name}": value for name, value in pipeline.runtime.environment})

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.averaging import WeightAverage
 from zoo.configs import ModelConfig
-from zoo.layers.features import to_tensors
-from zoo.layers.mlp import FullyConnectedStack
 from zoo.layers.packed_recurrence import Evolve, evolve, packed_recurrence
-from zoo.losses import sample_negatives, training_loss
+from zoo.learning import Learner, PlainSteps, without_subnormals
 from zoo.metrics import auc
 from zoo.models import build_model
 from zoo.models.ctr_model import CtrModel
-from zoo.optimizers import build_optimizers, rate_schedules
 from zoo.prediction import predict
-from zoo.schema import Dataset, Int64, Split
+from zoo.schema import Dataset
+from zoo.training_batches import TrainingBatches
 from zoo.training_config import TrainingConfig
 
 REPORTS_PER_EPOCH = 100
@@ -81,7 +77,7 @@ def fit(
     The same seed gives the same weights on one thread. Samples without a label are left out. ``recurrence``: what
     recurrent layers are trained with.
     """
-    with _without_subnormals():
+    with without_subnormals():
         return _fit(config, dataset, training, report, recurrence)
 
 
@@ -96,100 +92,32 @@ def _fit(
         torch.set_num_threads(training.threads)
     torch.manual_seed(training.seed)
     model = build_model(config, dataset.schema)
-    set_dropout(model, training.dropout)
-    loop = _Loop(model, dataset.train, training)
+    batches = TrainingBatches(dataset.train, training.batch_size, training.seed, model.needs_negatives)
+    per_epoch = batches.per_epoch
+    all_steps, report_every = per_epoch * training.max_epochs, max(1, per_epoch // REPORTS_PER_EPOCH)
+    learner = Learner(model, training, all_steps)
+    steps = PlainSteps(batches, learner)
     stopping = EarlyStopping(model)
-    judged = _labelled(dataset.valid)
-    valid_auc, epoch = None, 0
+    judged = ~np.isnan(dataset.valid.labels)
+    due = {round(per_epoch * part / training.evaluations) for part in range(1, training.evaluations + 1)}
+    valid_auc = None
     with packed_recurrence(model, recurrence):
-        for epoch, samples, judge in loop.batches():
-            loss = float(loop.step(samples))
+        while learner.steps < all_steps and stopping.stale < training.patience:
+            loss = float(steps.step(batches.draw()))
+            judge = (learner.steps - 1) % per_epoch + 1 in due
             if judge:
-                with loop.averaged():
+                with learner.averaged():
                     valid_auc = auc(dataset.valid.labels[judged], predict(model, dataset.valid)[judged])
-                    stopping.observe(valid_auc, loop.steps)
-            if judge or loop.steps % loop.report_every == 0:
-                report(Progress(epoch=epoch, step=loop.steps, steps=loop.all_steps, loss=loss, valid_auc=valid_auc))
-            if stopping.stale >= training.patience:
-                break
+                    stopping.observe(valid_auc, learner.steps)
+            if judge or learner.steps % report_every == 0:
+                epoch = -(-learner.steps // max(1, per_epoch))
+                report(Progress(epoch=epoch, step=learner.steps, steps=all_steps, loss=loss, valid_auc=valid_auc))
     stopping.restore()
     model.eval()
     return Fitted(
         model=model,
         valid_auc=stopping.best_auc,
         best_step=stopping.best_step,
-        steps=loop.steps,
-        epochs=epoch,
+        steps=learner.steps,
+        epochs=-(-learner.steps // max(1, per_epoch)),
     )
-
-
-@contextlib.contextmanager
-def _without_subnormals() -> Iterator[None]:
-    """Numbers below 1e-38 become 0, in the weights too: where nothing but ``embedding_l2`` moves a row, as with the
-    padding's, it shrinks into the range in which a processor calculates some hundred times slower."""
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
-
-
-def set_dropout(model: CtrModel, dropout: float) -> None:
-    """Set the dropout of every stack of fully connected layers."""
-    for module in model.modules():
-        if isinstance(module, FullyConnectedStack):
-            module.dropout = dropout
-
-
-class _Loop:
-    """Batches of one training split and the step that learns from one of them."""
-
-    def __init__(self, model: CtrModel, split: Split, training: TrainingConfig) -> None:
-        self._model, self._split, self._training = model, split, training
-        self._samples = np.flatnonzero(_labelled(split))
-        self._rng = np.random.default_rng(training.seed)
-        self._optimizers = build_optimizers(model, training)
-        self._average = WeightAverage(model, training.average) if training.average else None
-        self._per_epoch = -(-len(self._samples) // training.batch_size)
-        self.all_steps = self._per_epoch * training.max_epochs
-        self.report_every = max(1, self._per_epoch // REPORTS_PER_EPOCH)
-        self._schedules = rate_schedules(self._optimizers, self.all_steps, training.final_lr_share)
-        self.steps = 0
-
-    def batches(self) -> Iterator[tuple[int, Int64, bool]]:
-        """(epoch, shuffled sample numbers, whether the validation AUC is due after them)."""
-        size, parts = self._training.batch_size, self._training.evaluations
-        due = {round(self._per_epoch * part / parts) for part in range(1, parts + 1)}
-        for epoch in range(1, self._training.max_epochs + 1):
-            order = self._rng.permutation(self._samples)
-            for number in range(self._per_epoch):
-                yield epoch, order[number * size : (number + 1) * size], number + 1 in due
-
-    def averaged(self) -> contextlib.AbstractContextManager[None]:
-        """The model as it is judged and kept: with averaged weights if the settings ask for them."""
-        return contextlib.nullcontext() if self._average is None else self._average.applied()
-
-    def step(self, samples: Int64) -> Tensor:
-        """One update from ``samples``; returns the loss."""
-        batch = self._split.training_batch(samples)
-        raw = to_tensors(batch)._replace(user_of=None)
-        negatives = None
-        if self._model.needs_negatives:
-            negatives = sample_negatives(self._split, len(batch.history), self._rng)
-        self._model.train()
-        loss = training_loss(self._model, raw, torch.from_numpy(self._split.labels[samples]), negatives)
-        for optimizer in self._optimizers:
-            optimizer.zero_grad()
-        loss.backward()
-        if self._average is not None:
-            self._average.before_step()
-        for optimizer in self._optimizers:
-            optimizer.step()
-        for schedule in self._schedules:
-            schedule.step()
-        self.steps += 1
-        return loss.detach()
-
-
-def _labelled(split: Split) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    return ~np.isnan(split.labels)

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-import numpy as np
-import torch
+from typing import NamedTuple
+
 from torch import Tensor
 from torch.nn import functional as F
 
-from zoo.layers.tensors import RawTensors
+from zoo.layers.tensors import TrainingInput
 from zoo.models.ctr_model import CtrModel
-from zoo.schema import Split
 
 
-def training_loss(model: CtrModel, raw: RawTensors, labels: Tensor, negatives: Tensor | None = None) -> Tensor:
-    """Binary cross-entropy of the logits against ``labels`` [N], plus the model's own auxiliary loss if it has one."""
-    logits, auxiliary = model.training_terms(raw, negatives)
-    loss = F.binary_cross_entropy_with_logits(logits, labels)
+class Share(NamedTuple):
+    """Which part of a batch some of its samples are: of its samples, and of the terms of its auxiliary loss."""
+
+    samples: float
+    auxiliary: float
+
+
+def training_loss(model: CtrModel, given: TrainingInput, labels: Tensor, share: Share | None = None) -> Tensor:
+    """Binary cross-entropy of the logits against ``labels`` [N], plus the model's own auxiliary loss if it has one.
+
+    With ``share``, what these samples contribute to the loss of the batch that they are a part of: the contributions
+    of its parts add up to its loss.
+    """
+    logits, auxiliary = model.training_terms(given)
+    loss = F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+    if share is not None:
+        loss = loss * share.samples
+        auxiliary = None if auxiliary is None else auxiliary * share.auxiliary
     return loss if auxiliary is None else loss + auxiliary
-
-
-def sample_negatives(split: Split, count: int, rng: np.random.Generator) -> Tensor:
-    """Raw behaviours [count, H] drawn from all behaviours of the split, so in proportion to their popularity."""
-    return torch.from_numpy(split.history[rng.integers(0, len(split.history), count)])

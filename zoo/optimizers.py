@@ -85,8 +85,16 @@ class FtrlProximal(_RowOptimizer):
         parameter[rows] = -shrunk / ((group["beta"] + n_new.sqrt()) / group["alpha"] + group["l2"])
 
 
-def build_optimizers(model: nn.Module, training: TrainingConfig) -> list[torch.optim.Optimizer]:
-    """Adagrad on embedding tables, FTRL on wide weights, Adam on everything else."""
+def build_optimizers(
+    model: nn.Module,
+    training: TrainingConfig,
+    adagrad: type[Adagrad] = Adagrad,
+    ftrl: type[FtrlProximal] = FtrlProximal,
+) -> list[torch.optim.Optimizer]:
+    """Adagrad on embedding tables, FTRL on wide weights, Adam on everything else.
+
+    ``adagrad``, ``ftrl``: other implementations of the same.
+    """
     tables = _parameters_of(model, EmbeddingTables)
     wide = _parameters_of(model, WideTables)
     special = {id(parameter) for parameter in (*tables, *wide)}
@@ -94,22 +102,25 @@ def build_optimizers(model: nn.Module, training: TrainingConfig) -> list[torch.o
     optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(dense, lr=training.dense_lr, fused=True)]
     if tables:
         initial = training.embedding_accumulator
-        optimizers.append(Adagrad(tables, training.embedding_lr, l2=training.embedding_l2, initial=initial))
+        optimizers.append(adagrad(tables, training.embedding_lr, l2=training.embedding_l2, initial=initial))
     if wide:
         l1, l2 = training.wide_l1, training.wide_l2
-        optimizers.append(FtrlProximal(wide, training.wide_lr, beta=training.wide_beta, l1=l1, l2=l2))
+        optimizers.append(ftrl(wide, training.wide_lr, beta=training.wide_beta, l1=l1, l2=l2))
     return optimizers
 
 
 def rate_schedules(
     optimizers: Iterable[torch.optim.Optimizer], steps: int, final_share: float
 ) -> list[torch.optim.lr_scheduler.LRScheduler]:
-    """Linear schedules from the full rate before the first of ``steps`` to ``final_share`` of it at the last one.
+    """Linear schedules from the full rate before the first of ``steps`` to ``final_share`` of it at the last one, and
+    from there on.
 
     FTRL-Proximal has no rate of its own: its steps shrink with the gradients that a coordinate has seen.
     """
     return [
-        torch.optim.lr_scheduler.LambdaLR(each, lambda step: 1.0 - (1.0 - final_share) * step / max(1, steps - 1))
+        torch.optim.lr_scheduler.LambdaLR(
+            each, lambda step: 1.0 - (1.0 - final_share) * min(step, steps - 1) / max(1, steps - 1)
+        )
         for each in optimizers
         if "lr" in each.defaults
     ]

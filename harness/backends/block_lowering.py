@@ -40,9 +40,12 @@ class StepReport:
 
 
 class BlockLowering:
-    """Builds the blocks of one plan and reports per step. ``passes``: those of the plan that can be made."""
+    """Builds the blocks of one plan and reports per step. ``passes``: those of the plan that can be made.
 
-    def __init__(self, plan: Plan, context: LoweringContext) -> None:
+    ``lowering``: which modules of the plug-ins are asked, ``lower_<lowering>.py``; those of the plan's backend if "".
+    """
+
+    def __init__(self, plan: Plan, context: LoweringContext, lowering: str = "") -> None:
         self._context = context
         self._reports = {step.name: StepReport(step.name) for step in plan.steps}
         self._builders: dict[Key, tuple[str, Builder]] = {}
@@ -51,7 +54,7 @@ class BlockLowering:
         self.passes = () if plan.pipeline.dispatch.in_steps else plan.pipeline.passes
         paths = {block.path for block in plan.pipeline.blocks}
         for step in plan.steps:
-            self._register(step, plan.pipeline.backend)
+            self._register(step, lowering or plan.pipeline.backend)
             self._claim(step, paths)
 
     def _register(self, step: PlanStep, backend: str) -> None:
@@ -142,6 +145,14 @@ class BlockLowering:
                 self._reports[owner].fallbacks.append(
                     (block.path, f"{slot}={got}: {'; '.join(dict.fromkeys(reasons))}")
                 )
+
+    def excuse(self, slot: str, reason: str) -> None:
+        """A slot that is no block's could not be made; the step that claims it says so, and why."""
+        for report in self._reports.values():
+            if slot in report.matched:
+                report.matched.remove(slot)
+                report.fallbacks.append((slot, reason))
+                report.excused = True
 
     def finish(self) -> list[StepReport]:
         """The reports, in the order of the plan. Raises ValueError for a step that changed nothing without excuse."""

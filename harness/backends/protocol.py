@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,9 +14,24 @@ import numpy.typing as npt
 from harness.errors import ConfigurationError
 from optimizations.contract import Plan
 from optimizations.lowering import LoweringContext
-from zoo.schema import Batch
+from zoo.configs import ModelConfig
+from zoo.schema import Batch, Schema, Split
+from zoo.training_config import TrainingConfig
 
-__all__ = ["BACKENDS", "Backend", "Bind", "LoweringContext", "Predict", "Score", "Session", "load_backend"]
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "Bind",
+    "LoweringContext",
+    "Predict",
+    "Score",
+    "Session",
+    "TrainBackend",
+    "TrainSession",
+    "TrainingContext",
+    "load_backend",
+    "load_train_backend",
+]
 
 Predict = Callable[[Batch], npt.NDArray[np.float32]]
 """Click probabilities [N] of a batch."""
@@ -58,6 +75,67 @@ class Session(Protocol):
         """Release what the session holds; it predicts no more."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingContext:
+    """Everything but the plan that the lowering of a training may look at.
+
+    split: what is trained on. start: the weights before the first step, None for those that the seed of ``training``
+    gives. reordering: of each batch's samples (``zoo.training_batches``). threads: of the framework where neither the
+    plan nor ``training`` says, at least 1.
+    """
+
+    schema: Schema
+    config: ModelConfig
+    training: TrainingConfig
+    split: Split
+    start: Mapping[str, npt.NDArray[Any]] | None
+    cache_dir: Path
+    device: str
+    threads: int
+    reordering: int | None = None
+
+
+class TrainSession(Protocol):
+    """A training that stands at some step; one thread calls it. Its batches are those of its seed, in their order.
+
+    Counts that are returned are of samples.
+    """
+
+    @property
+    def report(self) -> list[dict[str, Any]]:
+        """Per plan step, as that of ``Session``."""
+
+    @property
+    def samples(self) -> int:
+        """Samples of an epoch."""
+
+    @property
+    def threads(self) -> int:
+        """Threads of the framework."""
+
+    def train(self, steps: int) -> int:
+        """Take the next steps. Nothing of later ones is begun."""
+
+    def read(self, steps: int) -> int:
+        """Prepare the inputs of the next steps, as the plan does, and forget them."""
+
+    def hold(self, steps: int) -> int:
+        """Prepare the inputs of the next steps for ``compute``."""
+
+    def compute(self) -> int:
+        """Take the steps whose inputs are held."""
+
+    def state(self) -> Mapping[str, npt.NDArray[Any]]:
+        """Parameters and buffers by the names of the PyTorch reference."""
+
+
+class TrainBackend(Protocol):
+    """A module ``harness.backends.<name>_training``."""
+
+    def lower_training(self, plan: Plan, context: TrainingContext) -> TrainSession:
+        """Build the plan's training. Raises ValueError when a step of the plan matches nothing."""
+
+
 class Backend(Protocol):
     """A module ``harness.backends.<name>_backend``."""
 
@@ -67,12 +145,22 @@ class Backend(Protocol):
 
 def load_backend(name: str) -> Backend:
     """Import the backend ``name`` with its framework. Raises ConfigurationError: unknown, or not installed."""
+    backend: Backend = _imported(name, "backend")
+    return backend
+
+
+def load_train_backend(name: str) -> TrainBackend:
+    """Import the training of backend ``name``. Raises ConfigurationError as ``load_backend``."""
+    backend: TrainBackend = _imported(name, "training")
+    return backend
+
+
+def _imported(name: str, what: str) -> Any:
     if name not in BACKENDS:
         raise ConfigurationError(f"backend={name} is not known: use one of {', '.join(sorted(BACKENDS))}")
     try:
-        backend: Backend = importlib.import_module(f"harness.backends.{name}_backend")
+        return importlib.import_module(f"harness.backends.{name}_{what}")
     except ImportError as error:
         raise ConfigurationError(
             f"backend={name} cannot be loaded ({error}): install its framework with pip install '{BACKENDS[name]}'"
         ) from error
-    return backend

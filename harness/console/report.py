@@ -9,33 +9,23 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from harness.console.numbers import DASH, interval, number, ratio_verdict, validity_line, with_interval
+from harness.console.training_report import training_footer, training_rows
 from harness.record.jsonable import to_plain
 from harness.record.result import Certificate, PlanLine, Result
-from harness.record.side_result import Interval, SideResult
+from harness.record.side_result import SideResult
 from optimizations.plan import available
 
-DASH = "-"
-
-
-def number(value: float | None, digits: int = 3, unit: str = "") -> str:
-    """``digits`` significant digits without exponent, thousands separated; a dash for None."""
-    if value is None:
-        return DASH
-    if value == 0:
-        return f"0{unit}"
-    whole = len(str(int(abs(value)))) if abs(value) >= 1 else 0
-    decimals = max(0, digits - whole) if whole else digits
-    return f"{value:,.{decimals}f}{unit}"
-
-
-def interval(value: Interval | None, digits: int = 3) -> str:
-    """``[lo, hi]`` or a dash."""
-    return DASH if value is None else f"[{number(value[0], digits)}, {number(value[1], digits)}]"
-
-
-def with_interval(value: float | None, bounds: Interval | None, digits: int = 3) -> str:
-    """``value [lo, hi]``, the value alone where it has no interval, or a dash."""
-    return number(value, digits) if bounds is None else f"{number(value, digits)} {interval(bounds, digits)}"
+__all__ = [
+    "DASH",
+    "interval",
+    "marks",
+    "number",
+    "plan_table",
+    "ratio_verdict",
+    "result_table",
+    "with_interval",
+]
 
 
 def marks(line: PlanLine) -> str:
@@ -53,17 +43,6 @@ def marks(line: PlanLine) -> str:
     return "; ".join(found)
 
 
-def ratio_verdict(value: float | None, bounds: Interval | None) -> str:
-    """ "faster", "slower", "no difference" (the interval holds 1), "indicative" (no interval) or a dash."""
-    if value is None:
-        return DASH
-    if bounds is None:
-        return "indicative"
-    if bounds[0] > 1:
-        return "faster"
-    return "slower" if bounds[1] < 1 else "no difference"
-
-
 def plan_table(lines: Sequence[PlanLine], slack: float | None, baseline_slack: float | None) -> RenderableType:
     """What will run, before it runs."""
     table = Table(title="plan", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
@@ -74,28 +53,45 @@ def plan_table(lines: Sequence[PlanLine], slack: float | None, baseline_slack: f
         table.add_row(escape(name), line.phase.lower(), escape(_shortened(line.claims)), escape(marks(line)))
     if not lines:
         table.add_row("(none: the baseline alone)", "", "", "")
+    if baseline_slack is None:
+        return table
     slacks = f"slack: baseline {number(baseline_slack)}, candidate {number(slack)} (SLA limit / p99 service time)"
     return Group(table, slacks)
 
 
 def result_table(result: Result) -> RenderableType:
-    """Baseline, candidate, ratio, gate, floor and validity."""
+    """Baseline, candidate, ratio, gate, floor and validity; of a training its speed, gate and validity."""
     trial = result.trial
+    if trial["scope"] == "train":
+        return _training_table(result)
     sla = trial["sla"]
     opts = ",".join(trial["opts"])
     title = (
         f"{trial['model']} on {result.dataset.name} ({trial['backend']}, {trial['device']}), opt=[{opts}], "
         f"{trial['scenario']}, p{sla['percentile']:g} <= {sla['limit_ms']:g} ms, budget {trial['budget']}"
     )
+    return Group(_sides_table(title, result, _rows(result)), *_footer(result))
+
+
+def _training_table(result: Result) -> RenderableType:
+    trial, opts = result.trial, ",".join(result.trial["opts"])
+    title = (
+        f"training {trial['model']} on {result.dataset.name} ({trial['backend']}, {trial['device']}), opt=[{opts}], "
+        f"batch {trial['training']['batch_size']}, budget {trial['budget']}"
+    )
+    return Group(_sides_table(title, result, training_rows(result)), *training_footer(result))
+
+
+def _sides_table(title: str, result: Result, rows: Sequence[tuple[str, str, str, str]]) -> Table:
     table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
     table.add_column("baseline", justify="right")
     if result.candidate is not None:
         table.add_column("candidate", justify="right")
         table.add_column("ratio", justify="right")
-    for row in _rows(result):
+    for row in rows:
         table.add_row(*row[: len(table.columns)])
-    return Group(table, *_footer(result))
+    return table
 
 
 def _options(line: PlanLine) -> str:
@@ -139,9 +135,6 @@ def _rows(result: Result) -> list[tuple[str, str, str, str]]:
         ("AUC", number(base.auc, 5), number(other.auc, 5), _auc_delta(result)),
         ("logloss", number(base.logloss, 5), number(other.logloss, 5), ""),
     ]
-    if base.train is not None and other.train is not None:
-        speed = DASH if ratio is None else with_interval(ratio.train, ratio.train_ci)
-        rows.append(("training, samples/s", number(base.train.samples_per_s), number(other.train.samples_per_s), speed))
     return rows
 
 
@@ -196,9 +189,7 @@ def _footer(result: Result) -> list[str]:
     lines.append(
         f"floor: p50 {number(floor.p50_ms)} ms, p99 {number(floor.p99_ms)} ms, {number(floor.lbt_qps)} qps{bound}"
     )
-    validity = result.validity
-    why = f": {escape('; '.join(validity.reasons))}" if validity.reasons else ""
-    lines.append(f"validity: {validity.verdict}, {validity.voided_quads} quads voided{why}")
+    lines.append(validity_line(result))
     if result.dataset.bayes_auc is not None:
         lines.append(f"Bayes AUC of the data set: {number(result.dataset.bayes_auc, 5)}")
     emulated = [line.name for line in result.plan if line.emulated]

@@ -13,6 +13,7 @@ from zoo.datasets import DATASETS
 USAGE = """\
 RecArena measures which optimizations make a click-through-rate model serve faster on this machine, at a latency limit,
 without losing AUC, and by how much. It trains the model once, then measures opt=[] and your combination side by side.
+With scope=train it measures in the same way how much faster they train it.
 
   python run.py [KEY=VALUE ...]         measure one combination against its baseline
   python run.py -m [KEY=V1,V2 ...]      a sweep: all combinations; started again, it goes on where it stopped
@@ -34,7 +35,8 @@ OVERRIDES = {
     "scenario.query_sizes=D": "heavy | mlperf_dlrm | fixed:N | uniform:LO-HI samples per query",
     "budget=NAME": "how long is measured; budget.<number>=N changes one number",
     "training.<setting>=V": "how the weights are trained",
-    "backend= device= scope=": "torch, cpu | cuda, serve | train",
+    "backend= device=": "torch, cpu | cuda",
+    "scope=serve|train": "what is measured: queries answered (default), or training steps (docs/training.md)",
     "seed=N": "of the query traces",
     "records_dir=DIR": "where records go, default records",
     "tracking=sqlite|none": "MLflow; tracking.uri=URI for a store or server of your own",
@@ -49,6 +51,7 @@ examples
   python run.py model=wdl 'opt=[fusion]' scenario.sla_ms=10 budget=standard
   python run.py -m model=wdl,din,dien,dlrm 'opt=[],[fusion],[fusion,bf16]'
   python run.py dataset=criteo dataset.path=train.txt model=dlrm 'opt=[fusion]'
+  python run.py scope=train model=dien 'opt=[micro_batch,stage]' training.batch_size=512
   python -m leaderboard show
   mlflow ui --backend-store-uri sqlite:///mlflow.db
 
@@ -66,7 +69,8 @@ def help_page() -> str:
     """The whole page as text."""
     models = {name: str(kind.__doc__).partition(")")[0] + ")" for name, kind in MODELS.items()}
     budgets = {name: f"about {budget.seconds:.0f} s of load, both sides together" for name, budget in BUDGETS.items()}
-    optimizations = {name: spec.summary for name, spec in available().items()}
+    marks = {"serve": "", "train": " (scope=train)", "both": " (either scope)"}
+    optimizations = {name: f"{spec.summary}{marks[spec.scope]}" for name, spec in available().items()}
     return "\n".join(
         [
             USAGE,

@@ -21,6 +21,7 @@ from harness.host.environment import hardware_class, source_sha256
 from harness.options import RunOptions
 from harness.record.reader import find_resumable
 from harness.record.result import Result
+from harness.record.side_result import SideResult
 from harness.record.tracking import SweepTag
 from harness.trial import Trial
 
@@ -103,13 +104,12 @@ def summary_table(outcomes: Sequence[Outcome]) -> Table:
 
 def holm_calls(results: Sequence[Result | None]) -> list[str]:
     """Verdict on each ratio of a sweep: faster or slower only where it holds for the whole family (Holm 1979)."""
-    tested = [i for i, r in enumerate(results) if r is not None and r.ratio is not None and r.ratio.lbt_p is not None]
-    p_values = [ratio.lbt_p for i in tested if (result := results[i]) and (ratio := result.ratio)]
-    adjusted = dict(zip(tested, holm([p for p in p_values if p is not None]), strict=True))
+    found = [(None, None, None) if result is None else result.speedup for result in results]
+    p_values = {index: p for index, (_, _, p) in enumerate(found) if p is not None}
+    adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
     calls = []
-    for index, result in enumerate(results):
-        ratio = result.ratio if result is not None else None
-        call = DASH if ratio is None else ratio_verdict(ratio.lbt, ratio.lbt_ci)
+    for index, (ratio, bounds, _) in enumerate(found):
+        call = ratio_verdict(ratio, bounds)
         calls.append("no difference" if adjusted.get(index, 0.0) > LEVEL else call)
     return calls
 
@@ -118,18 +118,25 @@ def _row(outcome: Outcome, call: str) -> list[str]:
     result = outcome.result
     if result is None:
         return ["failed", escape(outcome.error[:60]), "", "", "", "", "", str(int(outcome.code)), ""]
-    ratio, gate = result.ratio, result.gate
-    candidate = DASH if result.candidate is None else number(result.candidate.lbt_qps)
-    shown = DASH if ratio is None else with_interval(ratio.lbt, ratio.lbt_ci)
+    gate, (ratio, bounds, _) = result.gate, result.speedup
     name = "" if outcome.record is None else outcome.record.name
     return [
         f"{result.trial['model']}/{result.dataset.name}",
         escape(f"[{','.join(result.trial['opts'])}]"),
-        number(result.baseline.lbt_qps),
-        candidate,
-        shown,
+        _speed(result, result.baseline),
+        _speed(result, result.candidate),
+        with_interval(ratio, bounds),
         call,
         DASH if gate is None else gate.verdict,
         str(int(outcome.code)),
         f"{name} (kept)" if outcome.resumed else name,
     ]
+
+
+def _speed(result: Result, side: SideResult | None) -> str:
+    """What a side is compared by."""
+    if side is None:
+        return DASH
+    if result.trains:
+        return number(side.train.samples_per_s if side.train else None, unit=" samples/s")
+    return number(side.lbt_qps)

@@ -20,7 +20,7 @@ from optimizations.best_plans import best_plan
 from optimizations.contract import Optimization, PlanError
 from optimizations.plan import available
 from zoo.configs import MODELS, NEEDS_HISTORY
-from zoo.datasets import DATASETS, fingerprint
+from zoo.datasets import DATASETS, fingerprint, table_copies
 from zoo.training_config import TrainingConfig, training_config
 
 MODEL_EXTRAS = ("name", "weights", "default_sla_ms")
@@ -53,12 +53,37 @@ def build(config: Mapping[str, Any]) -> tuple[Trial, RunOptions]:
         budget=options.budget.name,
         rate_qps=_rate_qps(settings.scenario),
     )
+    if trial.scope == "train":
+        _check_training(trial, settings, options.budget)
     if options.budget.certificate_s and trial.scenario != "server":
         raise ConfigurationError(
             f"budget={options.budget.name} scenario={trial.scenario}: a certificate is for a rate that is held, so it "
             "needs scenario=server; use budget=standard here"
         )
     return trial, options
+
+
+def _check_training(trial: Trial, settings: Settings, budget: Budget) -> None:
+    """What only a system that serves has. Raises ConfigurationError."""
+    if trial.device != "cpu":
+        raise ConfigurationError(f"scope=train device={trial.device}: this version trains on device=cpu only")
+    if trial.scenario != "server":
+        raise ConfigurationError(
+            f"scope=train scenario={trial.scenario}: a training answers no queries; leave scenario out"
+        )
+    if budget.certificate_s:
+        raise ConfigurationError(
+            f"scope=train budget={budget.name}: a certificate is for a held rate of queries; use budget=standard"
+        )
+    if settings.plan is not None and not settings.opt:
+        raise ConfigurationError(
+            f"scope=train experiment={settings.plan}: the plans that are known to be fastest are of serving; name the "
+            "optimizations yourself, as opt=[micro_batch,stage]"
+        )
+    if table_copies(trial.dataset_options) > 1:
+        raise ConfigurationError(
+            "scope=train dataset.table_copies: copies of rows are served and never trained; leave it out"
+        )
 
 
 def known_backends() -> list[str]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.console.observer import Observer
 from harness.estimate.replay import THAW_NS, SegmentObservation
+from harness.measurement.awake import Awake
 from harness.measurement.evidence import Evidence
 from harness.measurement.referee import OpenLimits, Referee
 from harness.options import Budget
@@ -24,8 +25,6 @@ from zoo.schema import Split
 
 __all__ = ["OFFLINE_IN_FLIGHT", "Bench", "ClosedStretch", "Quad", "Stretch", "trace_seed"]
 
-FROZEN_CPU_NS = 20_000_000
-"""CPU time that a frozen side may show: stopping takes a moment, and the kernel counts in ticks."""
 OFFLINE_IN_FLIGHT = 32
 
 
@@ -77,9 +76,10 @@ class Bench:
     evidence: Evidence
     observer: Observer
     remarks: list[str] = field(default_factory=list)
-    _awake: str = ""
-    _sides: list[str] = field(default_factory=list)
-    _frozen_cpu_ns: dict[str, int] = field(default_factory=dict)
+    _awake: Awake = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._awake = Awake(self.referee, self.remarks)
 
     @property
     def limit_ns(self) -> int:
@@ -88,33 +88,18 @@ class Bench:
 
     def joined(self, side: str) -> None:
         """A side has been started (and is awake); every other one is asleep."""
-        self._sleep_current()
-        self._sides.append(side)
-        self._awake = side
+        self._awake.joined(side)
 
     def restart(self, side: str, spec: Mapping[str, Any], shape: RingShape) -> None:
         """End a side and start it again in a fresh process, which is then awake."""
-        self._sleep_current()
+        self._awake.sleep()
         self.referee.stop_side(side)
         self.referee.start_side(side, spec, shape)
-        self._awake = side
+        self._awake.joined(side)
 
     def wake(self, side: str) -> None:
         """Freeze the side that is awake and thaw ``side``; remarks when a frozen side has used the CPU."""
-        if self._awake == side:
-            return
-        self._sleep_current()
-        used = self.referee.cpu_ns(side) - self._frozen_cpu_ns[side]
-        if used > FROZEN_CPU_NS:
-            self.remarks.append(f"{side} used {used / 1e6:.0f} ms of CPU time while it was frozen")
-        self.referee.thaw(side)
-        self._awake = side
-
-    def _sleep_current(self) -> None:
-        if self._awake:
-            self.referee.freeze(self._awake)
-            self._frozen_cpu_ns[self._awake] = self.referee.cpu_ns(self._awake)
-        self._awake = ""
+        self._awake.wake(side)
 
     def trace(self, purpose: str, index: int, count: int, sizes: str = "") -> QueryTrace:
         """``count`` queries of the published trace (trial's seed, purpose, index), sizes as the trial says."""

@@ -13,7 +13,7 @@ from harness.host.environment import capabilities
 from harness.measurement.weights import ensure_weights, in_copies
 from harness.options import RunOptions
 from harness.trial import Trial
-from optimizations.contract import Plan
+from optimizations.contract import Plan, Scope
 from optimizations.plan import first_pipeline, resolve
 from zoo.configs import ModelConfig, model_config
 from zoo.datasets import load_dataset
@@ -49,16 +49,27 @@ def sides_of(trial: Trial) -> tuple[str, ...]:
     return (BASELINE, CANDIDATE) if trial.opts else (BASELINE,)
 
 
-def prepare(trial: Trial, options: RunOptions, observer: Observer) -> Prepared:
-    """Load the data, resolve the plans (bad plans end here, before anything is trained), then find the weights."""
-    if trial.scope != "serve":
-        raise ConfigurationError(
-            f"scope={trial.scope}: this version measures serving only; leave it out, or say scope=serve"
-        )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """What a trial is about, in either scope: its data, and the plan of each side."""
+
+    dataset: Dataset
+    config: ModelConfig
+    plans: dict[str, Plan]
+
+
+def load_and_plan(trial: Trial, options: RunOptions, observer: Observer) -> Planned:
+    """Load the data and resolve the plans: bad ones end here, before anything is trained."""
     observer.stage(f"data set {trial.dataset}", total=1.0, unit="")
     config = _checked(lambda: model_config(trial.model, trial.sizes))
     dataset = _checked(lambda: load_dataset(trial.dataset, trial.dataset_options, options.cache_dir, _share(observer)))
-    plans = resolve_plans(trial, config, dataset)
+    return Planned(dataset=dataset, config=config, plans=resolve_plans(trial, config, dataset))
+
+
+def prepare(trial: Trial, options: RunOptions, observer: Observer) -> Prepared:
+    """Load the data, resolve the plans, then find the weights."""
+    planned = load_and_plan(trial, options, observer)
+    config, dataset, plans = planned.config, planned.dataset, planned.plans
     trained = ensure_weights(trial, config, dataset, options, observer)
     weights = in_copies(trial, config, dataset, trained, options, observer)
     return Prepared(trial=trial, dataset=dataset, config=config, weights=weights, trained=trained, plans=plans)
@@ -66,7 +77,8 @@ def prepare(trial: Trial, options: RunOptions, observer: Observer) -> Prepared:
 
 def _plan(trial: Trial, config: ModelConfig, dataset: Dataset) -> Plan:
     def build() -> Plan:
-        first = first_pipeline(config, dataset.schema, trial.backend, trial.device, "serve")
+        scope: Scope = "train" if trial.scope == "train" else "serve"
+        first = first_pipeline(config, dataset.schema, trial.backend, trial.device, scope)
         return resolve(first, trial.opts, capabilities())
 
     return _checked(build)

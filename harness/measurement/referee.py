@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import signal
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any, Self
 
 from harness.host.garbage import Collections
 from harness.host.scheduling import available_cores, cpu_sets
+from harness.host.signals import terminate_interrupts
 from harness.sut.process import SUT_COMMAND, SideInfo, SutProcess
 from harness.traffic.arena import PayloadArena
 from harness.traffic.arrivals import Queries, QueryTrace
@@ -65,10 +66,10 @@ class Referee:
         self._sender: SenderLink | None = None
         self._arena = PayloadArena()
         self._announced_bytes = 0
-        self._terminate: Any = None
+        self._terminate = ExitStack()
 
     def __enter__(self) -> Self:
-        self._terminate = _catch_terminate()
+        self._terminate.enter_context(terminate_interrupts())
         try:
             self._sender = SenderLink(self.cpus.sender)
         except BaseException:
@@ -221,19 +222,4 @@ class Referee:
         if self._sender is not None:
             self._sender.close()
         self._arena.close()
-        if self._terminate is not None:
-            signal.signal(signal.SIGTERM, self._terminate)
-
-
-def _catch_terminate() -> Any:
-    """Turn SIGTERM into KeyboardInterrupt, so that the way out is one; returns the handler to restore."""
-    try:
-        before = signal.getsignal(signal.SIGTERM)
-        signal.signal(signal.SIGTERM, _interrupt)
-    except ValueError:  # not the main thread: the kernel kills the children with this process
-        return None
-    return before
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+        self._terminate.close()

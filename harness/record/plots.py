@@ -37,7 +37,8 @@ def write_plots(folder: Path, result: Result, queries: Columns) -> list[Path]:
     return written
 
 
-def _figure(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
+def new_figure(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
+    """A figure with one grid, drawn without a display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -52,7 +53,7 @@ def _figure(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
 
 def _late_fraction(result: Result) -> Figure:
     """One dot per segment; the twin's late fraction around each LBT with the LBT's interval; the allowed fraction."""
-    figure, axes = _figure("offered rate, queries/s", "late fraction")
+    figure, axes = new_figure("offered rate, queries/s", "late fraction")
     allowed = 1 - result.trial["sla"]["percentile"] / 100
     for side, colour in COLOURS.items():
         segments = _rated_segments(result.segments, side)
@@ -69,7 +70,7 @@ def _late_fraction(result: Result) -> Figure:
     axes.axhline(allowed, color="black", lw=1, ls="--", label=f"SLA: {allowed:.2g} later than {limit:g} ms")
     axes.set_yscale("symlog", linthresh=allowed / 10, linscale=0.5)
     axes.set_ylim(0, 1.05)
-    _legend_above(axes)
+    legend_above(axes)
     return figure
 
 
@@ -86,7 +87,7 @@ def _fit(axes: Axes, side: SideResult, allowed: float, colour: str) -> None:
 
 def _latency_cdf(result: Result, queries: Columns) -> Figure:
     """Share of the queries within x ms, at 70 % of each side's own LBT."""
-    figure, axes = _figure("latency, ms", "share of queries")
+    figure, axes = new_figure("latency, ms", "share of queries")
     for side, colour in COLOURS.items():
         rows = counted(queries, _of_purpose(result.segments, side, "latency"))
         if rows.any():
@@ -96,13 +97,13 @@ def _latency_cdf(result: Result, queries: Columns) -> Figure:
     axes.axvline(result.trial["sla"]["limit_ms"], color="black", lw=1, ls="--", label="SLA limit")
     axes.set_xscale("log")
     axes.set_ylim(0, 1.02)
-    _legend_above(axes)
+    legend_above(axes)
     return figure
 
 
 def _latency_over_time(result: Result, queries: Columns) -> Figure:
     """Latency of every query of the quads against its arrival; the background shows whose turn it was."""
-    figure, axes = _figure("planned arrival, s", "latency, ms")
+    figure, axes = new_figure("planned arrival, s", "latency, ms")
     quads = [s for s in result.segments if s.purpose == "quad"]
     first = min((s.counted_from_ns for s in quads), default=0)
     latencies = latencies_ms(queries)
@@ -117,11 +118,12 @@ def _latency_over_time(result: Result, queries: Columns) -> Figure:
             axes.axvspan(*span, color="black" if segment.voided else colour, alpha=0.08, lw=0)
     axes.axhline(result.trial["sla"]["limit_ms"], color="black", lw=1, ls="--", label="SLA limit")
     axes.set_yscale("log")
-    _legend_above(axes)
+    legend_above(axes)
     return figure
 
 
-def _legend_above(axes: Axes) -> None:
+def legend_above(axes: Axes) -> None:
+    """The legend where it hides nothing."""
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False)
 
 

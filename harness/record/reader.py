@@ -1,7 +1,8 @@
 """Reading records: the folder that holds everything a result needs in order to be recomputed.
 
 ``<records_dir>/<created>_<trial_id>/`` holds trial.json, result.json, environment.json, queries.parquet,
-predictions.parquet, plots and manifest.json (SHA-256 of each of the others). ``harness.record.writer`` writes it.
+predictions.parquet, plots and manifest.json (SHA-256 of each of the others); in training also training.parquet and
+parity.parquet, and the two others are empty. ``harness.record.writer`` writes it.
 ``tracking.json`` may stand beside them and is not part of the manifest: it says where the record was uploaded.
 """
 
@@ -20,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.record.result import PREDICTION_COLUMNS, QUERY_COLUMNS, Result
+from harness.record.training_rows import CHUNK_COLUMNS, CHUNK_TEXTS, PARITY_COLUMNS, PARITY_TEXTS
 from harness.trial import trial_id_of
 
 MANIFEST = "manifest.json"
@@ -49,6 +51,14 @@ class Record:
     def predictions(self) -> dict[str, npt.NDArray[Any]]:
         """Columns of predictions.parquet, each [P]."""
         return _read_columns(self.path / "predictions.parquet", PREDICTION_TEXTS, PREDICTION_COLUMNS)
+
+    def training(self) -> dict[str, npt.NDArray[Any]]:
+        """Columns of training.parquet, which only a trial of scope=train has."""
+        return _read_columns(self.path / "training.parquet", CHUNK_TEXTS, CHUNK_COLUMNS)
+
+    def parity(self) -> dict[str, npt.NDArray[Any]]:
+        """Columns of parity.parquet, as ``training``."""
+        return _read_columns(self.path / "parity.parquet", PARITY_TEXTS, PARITY_COLUMNS)
 
 
 def find_records(records_dir: Path) -> list[Path]:

@@ -73,7 +73,9 @@ class Ratio:
     """Candidate over baseline, above 1 is a gain (service: baseline time / candidate time).
 
     ``lbt`` is None with the ``reason`` where a side has no LBT. ``lbt_p``: two-sided p value of "no difference" (t on
-    the log ratios of the quads). ``lbt_with_voided`` holds the same over all quads, voided ones included.
+    the log ratios of the quads). ``lbt_with_voided`` holds the same over all quads, voided ones included. ``train``:
+    samples per second of training, inputs included; ``train_input``, ``train_compute``: inputs alone, and steps whose
+    inputs are there. ``train_p`` and ``train_quads`` as ``lbt_p`` and ``quads``.
     """
 
     lbt: float | None
@@ -88,6 +90,31 @@ class Ratio:
     reason: str = ""
     lbt_with_voided: float | None = None
     lbt_with_voided_ci: Interval | None = None
+    train_p: float | None = None
+    train_quads: tuple[float, ...] = ()
+    train_input: float | None = None
+    train_compute: float | None = None
+    train_with_voided: float | None = None
+    train_with_voided_ci: Interval | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParityResult:
+    """Parameters of both sides after the same ``steps`` steps from the same start (``harness.estimate.parity``).
+
+    ``share``: how far the worst tensor has used up its tolerance; at most 1 passes. ``deviation``, ``tolerance``: the
+    median distance there, and what was allowed, in units of how far that tensor moved. ``compared`` of ``elements``
+    moved parameters were compared: the rest move with the order of a sum.
+    """
+
+    steps: int
+    tensors: int
+    elements: int
+    compared: int
+    worst: str
+    share: float | None
+    deviation: float | None
+    tolerance: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +122,7 @@ class GateResult:
     """The accuracy test (DESIGN R6). ``reasons`` names each condition that failed, with its numbers.
 
     ``timed_deviation``: largest |timed score - accuracy score|; ``timed_tolerance``: what the plan is allowed.
+    ``parity``: of a training, whose ``timed_answers`` are the parameters after its last step.
     """
 
     verdict: Passed
@@ -107,6 +135,7 @@ class GateResult:
     timed_deviation: float | None = None
     timed_tolerance: float | None = None
     reasons: tuple[str, ...] = ()
+    parity: ParityResult | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,6 +249,21 @@ class Result:
         return self.baseline if self.candidate is None else self.candidate
 
     @property
+    def trains(self) -> bool:
+        """Whether training was measured, and not serving."""
+        return bool(self.trial["scope"] == "train")
+
+    @property
+    def speedup(self) -> tuple[float | None, Interval | None, float | None]:
+        """Ratio of what the trial measures, its interval, and the p value of "no difference"."""
+        ratio = self.ratio
+        if ratio is None:
+            return None, None, None
+        if self.trains:
+            return ratio.train, ratio.train_ci, ratio.train_p
+        return ratio.lbt, ratio.lbt_ci, ratio.lbt_p
+
+    @property
     def exit_code(self) -> ExitCode:
         """Exit code by precedence: refused (official on a noisy host), gate failed, SLA unreachable, refused (official
         without a certificate), ok."""
@@ -263,7 +307,8 @@ class Measurement:
     queries: ``side`` [Q] str and QUERY_COLUMNS, each [Q]. predictions: ``side``, ``run`` [P] str and
     PREDICTION_COLUMNS, each [P]. environment: JSON-able fingerprint of hardware and software.
     weights_path: the weights file that was served (an artifact for the tracking server), or None.
-    logs: what other programs wrote about this measurement, by file name.
+    logs: what other programs wrote about this measurement, by file name. training, parity: of a training trial, the
+    columns of ``harness.record.training_rows``.
     """
 
     result: Result
@@ -272,3 +317,5 @@ class Measurement:
     environment: Mapping[str, Any]
     weights_path: Path | None = None
     logs: Mapping[str, bytes] = field(default_factory=dict)
+    training: Mapping[str, Column] = field(default_factory=dict)
+    parity: Mapping[str, Column] = field(default_factory=dict)

@@ -47,7 +47,13 @@ class SingleStream:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainResult:
-    """Training speed of a side; ``seconds_to_auc`` is None when the target was not reached."""
+    """Training speed of a side, over the timed stretches that count: ``steps`` in ``seconds``, inputs included.
+
+    input_rows_per_s: samples whose inputs are prepared, with nothing else to do; compute_samples_per_s: of steps whose
+    inputs are there. seconds_to_auc: None where it was not measured, or the target was not reached. peak_bytes: largest
+    resident memory from the first quad on. seeds: of the batches. threads: of the framework. cpu_share: processor time
+    over wall time of the timed stretches. minor_faults_per_step, major_faults: page faults in them.
+    """
 
     samples_per_s: float | None
     input_rows_per_s: float | None
@@ -56,6 +62,13 @@ class TrainResult:
     seconds_to_auc: float | None
     peak_bytes: int | None
     seeds: tuple[int, ...]
+    compute_samples_per_s: float | None = None
+    samples: int = 0
+    batch_size: int = 0
+    threads: int = 0
+    cpu_share: float | None = None
+    minor_faults_per_step: float | None = None
+    major_faults: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -156,6 +156,9 @@ def metrics_of(result: Result) -> dict[str, float]:
         low, high = ratio.lbt_ci or (None, None)
         found |= {"ratio_lbt": ratio.lbt, "ratio_lbt_low": low, "ratio_lbt_high": high}
         found |= {"ratio_service": ratio.service, "ratio_offline": ratio.offline}
+        low, high = ratio.train_ci or (None, None)
+        found |= {"ratio_train": ratio.train, "ratio_train_low": low, "ratio_train_high": high}
+        found |= {"ratio_train_input": ratio.train_input, "ratio_train_compute": ratio.train_compute}
     if result.gate is not None:
         found |= {"gate_passed": float(result.gate.verdict == "pass"), "auc_delta": result.gate.auc_delta}
     found |= {"floor_lbt_qps": result.floor.lbt_qps, "bayes_auc": result.dataset.bayes_auc}
@@ -263,8 +266,14 @@ def _side_metrics(prefix: str, side: SideResult) -> dict[str, float | None]:
         "single_stream_p50_ms": side.single_stream_ms.p50,
         "service_n100_ms": side.service_ms.n100,
         "offline_samples_per_s": side.offline_samples_per_s,
-        "train_samples_per_s": side.train.samples_per_s if side.train else None,
     }
+    if side.train is not None:
+        values |= {
+            "train_samples_per_s": side.train.samples_per_s,
+            "train_input_rows_per_s": side.train.input_rows_per_s,
+            "train_compute_samples_per_s": side.train.compute_samples_per_s,
+            "train_peak_bytes": side.train.peak_bytes,
+        }
     return {prefix + name: value for name, value in values.items()}
 
 

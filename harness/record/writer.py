@@ -24,6 +24,8 @@ from harness.errors import ConfigurationError
 from harness.record.plots import write_plots
 from harness.record.reader import MANIFEST, PREDICTION_TEXTS, QUERY_TEXTS, RecordError, file_sha256
 from harness.record.result import PREDICTION_COLUMNS, QUERY_COLUMNS, Measurement, Result
+from harness.record.training_plots import write_training_plots
+from harness.record.training_rows import CHUNK_COLUMNS, CHUNK_TEXTS, PARITY_COLUMNS, PARITY_TEXTS
 from harness.trial import Trial
 
 TEMPORARY_PREFIX = ".writing-"
@@ -117,9 +119,17 @@ def _write_files(folder: Path, measurement: Measurement) -> None:
     _write_bytes(folder / "environment.json", _pretty(dict(measurement.environment)))
     _write_columns(folder / "queries.parquet", measurement.queries, QUERY_TEXTS, QUERY_COLUMNS)
     _write_columns(folder / "predictions.parquet", measurement.predictions, PREDICTION_TEXTS, PREDICTION_COLUMNS)
+    if measurement.training:
+        _write_columns(folder / "training.parquet", measurement.training, CHUNK_TEXTS, CHUNK_COLUMNS)
+        _write_columns(folder / "parity.parquet", measurement.parity, PARITY_TEXTS, PARITY_COLUMNS)
     for name, content in measurement.logs.items():
         _write_bytes(folder / name, content)
-    for plot in write_plots(folder, measurement.result, measurement.queries):
+    plots = (
+        write_training_plots(folder, measurement.training)
+        if measurement.training
+        else write_plots(folder, measurement.result, measurement.queries)
+    )
+    for plot in plots:
         _sync_file(plot)
 
 

@@ -1,4 +1,4 @@
-"""One system under test as the main process sees it: its process group, its control channel, its ring."""
+"""A system under test that serves: its process, and the ring through which it gets its queries."""
 
 from __future__ import annotations
 
@@ -6,30 +6,18 @@ import dataclasses
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from harness.clock import now_ns
-from harness.errors import SutFailure
-from harness.traffic.sender_link import SenderLink, spawn
-from harness.transport.channel import ChannelClosedError, ChannelTimeoutError
+from harness.sut.system_process import SideInfo, SystemProcess
+from harness.traffic.sender_link import SenderLink
 from harness.transport.slots import RingShape, create_shared
 
+__all__ = ["SUT_COMMAND", "SideInfo", "SutProcess"]
+
 SUT_COMMAND = (sys.executable, "-m", "harness.sut.server")
-LAST_WORDS_S = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SideInfo:
-    """A started side: what the SUT said when it was ready; process start to ready, by this process's clock."""
-
-    report: dict[str, Any]
-    start_s: float
-    pid: int
-    rss_bytes: int
-
-
-class SutProcess:
+class SutProcess(SystemProcess):
     """A started SUT; call ``await_ready`` before anything else."""
 
     def __init__(
@@ -41,15 +29,13 @@ class SutProcess:
         command: Sequence[str],
         control_group: bool = True,
     ) -> None:
-        self.name, self.shape, self.frozen = name, shape, False
-        self._start_ns = now_ns()
+        self.shape = shape
         ring = create_shared(shape.total_bytes, "recarena-ring")
         take_requests, put_requests = os.pipe()
         take_done, put_done = os.pipe()
         self._sender_end = (ring, put_requests, take_done)
         inherited = (ring, take_requests, put_done)
-        environment = spec.get("environment", {})
-        self.group, self.channel = spawn(command, cores, environment, inherited, control_group=control_group)
+        super().__init__(name, command, cores, spec.get("environment", {}), inherited, control_group)
         os.close(take_requests)
         os.close(put_done)
         self._order = {
@@ -69,37 +55,4 @@ class SutProcess:
 
     def await_ready(self, timeout_s: float) -> SideInfo:
         """Give the order and wait until the SUT is warm. Raises SutFailure with the child's traceback."""
-        try:
-            self.channel.send(self._order)
-            header, _ = self.channel.receive(timeout_s)
-        except ChannelTimeoutError:
-            raise self.failure(f"was not ready within {timeout_s:.0f} s") from None
-        except ChannelClosedError:
-            raise self.failure("ended before it was ready") from None
-        if "ready" not in header:
-            raise self.failure("could not be built", str(header.get("error", "")))
-        start_s = (now_ns() - self._start_ns) * 1e-9
-        return SideInfo(report=header["ready"], start_s=start_s, pid=self.group.pid, rss_bytes=self.group.rss_bytes())
-
-    def failure(self, what: str, said: str = "") -> SutFailure:
-        """Kill the side; the error tells what it said last: its report of an exception, else the end of its log."""
-        said = said or self._last_words()
-        ended = self.group.ending()
-        self.group.kill()
-        said = said or self.group.log_tail() or "It left no message."
-        return SutFailure(f"The system under test {self.name!r} {what}{f' ({ended})' if ended else ''}.\n{said}")
-
-    def close(self) -> None:
-        """Kill and reap everything that belongs to the side."""
-        self.group.kill()
-        self.channel.close()
-
-    def _last_words(self) -> str:
-        try:
-            header, _ = self.channel.receive(LAST_WORDS_S)
-        except ChannelClosedError:
-            self.group.await_end(LAST_WORDS_S)
-            return ""
-        except (ChannelTimeoutError, ValueError):
-            return ""
-        return str(header.get("error", ""))
+        return self.order_and_await(self._order, timeout_s)

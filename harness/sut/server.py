@@ -13,10 +13,6 @@ ends the process with code 1. At the end of its input it ends with code 0, after
 from __future__ import annotations
 
 import gc
-import os
-import sys
-import threading
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,11 +20,11 @@ from typing import Any
 from harness.host.child import channel_to_parent
 from harness.host.garbage import watch_collections
 from harness.sut.dispatch import Dispatcher
+from harness.sut.error_report import ErrorReport
 from harness.sut.in_place import InPlace
 from harness.sut.ring_server import RingServer
 from harness.sut.steps import Steps, one_step
 from harness.sut.synthetic import SyntheticPredict, bind_null, null_predict
-from harness.transport.channel import Channel
 from harness.transport.slots import RingShape
 from optimizations.contract import Dispatch
 
@@ -72,24 +68,6 @@ def loop_of(server: RingServer, served: Served) -> Dispatcher | InPlace:
     if served.steps.bind is not None and served.dispatch.as_they_come:
         return InPlace(server, served.steps, served.steps.bind, served.workers)
     return Dispatcher(server, served.steps, served.dispatch, served.workers)
-
-
-class ErrorReport:
-    """Sends the first exception of any thread to the main process and ends the process."""
-
-    def __init__(self, control: Channel) -> None:
-        self._control, self._once = control, threading.Lock()
-
-    def __call__(self, error: BaseException) -> None:
-        if not self._once.acquire(blocking=False):
-            return
-        text = "".join(traceback.format_exception(error))
-        sys.stderr.write(text)
-        sys.stderr.flush()
-        try:
-            self._control.send({"error": text})
-        finally:
-            os._exit(1)
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from optimizations.contract import Optimization, Phase, Pipeline, PlanError
 COST_MODEL = "cost_model"
 MODES: dict[str, tuple[int, int]] = {"inline": (0, 1), "parallel": (1, 0), COST_MODEL: (0, 2), "auto": (0, 0)}
 """Workers and threads of each mode where the options give none; a 0 as in ``Runtime``."""
+TRAINING_MODES = ("inline", "parallel")
 NOT_ON_CPU = "cuda_graph"
 
 
@@ -60,10 +61,13 @@ class ExecutorOptions:
 
 
 def claims(pipeline: Pipeline, options: ExecutorOptions) -> tuple[str, ...]:
-    """The mode, the two counts of the process, and the pass that schedules a program.
+    """The mode, the two counts of the process, and the pass that schedules a program; in training, mode and threads.
 
-    Raises PlanError where there is no program to schedule.
+    Raises PlanError where there is no program to schedule, and for what a training has no use for.
     """
+    if pipeline.train is not None:
+        _check_training(options)
+        return ("runtime.executor", "runtime.threads")
     runtime = ("runtime.executor", "runtime.threads", "runtime.workers")
     if options.mode != COST_MODEL:
         return runtime
@@ -81,6 +85,9 @@ def apply(pipeline: Pipeline, options: ExecutorOptions) -> Pipeline:
     The system under test fills in what is 0: it alone knows its cores.
     """
     workers, threads = MODES[options.mode]
+    if pipeline.train is not None:
+        trained = dataclasses.replace(pipeline.runtime, executor=options.mode, threads=options.threads or threads)
+        return dataclasses.replace(pipeline, runtime=trained)
     runtime = dataclasses.replace(
         pipeline.runtime,
         executor=options.mode,
@@ -91,11 +98,25 @@ def apply(pipeline: Pipeline, options: ExecutorOptions) -> Pipeline:
     return dataclasses.replace(pipeline, runtime=runtime, passes=passes)
 
 
+def _check_training(options: ExecutorOptions) -> None:
+    """Raises PlanError for modes and counts that schedule queries."""
+    if options.mode not in TRAINING_MODES:
+        raise PlanError(
+            f"opt.executor: mode={options.mode!r} schedules queries, and scope=train has none; in training there are "
+            f"{' and '.join(map(repr, TRAINING_MODES))}, with opt.executor.threads=N"
+        )
+    if options.workers:
+        raise PlanError(
+            f"opt.executor: workers={options.workers} is how many queries are answered at a time, and a training takes "
+            "its steps one after another: leave it out, and use threads (or micro_batch for parts side by side)"
+        )
+
+
 SPEC = Optimization(
     name="executor",
-    summary="who runs a query: a thread, all threads, its operators side by side, or what the machine serves fastest",
+    summary="who runs a query or a training step: a thread, all threads; queries also by operators side by side",
     phase=Phase.EXECUTION,
-    scope="serve",
+    scope="both",
     division="closed",
     origin=("A7", "B9"),
     options=ExecutorOptions,

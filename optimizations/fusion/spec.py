@@ -9,12 +9,15 @@ from optimizations.contract import Optimization, Phase, Pipeline
 from zoo.blueprint import Block
 
 PROGRAM = "program"
+TRAINED = ("embedding", "attention", "recurrent")
+"""Roles that are fused in training, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FusionOptions:
     """Which roles are fused; each can be switched off on its own. program: with all of them on, a query is one native
-    call from raw columns to scores."""
+    call from raw columns to scores. In training, embedding, attention and recurrent are, and with the tables their
+    optimizers."""
 
     embedding: bool = True
     features: bool = True
@@ -31,12 +34,16 @@ class FusionOptions:
 
 
 def _chosen(pipeline: Pipeline, options: FusionOptions) -> tuple[Block, ...]:
-    return tuple(block for block in pipeline.blocks if getattr(options, block.role) and block.impl != "fused")
+    blocks = (block for block in pipeline.blocks if pipeline.train is None or block.role in TRAINED)
+    return tuple(block for block in blocks if getattr(options, block.role) and block.impl != "fused")
 
 
 def claims(pipeline: Pipeline, options: FusionOptions) -> tuple[str, ...]:
-    """The ``impl`` slot of every block whose role is switched on, and the program that joins them."""
+    """The ``impl`` slot of every block whose role is switched on, and the program that joins them, or the optimizers of
+    the tables."""
     blocks = tuple(f"{block.path}.impl" for block in _chosen(pipeline, options))
+    if pipeline.train is not None:
+        return (*blocks, "train.optimizer") if options.embedding else blocks
     return (*blocks, f"passes.{PROGRAM}") if options.whole else blocks
 
 
@@ -44,14 +51,16 @@ def apply(pipeline: Pipeline, options: FusionOptions) -> Pipeline:
     """Write ``impl="fused"`` on the claimed blocks."""
     for block in _chosen(pipeline, options):
         pipeline = pipeline.with_block(block.path, impl="fused")
+    if pipeline.train is not None:
+        return pipeline.with_training(optimizer="fused") if options.embedding else pipeline
     return dataclasses.replace(pipeline, passes=(*pipeline.passes, PROGRAM)) if options.whole else pipeline
 
 
 SPEC = Optimization(
     name="fusion",
-    summary="native fused kernels for features, embedding, fc, interaction, attention, GRU/AUGRU; one call a query",
+    summary="native fused kernels: a query in one call; in training tables with their optimizers, attention, GRU/AUGRU",
     phase=Phase.GRAPH,
-    scope="serve",
+    scope="both",
     division="closed",
     origin=("A7", "A9", "A10", "A11", "A12", "A15", "B2", "B11"),
     options=FusionOptions,

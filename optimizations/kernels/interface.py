@@ -186,6 +186,16 @@ class EvolutionGradients(Structure):
     _fields_ = [(name, c_void_p) for name in ("states", "gates", "state_gates", "attention")]
 
 
+class RowStep(Structure):
+    """One table, its gradient and its optimizer's state (row_optimizers.cpp)."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("rows", "gradients")),
+        *((name, c_int64) for name in ("count", "width", "table_rows")),
+        *((name, c_void_p) for name in ("weights", "first", "second")),
+    ]
+
+
 class Binding(Structure):
     """Where payloads and their scores lie (program.cpp)."""
 
@@ -212,6 +222,11 @@ _SIGNATURES: dict[str, tuple[Any, Sequence[Any]]] = {
     "recarena_augru_run": (None, (_P, _P, _P, _P, _P, _L, _L, _L, _P, _I)),
     "recarena_evolution_forward": (None, (POINTER(Evolution), _I)),
     "recarena_evolution_backward": (None, (POINTER(Evolution), POINTER(EvolutionGradients), _I)),
+    "recarena_adagrad": (None, (POINTER(RowStep), _Q, c_float, c_float, c_float, _I)),
+    "recarena_ftrl": (None, (POINTER(RowStep), _Q, c_float, c_float, c_float, c_float, _I)),
+    "recarena_rows_take": (None, (_P, _P, _Q, _Q, _P, _I)),
+    "recarena_rows_put": (None, (_P, _P, _Q, _Q, _P, _Q, _I)),
+    "recarena_rows_sum": (None, (_P, _P, _Q, _Q, _P, _I)),
     "recarena_attention_new": (_P, (POINTER(Layer), _L, POINTER(Layer), _L, _I, _I)),
     "recarena_attention_run": (None, (_P, _P, _P, _P, _P, _L, _L, _P, _I)),
     "recarena_attention_free": (None, (_P,)),

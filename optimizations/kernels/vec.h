@@ -129,6 +129,19 @@ inline float sum(vec v) {
 #endif
 }
 
+// Correctly rounded.
+inline vec square_root(vec x) {
+#if RECARENA_AVX512
+  return (vec)_mm512_sqrt_ps((__m512)x);
+#elif RECARENA_AVX2
+  return (vec)_mm256_sqrt_ps((__m256)x);
+#else
+  vec y;
+  for (long i = 0; i < LANES; ++i) y[i] = __builtin_sqrtf(x[i]);
+  return y;
+#endif
+}
+
 // 1 / x for 2^-100 < |x| < 2^100, to within 2 units in the last place.
 inline vec reciprocal(vec x) {
 #if RECARENA_AVX512

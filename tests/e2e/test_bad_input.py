@@ -62,6 +62,21 @@ def test_conflicting_optimizations(program):
     assert "bf16" in err and "tf32" in err
 
 
+@pytest.mark.parametrize(
+    ("opts", "parts"),
+    [
+        ("opt=[dedup]", ["'dedup' works when scope=serve", "this trial has scope=train"]),
+        ("opt=[executor]", ["mode='auto' schedules queries"]),
+    ],
+)
+def test_a_training_refuses_what_only_serves(program, opts, parts):
+    mode = ["opt.executor.mode=auto"] if "executor" in opts else []
+    code, _, err, left = program("scope=train", "model=wdl", "dataset.size=tiny", opts, *mode)
+    assert (code, left) == (2, []) and len(err.strip().splitlines()) == 1
+    for part in parts:
+        assert part in err
+
+
 def criteo_39_columns(path: Path) -> Path:
     path.write_text(CRITEO_LINE * 7 + CRITEO_LINE.rpartition("\t")[0] + "\n" + CRITEO_LINE * 3)
     return path

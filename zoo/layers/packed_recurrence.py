@@ -170,12 +170,17 @@ class PackedAugru(nn.Module):
         return states[last.clamp(max=len(states) - 1)] * (lengths > 0).unsqueeze(1)
 
 
+def packed(layer: Gru | Augru, evolve: Evolve = evolve) -> PackedGru | PackedAugru:
+    """``layer`` without the padding; the parameters stay the same objects."""
+    return PackedGru(layer, evolve) if isinstance(layer, Gru) else PackedAugru(layer, evolve)
+
+
 @contextlib.contextmanager
 def packed_recurrence(model: nn.Module, evolve: Evolve = evolve) -> Iterator[None]:
-    """Within the block, the recurrent children of ``model`` skip the padding; the parameters stay the same objects."""
+    """Within the block, the recurrent children of ``model`` skip the padding."""
     reference = {name: child for name, child in model.named_children() if isinstance(child, Gru | Augru)}
     for name, child in reference.items():
-        setattr(model, name, PackedGru(child, evolve) if isinstance(child, Gru) else PackedAugru(child, evolve))
+        setattr(model, name, packed(child, evolve))
     try:
         yield
     finally:

@@ -79,6 +79,13 @@ class Embedded(NamedTuple):
     wide: Tensor | None = None  # [N]: logit of the wide part, of a model that has one
 
 
+class TrainingInput(NamedTuple):
+    """What a training step reads of its samples, none of it decided by a parameter. U = N."""
+
+    features: Features
+    negatives: Tensor | None = None  # [N, T, H] table rows of a sampled behaviour per behaviour, padded with 0
+
+
 class Columns(NamedTuple):
     """Inputs of a first layer, in the order of its weights (``Block.user_columns``)."""
 

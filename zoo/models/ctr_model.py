@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from zoo.layers.embedding import EmbeddingTables
 from zoo.layers.features import FeatureTransform, expand
 from zoo.layers.ragged import step_mask
-from zoo.layers.tensors import Embedded, Features, RawTensors
+from zoo.layers.tensors import Embedded, Features, RawTensors, TrainingInput
 
 
 class CtrModel(nn.Module):
@@ -23,7 +23,7 @@ class CtrModel(nn.Module):
     training_only: tuple[str, ...] = ()
     """Names of submodules that only training uses; a checkpoint may lack them."""
     needs_negatives: bool = False
-    """Whether ``training_terms`` wants a sampled behaviour per behaviour."""
+    """Whether ``training_input`` wants a sampled behaviour per behaviour."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class CtrModel(nn.Module):
     def look_up(self, raw: RawTensors) -> tuple[Features, Embedded]:
         """The blocks of the roles features and embedding: all that reads raw columns or tables."""
         features = self.engineered(raw)
-        return features, self.embedding(features)
+        return features, self.embedded(features)
 
     def score(self, raw: RawTensors) -> Tensor:
         """Click probabilities [N], float32."""
@@ -50,13 +50,26 @@ class CtrModel(nn.Module):
         """The features block on the raw batch, user side expanded if ``expand_first``."""
         return self.features(expand(raw) if self.expand_first else raw)
 
+    def embedded(self, features: Features) -> Embedded:
+        """The blocks of the role embedding on engineered features."""
+        found: Embedded = self.embedding(features)
+        return found
+
     def logit(self, features: Features, embedded: Embedded) -> Tensor:
         """Logits [N] from engineered features and their embeddings."""
         raise NotImplementedError
 
-    def training_terms(self, raw: RawTensors, negatives: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Logits [N] and a model's own auxiliary loss (or None); ``negatives`` [T, H]: one behaviour per behaviour."""
-        return self(raw), None
+    def training_input(self, raw: RawTensors, negatives: Tensor | None = None) -> TrainingInput:
+        """What no parameter decides, of raw columns with U = N; ``negatives`` [T, H]: a raw behaviour per behaviour."""
+        return TrainingInput(self.engineered(raw))
+
+    def training_terms(self, given: TrainingInput) -> tuple[Tensor, Tensor | None]:
+        """Logits [N], and the mean over the terms of a model's own auxiliary loss, weighted (or None)."""
+        return self.logit(given.features, self.embedded(given.features)), None
+
+    def auxiliary_terms(self, given: TrainingInput) -> int:
+        """Over how many terms the auxiliary loss of these samples is averaged."""
+        return 0
 
 
 def pooled_history(features: Features, embedded: Embedded, mean: bool) -> Tensor:

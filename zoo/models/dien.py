@@ -14,7 +14,7 @@ from zoo.layers.embedding import EmbeddingTables
 from zoo.layers.features import FeatureTransform
 from zoo.layers.mlp import FullyConnected, FullyConnectedStack
 from zoo.layers.ragged import pad_segments, step_mask, to_samples
-from zoo.layers.tensors import Columns, Embedded, Features, RawTensors
+from zoo.layers.tensors import Columns, Embedded, Features, RawTensors, TrainingInput
 from zoo.models.ctr_model import CtrModel, pooled_history
 from zoo.schema import Schema
 
@@ -68,14 +68,19 @@ class DeepInterestEvolutionNetwork(CtrModel):
         parts = (embedded.user, embedded.item, *dense, summed, both, interest)
         return self.out(self.top(Columns(parts, TOP_SHARED, user_of))).squeeze(1)
 
-    def training_terms(self, raw: RawTensors, negatives: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Logits [N] and the weighted auxiliary loss; ``raw`` has U = N. Raises ValueError without negatives."""
+    def training_input(self, raw: RawTensors, negatives: Tensor | None = None) -> TrainingInput:
+        """Features, and table rows of the sampled behaviours. Raises ValueError without negatives."""
         if negatives is None:
             raise ValueError("the auxiliary loss of DIEN needs one sampled behaviour per behaviour: pass negatives")
-        features = self.engineered(raw)
-        embedded = self.embedding(features)
-        states = self.gru(embedded.history, features.lengths)
         rows, _ = pad_segments(self.features.history_rows(negatives), raw.history_offsets)
+        return TrainingInput(self.engineered(raw), rows)
+
+    def training_terms(self, given: TrainingInput) -> tuple[Tensor, Tensor | None]:
+        """Logits [N] and the weighted auxiliary loss."""
+        features, rows = given
+        assert rows is not None
+        embedded = self.embedded(features)
+        states = self.gru(embedded.history, features.lengths)
         following = step_mask(features.lengths - 1, rows.shape[1] - 1)
         loss = self._auxiliary_loss(
             states[:, :-1][following],
@@ -83,6 +88,10 @@ class DeepInterestEvolutionNetwork(CtrModel):
             self.embedding.behaviours(rows[:, 1:][following]),
         )
         return self._evolve(features, embedded, states), self.auxiliary_weight * loss
+
+    def auxiliary_terms(self, given: TrainingInput) -> int:
+        """Behaviours that follow another one."""
+        return int((given.features.lengths - 1).clamp(min=0).sum())
 
     def _auxiliary_loss(self, states: Tensor, clicked: Tensor, sampled: Tensor) -> Tensor:
         """Equation 4: log-likelihood of the next behaviour against a sampled one, averaged over the steps."""

@@ -9,7 +9,7 @@ from zoo.configs import WdlConfig
 from zoo.layers.embedding import EmbeddingTables, WideTables
 from zoo.layers.features import FeatureTransform
 from zoo.layers.mlp import FullyConnected, FullyConnectedStack
-from zoo.layers.tensors import Columns, Embedded, Features, RawTensors
+from zoo.layers.tensors import Columns, Embedded, Features
 from zoo.models.ctr_model import CtrModel, pooled_history
 from zoo.schema import Schema
 
@@ -27,10 +27,9 @@ class WideAndDeep(CtrModel):
         self.deep = FullyConnectedStack(inputs, config.deep_units, "relu")
         self.out = FullyConnected(config.deep_units[-1], 1, "none")
 
-    def look_up(self, raw: RawTensors) -> tuple[Features, Embedded]:
+    def embedded(self, features: Features) -> Embedded:
         """Weights of the wide part are looked up, too."""
-        features, embedded = super().look_up(raw)
-        return features, embedded._replace(wide=self.wide(features))
+        return super().embedded(features)._replace(wide=self.wide(features))
 
     def logit(self, features: Features, embedded: Embedded) -> Tensor:
         """Sum of both parts [N]."""

@@ -112,3 +112,29 @@ def test_the_cost_model_needs_a_program_in_one_step() -> None:
     for name in ("stage", "micro_batch"):
         assert f"{name!r}" in refusal({"mode": "cost_model"}, fusion={}, **{name: {}})
         assert plan({"executor": {}, "fusion": {}, name: {}}).pipeline.dispatch.in_steps
+
+
+def trained(options: dict[str, Any]) -> Any:
+    return resolve(first_pipeline(WdlConfig(), SCHEMA, "torch", "cpu", "train"), {"executor": options}, frozenset())
+
+
+def test_in_training_it_writes_mode_and_threads() -> None:
+    plan = trained({"mode": "inline"})
+    assert (plan.pipeline.runtime, plan.steps[0].claims) == (
+        Runtime(executor="inline", threads=1),
+        ("runtime.executor", "runtime.threads"),
+    )
+    assert trained({"mode": "parallel", "threads": 3}).pipeline.runtime == Runtime(executor="parallel", threads=3)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"mode": "auto"}, "mode='auto' schedules queries, and scope=train has none"),
+        ({"mode": "cost_model"}, "in training there are 'inline' and 'parallel'"),
+        ({"workers": 2}, "workers=2 is how many queries are answered at a time"),
+    ],
+)
+def test_training_refuses_what_is_of_queries(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(PlanError, match=said):
+        trained(options)

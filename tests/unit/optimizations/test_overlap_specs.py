@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 import pytest
 
-from optimizations.contract import Dispatch, Pipeline, Plan, PlanError
+from optimizations.contract import Dispatch, Pipeline, Plan, PlanError, Training
 from optimizations.plan import available, first_pipeline, plan_from_json, plan_to_json, resolve
 from zoo.configs import DlrmConfig
 from zoo.schema import DenseField, IdField, Schema
@@ -57,9 +58,41 @@ def test_a_stage_refuses_queries_that_are_split_or_merged(dispatch: Dispatch) ->
 
 
 @pytest.mark.parametrize("name", ["micro_batch", "stage"])
-def test_other_scopes_and_devices_are_named(name: str) -> None:
+def test_devices_are_named(name: str) -> None:
     assert available()[name].coming is None
-    with pytest.raises(PlanError, match="works when scope=serve"):
-        plan({name: {}}, scope="train")
     with pytest.raises(PlanError, match="does not run on device=cuda"):
         plan({name: {}}, device="cuda")
+
+
+def trained(opts: dict[str, Any]) -> Plan:
+    return resolve(first_pipeline(DlrmConfig(), SCHEMA, "torch", "cpu", "train"), opts, frozenset())
+
+
+def test_in_training_they_write_how_a_step_is_taken_and_nothing_else() -> None:
+    plain = trained({}).pipeline
+    assert plain.train == Training()
+    both = trained({"stage": {"depth": 5, "threads": 2}, "micro_batch": {"parts": 3}})
+    assert both.pipeline == dataclasses.replace(plain, train=Training(parts=3, prefetch=5, prefetch_threads=2))
+    claims = {step.name: step.claims for step in both.steps}
+    assert claims == {"micro_batch": ("train.parts",), "stage": ("train.prefetch", "train.prefetch_threads")}
+    assert plan_from_json(plan_to_json(both)) == both
+    assert trained({"stage": {}}).pipeline.train == Training(prefetch=2, prefetch_threads=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"depth": -1}, "depth must be 0 (its default) to 64, got -1"),
+        ({"threads": 65}, "threads must be 0 (its default) to 64, got 65"),
+        ({"threads": 3}, "threads=3 with depth=2"),
+        ({"depth": 1, "threads": 2}, "threads=2 with depth=1"),
+    ],
+)
+def test_what_is_prepared_ahead_is_bounded(options: dict[str, int], said: str) -> None:
+    with pytest.raises(PlanError, match=re.escape(said)):
+        trained({"stage": options})
+
+
+def test_a_query_is_prepared_no_further_ahead() -> None:
+    with pytest.raises(PlanError, match=r"depth=4 and threads=0 are of training.*scope=train"):
+        plan({"stage": {"depth": 4}})

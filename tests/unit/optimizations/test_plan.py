@@ -191,7 +191,7 @@ def test_declared_conflicts_and_requirements() -> None:
 
 def test_scope_backend_and_device_name_what_can() -> None:
     assert "say scope=train" in refusal({"x": {}}, None, optimization("x", scope="train"))
-    assert "say scope=serve" in refusal({"fusion": {}}, dien(scope="train"))
+    assert "say scope=serve" in refusal({"dedup": {}}, dien(scope="train"))
     assert resolve(dien(), {"x": {}}, NOTHING, known(optimization("x", scope="both"))).steps
     message = refusal({"x": {}}, None, optimization("x", backends=("openvino", "onnxruntime")))
     assert "backend=torch" in message and "onnxruntime, openvino" in message

@@ -7,7 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimizations.contract import Dispatch, Pipeline, Plan, PlanStep, Runtime
+from optimizations.contract import Dispatch, Pipeline, Plan, PlanStep, Runtime, Training
 from optimizations.plan import pipeline_from_json, pipeline_to_json, plan_from_json, plan_to_json
 from zoo.blueprint import Block
 
@@ -51,6 +51,14 @@ pipelines = st.builds(
         wait_ms=st.floats(0, 10),
         parts=st.integers(1, 16),
         stage=st.booleans(),
+    ),
+    train=st.none()
+    | st.builds(
+        Training,
+        parts=st.integers(1, 16),
+        prefetch=st.integers(0, 9),
+        prefetch_threads=st.integers(0, 9),
+        optimizer=names,
     ),
 )
 steps = st.builds(

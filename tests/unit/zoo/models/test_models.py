@@ -167,7 +167,8 @@ def test_dien_auxiliary_loss_against_loops(schemas: dict[str, Schema], random_sp
     model = _randomised(build_model(CONFIGS["dien"], schema))
     raw = to_tensors(split.training_batch(np.arange(4)))._replace(user_of=None)
     negatives = torch.randint(0, 37, raw.history.shape)
-    logits, auxiliary = model.training_terms(raw, negatives)
+    given = model.training_input(raw, negatives)
+    logits, auxiliary = model.training_terms(given)
     torch.testing.assert_close(logits, model(raw), rtol=0, atol=1e-7)
     table = model.embedding.tables["item"].weight
     total, steps = 0.0, 0
@@ -181,7 +182,7 @@ def test_dien_auxiliary_loss_against_loops(schemas: dict[str, Schema], random_sp
             sampled = torch.sigmoid(model.auxiliary(state, other))
             total -= (torch.log(clicked) + torch.log(1 - sampled)).item()
             steps += 1
-    assert steps == 6
+    assert steps == model.auxiliary_terms(given) == 6
     assert auxiliary.item() == pytest.approx(total / steps, abs=1e-5)
 
 
@@ -191,7 +192,8 @@ def test_dien_auxiliary_loss_of_short_histories_is_zero(
     split = random_split(schemas["sequence"], 2, 2, seed=3, lengths=[1, 0])
     model = build_model(CONFIGS["dien"], schemas["sequence"])
     raw = to_tensors(split.training_batch(np.arange(2)))._replace(user_of=None)
-    logits, auxiliary = model.training_terms(raw, torch.zeros_like(raw.history))
-    assert auxiliary.item() == 0.0
+    given = model.training_input(raw, torch.zeros_like(raw.history))
+    logits, auxiliary = model.training_terms(given)
+    assert auxiliary.item() == model.auxiliary_terms(given) == 0
     (logits.sum() + auxiliary).backward()
     assert all(torch.isfinite(p.grad).all() for p in model.gru.parameters())

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ import torch
 from zoo.configs import DienConfig, DinConfig, DlrmConfig, ModelConfig, WdlConfig
 from zoo.fitting import EarlyStopping, Fitted, Progress, fit
 from zoo.layers.features import to_tensors
-from zoo.losses import sample_negatives, training_loss
+from zoo.losses import training_loss
 from zoo.metrics import auc
 from zoo.models import build_model
 from zoo.prediction import predict
@@ -162,28 +161,21 @@ def test_loss_is_the_cross_entropy(mixed: Schema, mixed_split: Split) -> None:
     p = model.score(raw).detach().numpy().astype(np.float64)
     y = mixed_split.labels
     wanted = -np.mean(y * np.log(p) + (1 - y) * np.log(1 - p))
-    assert training_loss(model, raw, labels).item() == pytest.approx(wanted, abs=1e-6)
+    assert training_loss(model, model.training_input(raw), labels).item() == pytest.approx(wanted, abs=1e-6)
 
 
 def test_dien_adds_its_weighted_auxiliary_loss(clear: Dataset) -> None:
     raw = to_tensors(clear.train.training_batch(np.arange(40)))._replace(user_of=None)
     labels = torch.from_numpy(clear.train.labels[:40])
-    negatives = sample_negatives(clear.train, len(raw.history), np.random.default_rng(0))
+    places = np.random.default_rng(0).integers(0, len(clear.train.history), len(raw.history))
     model = build_model(CONFIGS[2], SCHEMA)
-    both = training_loss(model, raw, labels, negatives).item()
+    given = model.training_input(raw, torch.from_numpy(clear.train.history[places]))
+    both = training_loss(model, given, labels).item()
     model.auxiliary_weight = 0.0
-    alone = training_loss(model, raw, labels, negatives).item()
+    alone = training_loss(model, given, labels).item()
     assert both - alone == pytest.approx(2 * np.log(2), abs=0.15)  # an untrained net says one half to everything
     with pytest.raises(ValueError, match="pass negatives"):
-        training_loss(model, raw, labels)
-
-
-def test_negatives_follow_the_popularity_of_behaviours(random_split: Callable[..., Split]) -> None:
-    split = random_split(SCHEMA, 200, 200, seed=1)
-    values, counts = np.unique(split.history[:, 0], return_counts=True)
-    drawn = sample_negatives(split, 200_000, np.random.default_rng(2))[:, 0].numpy()
-    share = np.array([(drawn == value).mean() for value in values])
-    np.testing.assert_allclose(share, counts / counts.sum(), atol=0.005)
+        model.training_input(raw)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.name)

@@ -1,0 +1,197 @@
+"""Trains a pipeline on PyTorch: the plain step of ``zoo.learning``, and what the plan puts in its place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from harness.backends.block_lowering import BlockLowering
+from harness.backends.protocol import TrainingContext
+from harness.backends.torch_backend import put, rendered
+from optimizations.contract import Plan, Training
+from optimizations.lowering import LoweringContext, LoweringError
+from optimizations.micro_batch.pipelines import Pipelines
+from optimizations.registry import lowering_module
+from optimizations.stage.prefetch import Prefetch
+from zoo.layers.augru import Augru, Gru
+from zoo.layers.packed_recurrence import packed
+from zoo.learning import Given, Learner, PlainSteps
+from zoo.models import build_model
+from zoo.models.ctr_model import CtrModel
+from zoo.training import load_into, weights_of
+from zoo.training_batches import Draw, TrainingBatches
+from zoo.training_config import TrainingConfig
+
+LOWERING = "torch_training"
+"""Plug-ins build what trains in ``lower_torch_training.py``: builders as in ``optimizations.lowering``, whose modules
+have the parameters of the reference, the same objects under the same names; and ``OPTIMIZERS``, by name: (model,
+settings) -> optimizers with the mathematics of ``zoo.optimizers``."""
+
+
+class Steps(Protocol):
+    """A way to take steps: ``zoo.learning.PlainSteps``, or one that ends where that does."""
+
+    def prepare(self, draw: Draw) -> list[Given]:
+        """The input of a step; any thread may do so ahead."""
+
+    def read(self, draw: Draw) -> list[Given]:
+        """The same, as ``step`` does it."""
+
+    def learn(self, given: Sequence[Given]) -> Any:
+        """One update from an input that is there."""
+
+    def step(self, draw: Draw) -> Any:
+        """One update, its input included."""
+
+
+class TorchTraining:
+    """See ``harness.backends.protocol.TrainSession``."""
+
+    def __init__(
+        self, model: CtrModel, batches: TrainingBatches, steps: Steps, ahead: Prefetch[Draw, list[Given]] | None
+    ) -> None:
+        self._model, self._batches, self._steps, self._ahead = model, batches, steps, ahead
+        self._held: list[list[Given]] = []
+        self.report: list[dict[str, Any]] = []
+
+    @property
+    def samples(self) -> int:
+        """Samples of an epoch."""
+        return len(self._batches)
+
+    @property
+    def threads(self) -> int:
+        """Threads of the framework."""
+        return torch.get_num_threads()
+
+    def train(self, steps: int) -> int:
+        """Take the next steps; returns their samples."""
+        samples = 0
+        if self._ahead is None:
+            for _ in range(steps):
+                draw = self._batches.draw()
+                self._steps.step(draw)
+                samples += len(draw.samples)
+            return samples
+        for given in self._ahead.take(steps, self._batches.draw, self._steps.prepare):
+            self._steps.learn(given)
+            samples += _samples(given)
+        return samples
+
+    def read(self, steps: int) -> int:
+        """Prepare the inputs of the next steps and forget them; returns their samples."""
+        return sum(_samples(given) for given in self._inputs(steps, self._batches.fork()))
+
+    def hold(self, steps: int) -> int:
+        """Prepare the inputs of the next steps for ``compute``; returns their samples."""
+        self._held = list(self._inputs(steps, self._batches))
+        return sum(_samples(given) for given in self._held)
+
+    def compute(self) -> int:
+        """Take the steps whose inputs are held; returns their samples."""
+        held, self._held = self._held, []
+        for given in held:
+            self._steps.learn(given)
+        return sum(_samples(given) for given in held)
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Parameters and buffers by name."""
+        return weights_of(self._model)
+
+    def _inputs(self, steps: int, batches: TrainingBatches) -> Iterator[list[Given]]:
+        if self._ahead is None:
+            return (self._steps.read(batches.draw()) for _ in range(steps))
+        return self._ahead.take(steps, batches.draw, self._steps.prepare)
+
+
+def lower_training(plan: Plan, context: TrainingContext) -> TorchTraining:
+    """Build the plan's training, before its first step.
+
+    Threads: ``runtime.threads`` of the plan, else those of the training's settings, else ``context.threads``. Raises
+    ValueError when weights do not fit the model, or when a step of the plan matches nothing.
+    """
+    runtime, way, training = plan.pipeline.runtime, plan.pipeline.train, context.training
+    if way is None:
+        raise ValueError("a plan that serves cannot be trained: its part train is missing")
+    os.environ.update(runtime.environment)
+    torch.set_flush_denormal(True)
+    threads = runtime.threads or training.threads or context.threads
+    torch.set_num_threads(threads)
+    model = _model(context)
+    lowering = BlockLowering(plan, _lowering_context(context, threads), LOWERING)
+    for block in plan.pipeline.blocks:
+        reference = model.get_submodule(block.path)
+        module = lowering.build(block, reference)
+        if module is None and isinstance(reference, Gru | Augru):
+            module = packed(reference)
+        if module is not None:
+            put(model, block.path, module)
+    batches = TrainingBatches(
+        context.split, training.batch_size, training.seed, model.needs_negatives, context.reordering
+    )
+    optimizers = _optimizers(plan, model, training, lowering)
+    learner = Learner(model, training, batches.per_epoch * training.max_epochs, optimizers)
+    steps: Steps = PlainSteps(batches, learner)
+    if way.parts > 1:
+        steps = Pipelines(batches, learner, way.parts, threads)
+    session = TorchTraining(model, batches, steps, _ahead(way))
+    torch.set_num_threads(threads)
+    session.report = [rendered(step) for step in lowering.finish()]
+    return session
+
+
+def _optimizers(
+    plan: Plan, model: CtrModel, training: TrainingConfig, lowering: BlockLowering
+) -> Sequence[torch.optim.Optimizer] | None:
+    """Those of the plan, from ``OPTIMIZERS`` of the plug-in that has them; None for the reference's own."""
+    wanted = plan.pipeline.train.optimizer if plan.pipeline.train is not None else "reference"
+    for step in plan.steps:
+        builders = getattr(lowering_module(step.name, LOWERING), "OPTIMIZERS", {})
+        if wanted in builders:
+            try:
+                found: Sequence[torch.optim.Optimizer] = builders[wanted](model, training)
+                return found
+            except LoweringError as error:
+                lowering.excuse("train.optimizer", str(error))
+    return None
+
+
+def _model(context: TrainingContext) -> CtrModel:
+    """The model before the first step: as its seed makes it, or with the given weights."""
+    torch.manual_seed(context.training.seed)
+    model = build_model(context.config, context.schema)
+    if context.start is not None:
+        load_into(model, {name: np.array(array) for name, array in context.start.items()})  # mapped tables cannot learn
+    return model.to(context.device)
+
+
+def _lowering_context(context: TrainingContext, threads: int) -> LoweringContext:
+    return LoweringContext(
+        schema=context.schema,
+        config=context.config,
+        weights={},
+        calibration=None,
+        cache_dir=context.cache_dir,
+        device=context.device,
+        threads=threads,
+    )
+
+
+def _ahead(way: Training) -> Prefetch[Draw, list[Given]] | None:
+    if not way.prefetch:
+        return None
+
+    def begin() -> None:
+        torch.set_flush_denormal(True)
+        torch.set_num_threads(1)  # of this thread: it works beside the one that computes
+
+    return Prefetch(way.prefetch, way.prefetch_threads, begin)
+
+
+def _samples(given: Sequence[Given]) -> int:
+    return sum(len(part.labels) for part in given)

@@ -1,0 +1,188 @@
+"""From the raw rows of a training trial to its numbers: one function for the run and for who verifies its record."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.estimate.comparison import RatioInterval, quads_to_repeat, ratio_interval
+from harness.estimate.parity import TensorParity
+from harness.measurement.outcome import validity_of
+from harness.measurement.preparation import BASELINE, CANDIDATE
+from harness.record.result import GateResult, Ratio, Validity
+from harness.record.side_result import TrainResult
+from harness.record.training_rows import READING, Chunk
+from harness.training.gate import training_gate
+from harness.training.quads import void_evidence
+from zoo.training_batches import samples_of_steps
+
+NO_QUERIES = "scope=train has no queries"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingFacts:
+    """What no row tells of a training: samples of an epoch and of a batch, the seed of the batches; by side, threads of
+    the framework and largest resident memory."""
+
+    epoch_samples: int
+    batch_size: int
+    seed: int
+    threads: Mapping[str, int]
+    peak_bytes: Mapping[str, int | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSeen:
+    """What a training trial has seen. steal: share of core time that the hypervisor took in each quad."""
+
+    chunks: Sequence[Chunk]
+    parity: Sequence[TensorParity]
+    facts: TrainingFacts
+    steal: Mapping[int, float]
+    remarks: Sequence[str]
+
+    def of(self, side: str, purpose: str, quads: Sequence[int] | None = None) -> list[Chunk]:
+        """The stretches of one side and purpose, in the given quads or in all."""
+        chosen = [chunk for chunk in self.chunks if (chunk.side, chunk.purpose) == (side, purpose)]
+        return [chunk for chunk in chosen if quads is None or chunk.quad in quads]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingOutcome:
+    """The numbers of a result; ratio and gate are None for ``opt=[]``."""
+
+    sides: Mapping[str, TrainResult]
+    ratio: Ratio | None
+    gate: GateResult | None
+    validity: Validity
+
+
+def training_outcome(seen: TrainingSeen) -> TrainingOutcome:
+    """All numbers of a training trial. ValueError where the rows do not hold what a number needs."""
+    _check(seen)
+    evidence = void_evidence(seen.steal)
+    planned = _planned(seen, evidence)
+    validity, kept = validity_of(evidence, planned, seen.remarks)
+    sides = {name: _side(seen, name, kept) for name in seen.facts.threads}
+    paired = CANDIDATE in sides
+    return TrainingOutcome(
+        sides=sides,
+        ratio=_ratio(seen, kept, sides) if paired else None,
+        gate=training_gate(seen.parity) if paired else None,
+        validity=validity,
+    )
+
+
+def _check(seen: TrainingSeen) -> None:
+    """Rows have to be what both sides were told: the same steps with the same samples, one stretch after another."""
+    facts, position = seen.facts, dict.fromkeys(seen.facts.threads, 0)
+    ended = 0
+    for number, chunk in enumerate(seen.chunks):
+        if chunk.side not in position or chunk.chunk != number:
+            raise ValueError(f"stretch {number} is numbered {chunk.chunk}, of side {chunk.side!r}")
+        if not ended <= chunk.started_ns < chunk.ended_ns:
+            raise ValueError(f"stretch {number} does not begin after the one before it and end after it began")
+        if chunk.first_step != position[chunk.side]:
+            raise ValueError(f"stretch {number} begins at step {chunk.first_step}, not {position[chunk.side]}")
+        samples = samples_of_steps(chunk.first_step, chunk.steps, facts.epoch_samples, facts.batch_size)
+        if chunk.samples != samples:
+            raise ValueError(f"stretch {number} has {chunk.samples} samples in {chunk.steps} steps, not {samples}")
+        ended = chunk.ended_ns
+        if chunk.purpose not in READING:
+            position[chunk.side] += chunk.steps
+    if len(set(position.values())) > 1:
+        raise ValueError(f"the sides took unequal numbers of steps: {position}")
+    after = {"gate": {c.steps for c in seen.chunks if c.purpose == "gate"}, "timed": set(position.values())}
+    for row in seen.parity:
+        if {row.steps} != after[row.stage]:
+            raise ValueError(f"{row.tensor} was compared after {row.steps} steps, which is not when its stage ends")
+
+
+def _planned(seen: TrainingSeen, evidence: Mapping[int, tuple[str, ...]]) -> int:
+    """Number of quads without those that ran again, which stand last; ValueError where quads are missing."""
+    quads = sorted({chunk.quad for chunk in seen.chunks if chunk.purpose == "quad"})
+    if not quads or quads != sorted(evidence) or quads != list(range(len(quads))):
+        raise ValueError(f"quads {quads} were timed, and the host was watched in {sorted(evidence)}")
+    for planned in range(len(quads), 0, -1):
+        again = len(quads) - planned
+        if again == len(quads_to_repeat({quad: evidence[quad] for quad in range(planned)})):
+            return planned
+    raise ValueError(f"{len(quads)} quads were timed, and that fits no plan")
+
+
+def _side(seen: TrainingSeen, name: str, kept: Sequence[int]) -> TrainResult:
+    timed = seen.of(name, "quad", kept)
+    seconds, steps = sum(chunk.seconds for chunk in timed), sum(chunk.steps for chunk in timed)
+    return TrainResult(
+        samples_per_s=_rate(timed),
+        input_rows_per_s=_rate(seen.of(name, "read")),
+        compute_samples_per_s=_rate(seen.of(name, "compute")),
+        seconds=seconds,
+        steps=steps,
+        samples=sum(chunk.samples for chunk in timed),
+        seconds_to_auc=None,
+        peak_bytes=seen.facts.peak_bytes.get(name),
+        seeds=(seen.facts.seed,),
+        batch_size=seen.facts.batch_size,
+        threads=seen.facts.threads[name],
+        cpu_share=sum(chunk.cpu_ns for chunk in timed) * 1e-9 / seconds if seconds else None,
+        minor_faults_per_step=sum(chunk.minor_faults for chunk in timed) / steps if steps else None,
+        major_faults=sum(chunk.major_faults for chunk in timed),
+    )
+
+
+def _rate(chunks: Sequence[Chunk]) -> float | None:
+    seconds = sum(chunk.seconds for chunk in chunks)
+    return sum(chunk.samples for chunk in chunks) / seconds if seconds else None
+
+
+def _ratio(seen: TrainingSeen, kept: Sequence[int], sides: Mapping[str, TrainResult]) -> Ratio:
+    baseline, candidate = sides[BASELINE], sides[CANDIDATE]
+    logs = quad_log_ratios(seen, kept)
+    everything = quad_log_ratios(seen, sorted(seen.steal))
+    found, with_voided = _interval(logs), _interval(everything)
+    return Ratio(
+        lbt=None,
+        lbt_ci=None,
+        service=None,
+        offline=None,
+        reason=NO_QUERIES,
+        train=math.exp(float(np.mean(logs))) if logs else None,
+        train_ci=found.ci if found else None,
+        train_p=found.p_value if found else None,
+        train_quads=tuple(math.exp(value) for value in logs),
+        train_input=_quotient(candidate.input_rows_per_s, baseline.input_rows_per_s),
+        train_compute=_quotient(candidate.compute_samples_per_s, baseline.compute_samples_per_s),
+        train_with_voided=math.exp(float(np.mean(everything))) if everything else None,
+        train_with_voided_ci=with_voided.ci if with_voided else None,
+    )
+
+
+def quad_log_ratios(seen: TrainingSeen, quads: Sequence[int]) -> list[float]:
+    """Of each quad, the mean over its halves of log(candidate's rate / baseline's) on the same steps. In the order
+    A B B A, a drift of the host that is linear in time cancels."""
+    logs = []
+    for quad in quads:
+        halves = {
+            side: {chunk.half: chunk.samples_per_s for chunk in seen.of(side, "quad", (quad,))}
+            for side in (BASELINE, CANDIDATE)
+        }
+        if {*halves[BASELINE]} != {0, 1} or {*halves[CANDIDATE]} != {0, 1}:
+            raise ValueError(f"quad {quad} does not hold both halves of both sides")
+        logs.append(float(np.mean([math.log(halves[CANDIDATE][half] / halves[BASELINE][half]) for half in (0, 1)])))
+    return logs
+
+
+def _interval(logs: Sequence[float]) -> RatioInterval | None:
+    """Student's t over the quads; None for too few of them."""
+    try:
+        return ratio_interval(logs)
+    except ValueError:
+        return None
+
+
+def _quotient(a: float | None, b: float | None) -> float | None:
+    return a / b if a is not None and b else None

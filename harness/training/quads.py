@@ -1,0 +1,79 @@
+"""ABBA quads of training: both sides in turn over the same steps, then inputs and compute apart (R9, R16)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.estimate.comparison import quads_to_repeat
+from harness.host.validity import between, sample_host, void_reasons
+from harness.options import Budget
+from harness.training.bench import TrainingBench
+from harness.training.pacing import Pacing
+
+APART_ROUNDS = 2
+READ_FACTOR = 4
+"""Inputs that are read apart, in those of a timed stretch: reading is the smaller part of a step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingLog:
+    """What the host did in each quad: share of stolen time, and all of it as the record keeps it."""
+
+    steal: dict[int, float] = field(default_factory=dict)
+    host: list[dict[str, Any]] = field(default_factory=list)
+
+
+def void_evidence(steal: Mapping[int, float]) -> dict[int, tuple[str, ...]]:
+    """Why each quad is void, () where it counts: steal is what tells from outside of a training."""
+    return {quad: void_reasons(share, (), 0) for quad, share in steal.items()}
+
+
+def run_quads(bench: TrainingBench, budget: Budget, pacing: Pacing) -> TrainingLog:
+    """All quads, then the void ones again, on the steps that follow; at most a quarter of all (R16)."""
+    log, count = TrainingLog(), int(budget.quads)
+    bench.observer.stage(f"{count} quads of {pacing.timed} steps", total=quad_seconds(bench, budget, count))
+    for number in range(count):
+        _one_quad(bench, pacing, number, log)
+    again = quads_to_repeat(void_evidence(log.steal))
+    if again:
+        bench.observer.stage(f"{len(again)} void quads again", total=quad_seconds(bench, budget, len(again)))
+    for number in range(count, count + len(again)):
+        _one_quad(bench, pacing, number, log)
+    return log
+
+
+def quad_seconds(bench: TrainingBench, budget: Budget, quads: int) -> float:
+    """Planned seconds, if all sides were as slow as the slowest."""
+    return quads * 2 * len(bench.position) * (budget.segment_s + budget.settle_s)
+
+
+def abba(sides: list[str], quad: int) -> list[tuple[str, int]]:
+    """(side, half) in ABBA order, BAAB in every other quad; AA for one side alone."""
+    if len(sides) == 1:
+        return [(sides[0], 0), (sides[0], 1)]
+    first, second = sides if quad % 2 == 0 else sides[::-1]
+    return [(first, 0), (second, 0), (second, 1), (first, 1)]
+
+
+def _one_quad(bench: TrainingBench, pacing: Pacing, number: int, log: TrainingLog) -> None:
+    sides = list(bench.position)
+    before = sample_host({side: bench.sides.pids(side) for side in sides})
+    for side, half in abba(sides, number):
+        bench.train(side, "settle", pacing.settle, (number, half))
+        bench.train(side, "quad", pacing.timed, (number, half))
+    host = between(before, sample_host({side: bench.sides.pids(side) for side in sides}))
+    log.steal[number] = float(host["steal_share"])
+    log.host.append({"quad": number, **host})
+
+
+def run_apart(bench: TrainingBench, budget: Budget, pacing: Pacing) -> None:
+    """Inputs alone, and steps whose inputs are there, in ABBA order."""
+    sides = list(bench.position)
+    bench.observer.stage("inputs and compute apart", total=2 * APART_ROUNDS * len(sides) * budget.segment_s)
+    for number in range(APART_ROUNDS):
+        for side, _ in abba(sides, number):
+            bench.read(side, "warm", pacing.settle)
+            bench.read(side, "read", READ_FACTOR * pacing.timed)
+            bench.compute(side, pacing.timed)

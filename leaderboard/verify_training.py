@@ -1,0 +1,71 @@
+"""A training record: its rows against its trial, and its numbers again from its rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from harness.estimate.parity import TensorParity
+from harness.options import Budget
+from harness.record.reader import Record
+from harness.record.training_rows import Chunk, as_rows
+from harness.training.gate import PARITY_STEPS
+from harness.training.outcome import TrainingFacts, TrainingOutcome, TrainingSeen
+from harness.training.pacing import MOST
+
+LEAST_SHARE = 0.5
+"""Of the budget's ``segment_s``: what a timed stretch of the slower side must last in the median."""
+
+
+def training_seen(record: Record) -> TrainingSeen:
+    """What the trial has seen. Raises ValueError where the files of the record contradict each other."""
+    result, run = record.result, record.environment["run"]
+    sides = {"baseline": result.baseline} | ({"candidate": result.candidate} if result.candidate else {})
+    trained = {name: side.train for name, side in sides.items()}
+    if any(train is None for train in trained.values()):
+        raise ValueError("result.json: a side of a training has no numbers of its training")
+    said = run["training"]
+    for name in ("batch_size", "seed"):
+        if said[name] != record.trial["training"][name]:
+            raise ValueError(f"environment.json and trial.json disagree on {name}")
+    facts = TrainingFacts(
+        epoch_samples=said["epoch_samples"],
+        batch_size=said["batch_size"],
+        seed=said["seed"],
+        threads={name: train.threads for name, train in trained.items() if train is not None},
+        peak_bytes={name: train.peak_bytes for name, train in trained.items() if train is not None},
+    )
+    return TrainingSeen(
+        chunks=as_rows(Chunk, record.training()),
+        parity=as_rows(TensorParity, record.parity()),
+        facts=facts,
+        steal={quad["quad"]: float(quad["steal_share"]) for quad in run["quads"]},
+        remarks=[reason for reason in result.validity.reasons if not re.match(r"quad \d+: ", reason)],
+    )
+
+
+def training_problems(seen: TrainingSeen, budget: Budget) -> Iterator[str]:
+    """What the trial's budget and gate ask for, and the rows do not hold."""
+    timed = [chunk for chunk in seen.chunks if chunk.purpose == "quad"]
+    if len({chunk.quad for chunk in timed}) < int(budget.quads):
+        yield f"training.parquet holds {len({chunk.quad for chunk in timed})} quads, budget={budget.name} asks for more"
+    if len({chunk.steps for chunk in timed}) > 1:
+        yield "training.parquet: the timed stretches have unequal numbers of steps"
+    seconds = sorted(
+        max(chunk.seconds for chunk in timed if (chunk.quad, chunk.half) == place)
+        for place in {(chunk.quad, chunk.half) for chunk in timed}
+    )
+    if seconds and seconds[len(seconds) // 2] < LEAST_SHARE * budget.segment_s and timed[0].steps < MOST:
+        yield f"training.parquet: timed stretches are shorter than budget={budget.name} says"
+    if {chunk.steps for chunk in seen.chunks if chunk.purpose == "gate"} != {PARITY_STEPS}:
+        yield f"training.parquet: the gate has to compare parameters after {PARITY_STEPS} steps"
+
+
+def training_numbers(record: Record, numbers: TrainingOutcome) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """(as published, as recomputed): what is compared leaf by leaf."""
+    result = record.result
+    published: dict[str, Any] = {"baseline": result.baseline.train, "ratio": result.ratio, "gate": result.gate}
+    published |= {"validity": result.validity} | ({"candidate": result.candidate.train} if result.candidate else {})
+    recomputed = {**numbers.sides, "ratio": numbers.ratio, "gate": numbers.gate, "validity": numbers.validity}
+    return published, recomputed

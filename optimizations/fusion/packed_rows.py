@@ -1,0 +1,86 @@
+"""Differentiable rows: taken by an index in which none stands twice, and repeated. Native, in fp32 on the CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from optimizations.kernels.loader import load_kernels
+
+
+class TakeRows(torch.autograd.Function):
+    """``x[index]`` of rows [R, w], for an index [n] in which no row stands twice."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, index: Tensor) -> Tensor:  # type: ignore[override]
+        """[n, w]."""
+        ctx.save_for_backward(index)
+        ctx.rows = len(x)
+        return taken(x, index)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        """[R, w], zero where nothing was taken."""
+        (index,) = ctx.saved_tensors
+        return put(gradient, index, ctx.rows), None
+
+
+class PutRows(torch.autograd.Function):
+    """Rows [n, w] at their places in [R, w], zeros elsewhere; no place stands twice in ``index``."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, index: Tensor, rows: int) -> Tensor:  # type: ignore[override]
+        """[R, w]."""
+        ctx.save_for_backward(index)
+        return put(x, index, rows)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        """[n, w]."""
+        (index,) = ctx.saved_tensors
+        return taken(gradient, index), None, None
+
+
+class RepeatRows(torch.autograd.Function):
+    """Row r of [R, w] ``counts[r]`` times, in order."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, counts: Tensor) -> Tensor:  # type: ignore[override]
+        """[sum of counts, w]."""
+        ctx.save_for_backward(counts)
+        return x.repeat_interleave(counts, 0)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        """[R, w]: what the copies of a row got, together."""
+        (counts,) = ctx.saved_tensors
+        gradient = gradient.contiguous()
+        starts = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
+        out = gradient.new_empty(len(counts), gradient.shape[1])
+        pointers = (gradient.data_ptr(), starts.data_ptr())
+        load_kernels().recarena_rows_sum(*pointers, len(counts), out.shape[1], out.data_ptr(), torch.get_num_threads())
+        return out, None
+
+
+def taken(x: Tensor, index: Tensor) -> Tensor:
+    """``x[index]``."""
+    x = x.contiguous()
+    out = x.new_empty(len(index), x.shape[1])
+    pointers = (x.data_ptr(), index.data_ptr())
+    load_kernels().recarena_rows_take(*pointers, len(index), out.shape[1], out.data_ptr(), torch.get_num_threads())
+    return out
+
+
+def put(x: Tensor, index: Tensor, rows: int) -> Tensor:
+    """Zeros [rows, w] with ``x`` at ``index``."""
+    x = x.contiguous()
+    out = x.new_empty(rows, x.shape[1])
+    pointers = (x.data_ptr(), index.data_ptr())
+    load_kernels().recarena_rows_put(*pointers, len(index), out.shape[1], out.data_ptr(), rows, torch.get_num_threads())
+    return out

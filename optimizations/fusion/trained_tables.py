@@ -1,0 +1,218 @@
+"""Embedding tables in training: one native lookup forward, and backward the rows and vectors of each table's gradient.
+
+The framework makes a sparse gradient for every use of a table, and where two meet it coalesces both to add them. Here a
+table's gradients are laid side by side, uncoalesced, in ``parameter.grad``: autograd knows the looked-up vectors alone.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from optimizations.fusion.torch_embedding import FusedEmbedding, FusedWide, merged
+from zoo.layers.embedding import EmbeddingTables, WideTables
+from zoo.layers.ragged import split_bags, step_mask
+from zoo.layers.tensors import Embedded, Features, SideFeatures
+from zoo.schema import Side
+
+Pieces = dict[str, list[tuple[Tensor, Tensor]]]
+"""By table: rows [n] and the gradients of their vectors [n, width]."""
+
+
+class TrainedTables(EmbeddingTables):
+    """``EmbeddingTables`` with the tables of ``reference``, the same objects under the same names."""
+
+    def __init__(self, reference: EmbeddingTables) -> None:
+        nn.Module.__init__(self)
+        self.schema, self.tables, self.target_spans = reference.schema, reference.tables, reference.target_spans
+        self._anchor = torch.zeros((), requires_grad=True)
+        self._look_up = FusedEmbedding(reference, bf16=False, threads=1)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TrainedTables:
+        """Of the tables alone: what looks them up is made anew."""
+        reference = EmbeddingTables.__new__(EmbeddingTables)
+        nn.Module.__init__(reference)
+        reference.schema, reference.target_spans = self.schema, self.target_spans
+        reference.tables = copy.deepcopy(self.tables, memo)
+        return TrainedTables(reference)
+
+    def forward(self, features: Features) -> Embedded:
+        """Vectors of both sides, of the targets and of the behaviours."""
+        user, item, history, summed = _LookUp.apply(self._anchor, self, features)
+        parts = [item[:, first:last] for first, last in merged(self.target_spans)]
+        target = parts[0] if len(parts) == 1 else torch.cat(parts, 1) if parts else item[:, :0]
+        return Embedded(user, item, target, history, summed)
+
+    def behaviours(self, rows: Tensor) -> Tensor:
+        """Concatenated vectors [..., W] of behaviours given as table rows [..., H]."""
+        if not self.schema.history:
+            return super().behaviours(rows)
+        found: Tensor = _Behaviours.apply(self._anchor, self, rows)
+        return found
+
+    def looked_up(self, features: Features) -> Embedded:
+        """The native lookup, without gradients."""
+        self._look_up.threads = torch.get_num_threads()
+        found: Embedded = self._look_up(features)
+        return found
+
+    def pieces_of_side(self, features: SideFeatures, side: Side, gradient: Tensor, pieces: Pieces) -> None:
+        """Take the gradient [R, E] of one side's vectors apart."""
+        first = 0
+        for column, field in enumerate(self.schema.ids_of(side)):
+            last = first + self.tables[field.table].embedding_dim
+            pieces[field.table].append((features.rows[:, column], gradient[:, first:last]))
+            first = last
+        bags = self.schema.bags_of(side)
+        segments = split_bags(features.bag_rows, features.bag_offsets, len(bags))
+        for bag, (rows, offsets) in zip(bags, segments, strict=True):
+            last = first + self.tables[bag.table].embedding_dim
+            pieces[bag.table].append((rows, _of_bag(gradient[:, first:last], offsets, bag.pooling)))
+            first = last
+
+    def pieces_of_behaviours(self, rows: Tensor, gradient: Tensor, pieces: Pieces) -> None:
+        """Take the gradient [n, W] of behaviours [n, H] apart."""
+        first = 0
+        for column, field in enumerate(self.schema.history):
+            last = first + self.tables[field.table].embedding_dim
+            pieces[field.table].append((rows[:, column], gradient[:, first:last]))
+            first = last
+
+    def add(self, pieces: Pieces) -> None:
+        """Lay the pieces beside what the tables' gradients hold already."""
+        for name, found in pieces.items():
+            add_rows(self.tables[name].weight, found)
+
+
+class TrainedWide(WideTables):
+    """``WideTables`` with the parameters of ``reference``, the same objects under the same names."""
+
+    def __init__(self, reference: WideTables) -> None:
+        nn.Module.__init__(self)
+        self.schema, self.tables, self.crosses = reference.schema, reference.tables, reference.crosses
+        self.dense, self.bias = reference.dense, reference.bias
+        self._anchor = torch.zeros((), requires_grad=True)
+        # Its own linear part stands still: that of the dense values and the bias are the framework's.
+        still = WideTables.__new__(WideTables)
+        nn.Module.__init__(still)
+        still.schema, still.tables, still.crosses = self.schema, self.tables, self.crosses
+        still.dense, still.bias = (torch.zeros_like(each.detach()) for each in (self.dense, self.bias))
+        self._sum_up = FusedWide(still)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TrainedWide:
+        """Of the parameters alone."""
+        reference = WideTables.__new__(WideTables)
+        nn.Module.__init__(reference)
+        reference.schema = self.schema
+        for name in ("tables", "crosses", "dense", "bias"):
+            setattr(reference, name, copy.deepcopy(getattr(self, name), memo))
+        return TrainedWide(reference)
+
+    def forward(self, features: Features) -> Tensor:
+        """Logit [N]."""
+        split = len(self.schema.dense_of("user"))
+        user, item = features.user.dense @ self.dense[:split], features.item.dense @ self.dense[split:]
+        looked_up: Tensor = _WideSum.apply(self._anchor, self, features)
+        return looked_up + user + item + self.bias
+
+    def summed(self, features: Features) -> Tensor:
+        """The native sum of all looked-up weights [N], without gradients."""
+        found: Tensor = self._sum_up(features)
+        return found
+
+
+class _LookUp(torch.autograd.Function):
+    """All lookups of a batch with U = N."""
+
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, tables: TrainedTables, features: Features) -> tuple[Tensor, ...]:  # type: ignore[override]
+        ctx.tables, ctx.features = tables, features
+        found = tables.looked_up(features)
+        assert found.summed is not None
+        return found.user, found.item, found.history, found.summed
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, user: Tensor, item: Tensor, history: Tensor, summed: Tensor) -> tuple[None, ...]:  # type: ignore[override]
+        tables, features = ctx.tables, ctx.features
+        pieces: Pieces = defaultdict(list)
+        tables.pieces_of_side(features.user, "user", user, pieces)
+        tables.pieces_of_side(features.item, "item", item, pieces)
+        if tables.schema.history:
+            mask = step_mask(features.lengths, history.shape[1]).unsqueeze(-1)
+            gradient = torch.addcmul(history, summed.unsqueeze(1), mask.to(summed.dtype))
+            tables.pieces_of_behaviours(features.history.flatten(0, 1), gradient.flatten(0, 1), pieces)
+        tables.add(pieces)
+        return None, None, None
+
+
+class _Behaviours(torch.autograd.Function):
+    """Lookups of behaviours outside of a batch: those that are sampled."""
+
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, tables: TrainedTables, rows: Tensor) -> Tensor:  # type: ignore[override]
+        ctx.tables, ctx.rows = tables, rows
+        fields = zip(tables.schema.history, rows.unbind(-1), strict=True)
+        return torch.cat([F.embedding(column, tables.tables[field.table].weight) for field, column in fields], -1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, ...]:  # type: ignore[override]
+        pieces: Pieces = defaultdict(list)
+        ctx.tables.pieces_of_behaviours(ctx.rows.flatten(0, -2), gradient.flatten(0, -2), pieces)
+        ctx.tables.add(pieces)
+        return None, None, None
+
+
+class _WideSum(torch.autograd.Function):
+    """The looked-up weights of a batch with U = N, summed: every one of them gets the gradient of its sample."""
+
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, wide: TrainedWide, features: Features) -> Tensor:  # type: ignore[override]
+        ctx.wide, ctx.features = wide, features
+        return wide.summed(features)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, ...]:  # type: ignore[override]
+        wide, features = ctx.wide, ctx.features
+        each = gradient.unsqueeze(1)
+        sides: tuple[tuple[Side, SideFeatures], ...] = (("user", features.user), ("item", features.item))
+        for side, columns in sides:
+            for column, field in enumerate(wide.schema.ids_of(side)):
+                add_rows(wide.tables[field.name].weight, [(columns.rows[:, column], each)])
+            bags = wide.schema.bags_of(side)
+            segments = split_bags(columns.bag_rows, columns.bag_offsets, len(bags))
+            for bag, (rows, offsets) in zip(bags, segments, strict=True):
+                add_rows(wide.tables[bag.name].weight, [(rows, _of_bag(each, offsets, bag.pooling))])
+        for column, table in enumerate(wide.crosses.values()):
+            add_rows(table.weight, [(features.crosses[:, column], each)])
+        return None, None, None
+
+
+def add_rows(parameter: nn.Parameter, pieces: Iterable[tuple[Tensor, Tensor]]) -> None:
+    """Lay rows [n] and their gradients [n, width] beside those that ``parameter.grad`` holds."""
+    found = list(pieces)
+    if parameter.grad is not None:
+        before = parameter.grad
+        if not before.is_sparse:
+            raise TypeError("a table whose gradient is dense cannot be trained by rows")
+        found.insert(0, (before._indices()[0], before._values()))
+    rows, vectors = ([each[k] for each in found] for k in (0, 1))
+    joined = (torch.cat(rows), torch.cat(vectors)) if len(found) > 1 else (rows[0], vectors[0])
+    parameter.grad = torch.sparse_coo_tensor(joined[0].unsqueeze(0), joined[1], parameter.shape, check_invariants=False)
+
+
+def _of_bag(gradient: Tensor, offsets: Tensor, pooling: str) -> Tensor:
+    """The gradient of a bag [R, width] for each of its values, [total, width]; divided among them for a mean."""
+    lengths = offsets[1:] - offsets[:-1]
+    if pooling == "mean":
+        gradient = gradient / lengths.clamp(min=1).unsqueeze(1)
+    return gradient.repeat_interleave(lengths, 0)

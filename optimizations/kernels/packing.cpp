@@ -1,0 +1,61 @@
+// Rows into and out of a packed order: what an index of the framework does, without its detours on the way back.
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+#include "pool.h"
+#include "vec.h"
+
+using namespace recarena;
+
+namespace {
+
+constexpr long SHARES = 4;  // of each thread
+
+template <class F>
+void over_rows(int64_t rows, int64_t width, int threads, const F& body) {
+  threads = worthwhile(threads, (double)rows * width);
+  const long shares = threads > 1 ? SHARES * threads : 1;
+  parallel(shares, threads, [&](long share) { body(rows * share / shares, rows * (share + 1) / shares); });
+}
+
+}  // namespace
+
+extern "C" {
+
+// to[i] = from[index[i]] for rows of `width` floats.
+void recarena_rows_take(const float* from, const int64_t* index, int64_t count, int64_t width, float* to, int threads) {
+  over_rows(count, width, threads, [&](int64_t first, int64_t end) {
+    for (int64_t i = first; i < end; ++i)
+      std::memcpy(to + i * width, from + index[i] * width, width * sizeof(float));
+  });
+}
+
+// to [rows, width] is 0 but for to[index[i]] = from[i]; no row stands twice in `index`.
+void recarena_rows_put(const float* from, const int64_t* index, int64_t count, int64_t width, float* to, int64_t rows,
+                       int threads) {
+  over_rows(rows, width, threads,
+            [&](int64_t first, int64_t end) { std::memset(to + first * width, 0, (end - first) * width * sizeof(float)); });
+  over_rows(count, width, threads, [&](int64_t first, int64_t end) {
+    for (int64_t i = first; i < end; ++i)
+      std::memcpy(to + index[i] * width, from + i * width, width * sizeof(float));
+  });
+}
+
+// to[r] = sum of from[starts[r]] .. from[starts[r + 1] - 1], in their order.
+void recarena_rows_sum(const float* from, const int64_t* starts, int64_t rows, int64_t width, float* to, int threads) {
+  const int64_t total = rows ? starts[rows] : 0;
+  threads = worthwhile(threads, (double)total * width);
+  const long shares = threads > 1 ? SHARES * threads : 1;
+  parallel(shares, threads, [&](long share) {
+    for (int64_t r = rows * share / shares; r < rows * (share + 1) / shares; ++r)
+      for (int64_t j = 0; j < width; j += LANES) {
+        const long lanes = std::min<long>(LANES, width - j);
+        vec sum{};
+        for (int64_t i = starts[r]; i < starts[r + 1]; ++i) sum = sum + load_first(from + i * width + j, lanes);
+        store_first(to + r * width + j, sum, lanes);
+      }
+  });
+}
+
+}  // extern "C"

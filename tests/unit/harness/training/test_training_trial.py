@@ -1,0 +1,240 @@
+"""A whole training trial on sides of known speed: what is asked of them, and what the record says."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+from scipy import stats
+
+from harness.console.report import result_table
+from harness.errors import ExitCode
+from harness.record.reader import read_record, record_problems
+from harness.record.result import Result
+from harness.record.tracking import metrics_of
+from harness.record.training_rows import Chunk, as_rows
+from leaderboard.compare import compare, regressed
+from leaderboard.result_check import check_result
+from leaderboard.show import board_view
+from leaderboard.site import render
+from leaderboard.store import load_board
+from leaderboard.verify import verify
+from tests.unit.harness.training.conftest import BATCH, READ_S, SAMPLES, STEP_S, Simulate
+
+PER_STEP = SAMPLES / 8
+"""Mean samples of a step: seven batches of 512 and one of 416."""
+
+
+def chunks_of(measurement) -> list[Chunk]:
+    return as_rows(Chunk, measurement.training)
+
+
+def text_of(view) -> str:
+    console = Console(width=160, no_color=True)
+    with console.capture() as capture:
+        console.print(view)
+    return capture.get()
+
+
+def test_speeds_and_their_ratio_are_those_of_the_sides(simulate: Simulate):
+    _, measurement, _ = simulate()
+    result = measurement.result
+    base, cand = result.baseline.train, result.candidate.train
+    assert base.samples_per_s == pytest.approx(PER_STEP / STEP_S["baseline"], rel=0.03)
+    assert cand.samples_per_s == pytest.approx(PER_STEP / STEP_S["candidate"], rel=0.03)
+    assert base.input_rows_per_s == pytest.approx(PER_STEP / READ_S, rel=0.05)
+    assert cand.compute_samples_per_s == pytest.approx(PER_STEP / (STEP_S["candidate"] - READ_S), rel=0.05)
+    low, high = result.ratio.train_ci
+    assert low < 2.5 < high and high / low < 1.06 and result.ratio.train_p < 1e-9
+    assert (result.gate.verdict, result.gate.timed_answers, result.exit_code) == ("pass", "pass", ExitCode.OK)
+    assert result.baseline.train.minor_faults_per_step == 3.0 and base.peak_bytes == 300 * 2**20
+    assert (base.batch_size, base.seeds, base.threads, base.seconds_to_auc) == (BATCH, (1,), 2, None)
+
+
+def test_the_interval_is_students_t_on_the_log_ratios_of_the_quads(simulate: Simulate):
+    _, measurement, _ = simulate()
+    rows = chunks_of(measurement)
+    logs = []
+    for quad in range(6):
+        own = [c for c in rows if (c.purpose, c.quad) == ("quad", quad)]
+        rates = {
+            side: [c.samples / (c.ended_ns - c.started_ns) for c in own if c.side == side]
+            for side in ("baseline", "candidate")
+        }
+        # the halves of one side run the same steps as those of the other, in the order 0, 1
+        logs.append(np.mean(np.log(np.divide(rates["candidate"], rates["baseline"]))))
+    half = stats.t.ppf(0.975, 5) * np.std(logs, ddof=1) / np.sqrt(6)
+    expected = np.exp([np.mean(logs), np.mean(logs) - half, np.mean(logs) + half])
+    ratio = measurement.result.ratio
+    np.testing.assert_allclose([ratio.train, *ratio.train_ci], expected, rtol=1e-12)
+    np.testing.assert_allclose(ratio.train_quads, np.exp(logs), rtol=1e-12)
+
+
+def test_both_sides_take_the_same_steps_in_abba_order(simulate: Simulate):
+    sides, measurement, _ = simulate(quads=2)
+    rows = chunks_of(measurement)
+    timed = [c for c in rows if c.purpose == "quad"]
+    order = [(c.side[0], c.half) for c in timed]
+    assert order == [("b", 0), ("c", 0), ("c", 1), ("b", 1), ("c", 0), ("b", 0), ("b", 1), ("c", 1)]
+    for quad, half in {(c.quad, c.half) for c in timed}:
+        assert len({(c.first_step, c.steps, c.samples) for c in timed if (c.quad, c.half) == (quad, half)}) == 1
+    settled = [rows[c.chunk - 1] for c in timed]
+    assert {c.purpose for c in settled} == {"settle"} and all(
+        (a.side, a.half) == (b.side, b.half) for a, b in zip(settled, timed, strict=True)
+    )
+    assert sides.position["baseline"] == sides.position["candidate"]
+    # a stretch lasts 2.2 s on the slower side
+    assert timed[0].steps == pytest.approx(2.2 / STEP_S["baseline"], rel=0.1)
+
+
+def test_the_plain_loop_alone_has_neither_ratio_nor_gate(simulate: Simulate):
+    sides, measurement, record = simulate(opts={})
+    result = measurement.result
+    assert (result.candidate, result.ratio, result.gate) == (None, None, None)
+    assert ("origin", "train") not in sides.orders
+    assert verify(record).passed
+
+
+@pytest.mark.parametrize("wrong", [0.02, -0.5])
+def test_other_parameters_fail_the_gate(simulate: Simulate, wrong: float):
+    _, measurement, record = simulate(wrong=wrong)
+    result = measurement.result
+    assert result.gate.verdict == "fail" and result.exit_code == ExitCode.GATE_FAILED
+    assert result.gate.reasons[0].startswith("out.linear.weight after 2 steps: ")
+    assert result.gate.parity.deviation == pytest.approx(abs(wrong)) and result.gate.parity.share > 1
+    assert verify(record).passed
+    assert load_board(record.parent).groups.popitem()[1][0].unranked == ("accuracy gate failed",)
+
+
+def test_a_side_that_trains_no_more_after_the_gate_fails_it(simulate: Simulate):
+    _, measurement, _ = simulate(stops=True)
+    gate = measurement.result.gate
+    assert (gate.verdict, gate.timed_answers) == ("fail", "fail") and gate.parity.share <= 1
+
+
+def test_void_quads_run_again_on_the_steps_that_follow(simulate: Simulate):
+    _, measurement, record = simulate(steal=(1,))
+    rows, result = chunks_of(measurement), measurement.result
+    assert sorted({c.quad for c in rows if c.purpose == "quad"}) == list(range(7))
+    assert (result.validity.verdict, result.validity.voided_quads) == ("valid", 1)
+    assert len(result.ratio.train_quads) == 6 and result.ratio.train_with_voided is not None
+    assert result.baseline.train.steps == sum(
+        c.steps for c in rows if (c.side, c.purpose) == ("baseline", "quad") and c.quad != 1
+    )
+    assert verify(record).passed
+
+
+def test_a_noisy_host_is_marked(simulate: Simulate):
+    _, measurement, _ = simulate(steal=(0, 1, 2))
+    assert measurement.result.validity.verdict == "noisy_host" and measurement.result.exit_code == ExitCode.OK
+
+
+def test_one_quad_gives_a_ratio_without_an_interval(simulate: Simulate):
+    _, measurement, record = simulate(quads=1)
+    ratio = measurement.result.ratio
+    assert ratio.train == pytest.approx(2.5, rel=0.05) and (ratio.train_ci, ratio.train_p) == (None, None)
+    assert "verdict: indicative" in text_of(result_table(measurement.result))
+    assert verify(record).passed
+
+
+def test_the_record_is_whole_and_says_everything_again(simulate: Simulate):
+    _, measurement, record = simulate()
+    assert record_problems(record) == [] and check_result(measurement.result.to_dict()) == []
+    assert Result.from_dict(json.loads((record / "result.json").read_text())) == measurement.result
+    assert (record / "training_rate.png").stat().st_size > 1000
+    assert read_record(record).queries()["side"].size == read_record(record).predictions()["side"].size == 0
+    found = verify(record)
+    assert found.passed, found.problems
+    checked = {finding.what for finding in found.findings}
+    assert {"baseline.samples_per_s", "candidate.steps", "ratio.train_ci.0", "gate.parity.share"} <= checked
+
+
+def test_what_people_see(simulate: Simulate):
+    _, measurement, record = simulate()
+    table = text_of(result_table(measurement.result))
+    for part in (
+        "training dlrm on planted",
+        "opt=[micro_batch]",
+        "batch 512",
+        "training, samples/s",
+        "verdict: faster",
+    ):
+        assert part in table
+    assert "gate: pass, 1,000 of 1,000 moved parameters compared after 2 steps" in table and "qps" not in table
+    metrics = metrics_of(measurement.result)
+    assert metrics["ratio_train"] == measurement.result.ratio.train and metrics["gate_passed"] == 1.0
+    assert metrics["baseline_train_samples_per_s"] == measurement.result.baseline.train.samples_per_s
+    board = load_board(record.parent)
+    ((workload, (entry,)),) = board.groups.items()
+    assert workload.title.startswith("dlrm on planted") and "training, batch 512" in workload.title
+    assert entry.unranked == ()
+    assert "compute alone" in text_of(board_view(board)) and "samples/s" in render(board)
+
+
+def test_records_of_trainings_are_compared_by_their_ratio(simulate: Simulate):
+    _, _, record = simulate()
+    before, after = read_record(record), read_record(record)
+    slower = dataclasses.replace(after.result.ratio, train=1.5, train_ci=(1.45, 1.55))
+    after = dataclasses.replace(after, result=dataclasses.replace(after.result, ratio=slower))
+    lines = {line.metric: line.verdict for line in compare(before, after)}
+    assert lines["training speed over that of opt=[]"] == "worse" and regressed(compare(before, after))
+    assert not regressed(compare(before, before))
+
+
+TAMPERED = {
+    "a rate": ("result.json", lambda d: d["candidate"]["train"].update(samples_per_s=1e6), "candidate.samples_per_s"),
+    "the ratio": ("result.json", lambda d: d["ratio"].update(train=9.0, train_ci=[8.9, 9.1]), "ratio.train"),
+    "the gate": ("result.json", lambda d: d["gate"]["parity"].update(share=0.01), "gate.parity.share"),
+    "the batch": ("environment.json", lambda d: d["run"]["training"].update(batch_size=64), "disagree on batch_size"),
+    "the epoch": ("environment.json", lambda d: d["run"]["training"].update(epoch_samples=4001), "samples in"),
+    "a quad": ("environment.json", lambda d: d["run"]["quads"].pop(), "the host was watched in"),
+}
+
+
+@pytest.mark.parametrize("what", list(TAMPERED))
+def test_a_changed_record_is_refused(simulate: Simulate, what: str):
+    name, change, said = TAMPERED[what]
+    _, _, record = simulate()
+    data = json.loads((record / name).read_text())
+    change(data)
+    (record / name).write_text(json.dumps(data))
+    rewrite_manifest(record)
+    found = verify(record)
+    wrong = [finding.what for finding in found.findings if not finding.agrees]
+    assert not found.passed and any(said in text for text in [*found.problems, *wrong]), (found.problems, wrong)
+
+
+ROWS = {
+    "time": (lambda c: c["ended_ns"].__isub__(np.int64(10**7)), "samples_per_s"),
+    "order": (lambda c: c["started_ns"].__imul__(-1), "does not begin after"),
+    "samples": (lambda c: c["samples"].__iadd__(np.int64(1)), "samples in"),
+    "steps": (lambda c: c["first_step"].__iadd__(np.int64(1)), "begins at step"),
+}
+
+
+@pytest.mark.parametrize("what", list(ROWS))
+def test_changed_rows_are_refused(simulate: Simulate, what: str):
+    from harness.record.training_rows import CHUNK_COLUMNS, CHUNK_TEXTS
+    from harness.record.writer import _write_columns
+
+    change, said = ROWS[what]
+    _, _, record = simulate()
+    columns = {name: np.array(column) for name, column in read_record(record).training().items()}
+    change(columns)
+    _write_columns(record / "training.parquet", columns, CHUNK_TEXTS, CHUNK_COLUMNS)
+    rewrite_manifest(record)
+    found = verify(record)
+    wrong = [finding.what for finding in found.findings if not finding.agrees]
+    assert not found.passed and any(said in text for text in [*found.problems, *wrong]), (found.problems, wrong)
+
+
+def rewrite_manifest(record: Path) -> None:
+    from harness.record.reader import file_sha256
+
+    manifest = json.loads((record / "manifest.json").read_text())
+    manifest["files"] = {name: file_sha256(record / name) for name in manifest["files"]}
+    (record / "manifest.json").write_text(json.dumps(manifest))
