@@ -13,7 +13,7 @@ from markupsafe import Markup
 from harness.console.report import DASH, interval, marks, number, ratio_verdict
 from harness.record.result import Result
 from leaderboard.chart import late_curve, lbt_bars
-from leaderboard.show import git_text, opt_text, ranks
+from leaderboard.show import git_text, ranks
 from leaderboard.store import Board, Entry, Workload
 
 COLUMNS = ("rank", "optimizations", "LBT, qps", "ratio to opt=[]", "service ratio", "p99, ms", "AUC", "gate", "verdict")
@@ -59,7 +59,7 @@ def _row(rank: str, entry: Entry) -> dict[str, Any]:
     result, side, ratio = entry.result, entry.result.measured, entry.result.ratio
     cells = (
         (rank, "" if rank == DASH else rank, ""),
-        (opt_text(result), "", ""),
+        (result.plan_name, "", ""),
         (number(side.lbt_qps), _key(side.lbt_qps), interval(side.lbt_ci)),
         (number(ratio.lbt), _key(ratio.lbt), interval(ratio.lbt_ci)) if ratio else (DASH, "", ""),
         (number(ratio.service), _key(ratio.service), interval(ratio.service_ci)) if ratio else (DASH, "", ""),

@@ -1,20 +1,18 @@
-"""What a backend gives the system under test: a session that predicts. Backends are loaded by name, lazily."""
+"""What a backend gives the system under test: a session that predicts."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from harness.errors import ConfigurationError
 from optimizations.contract import Plan
 from optimizations.lowering import LoweringContext
 from zoo.schema import Batch
 
-__all__ = ["BACKENDS", "Backend", "Bind", "LoweringContext", "Predict", "Score", "Session", "load_backend"]
+__all__ = ["Backend", "Bind", "LoweringContext", "Predict", "Score", "Session"]
 
 Predict = Callable[[Batch], npt.NDArray[np.float32]]
 """Click probabilities [N] of a batch."""
@@ -25,9 +23,6 @@ scores, and ``predict`` of the decoded payload says why."""
 
 Bind = Callable[[memoryview, memoryview], Score]
 """What scores the payloads that will lie at the start of the first memory, as float32 into the second one."""
-
-BACKENDS: dict[str, str] = {"torch": "recarena"}
-"""Known backends and the pip requirement that brings their framework."""
 
 
 class Session(Protocol):
@@ -59,20 +54,7 @@ class Session(Protocol):
 
 
 class Backend(Protocol):
-    """A module ``harness.backends.<name>_backend``."""
+    """A module ``harness.backends.<name>_backend``; ``harness.backends.catalogue`` lists them."""
 
     def lower(self, plan: Plan, context: LoweringContext) -> Session:
         """Build the plan's pipeline. Raises ValueError when a step of the plan matches nothing."""
-
-
-def load_backend(name: str) -> Backend:
-    """Import the backend ``name`` with its framework. Raises ConfigurationError: unknown, or not installed."""
-    if name not in BACKENDS:
-        raise ConfigurationError(f"backend={name} is not known: use one of {', '.join(sorted(BACKENDS))}")
-    try:
-        backend: Backend = importlib.import_module(f"harness.backends.{name}_backend")
-    except ImportError as error:
-        raise ConfigurationError(
-            f"backend={name} cannot be loaded ({error}): install its framework with pip install '{BACKENDS[name]}'"
-        ) from error
-    return backend

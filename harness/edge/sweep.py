@@ -124,7 +124,7 @@ def _row(outcome: Outcome, call: str) -> list[str]:
     name = "" if outcome.record is None else outcome.record.name
     return [
         f"{result.trial['model']}/{result.dataset.name}",
-        escape(f"[{','.join(result.trial['opts'])}]"),
+        escape(result.plan_name),
         number(result.baseline.lbt_qps),
         candidate,
         shown,

@@ -10,7 +10,7 @@ from rich.console import Console
 from harness.record.reader import read_record
 from harness.record.writer import RecordWriter
 from harness.trial import Sla
-from leaderboard.show import board_view, opt_text, ranks, record_view
+from leaderboard.show import board_view, ranks, record_view
 from leaderboard.store import load_board, reasons_against
 
 
@@ -45,7 +45,7 @@ def board(tmp_path, fabricate):
 def test_groups_are_workloads_and_ranks_are_by_throughput(board):
     groups = {(w.model, w.hardware_class): list(ranks(entries)) for w, entries in board.groups.items()}
     assert set(groups) == {("dien", "x86_64-2c-avx512"), ("dien", "another"), ("wdl", "x86_64-2c-avx512")}
-    seen = [(rank, opt_text(entry.result), round(entry.lbt_qps)) for rank, entry in groups["dien", "x86_64-2c-avx512"]]
+    seen = [(rank, entry.result.plan_name, round(entry.lbt_qps)) for rank, entry in groups["dien", "x86_64-2c-avx512"]]
     assert seen == [
         ("1", "[bf16*,fusion]", 288),
         ("2", "[fusion]", 240),
@@ -53,7 +53,7 @@ def test_groups_are_workloads_and_ranks_are_by_throughput(board):
         ("-", "[bf16*]", 360),
         ("-", "[tf32]", 480),
     ]
-    reasons = {opt_text(e.result): e.unranked for _, e in groups["dien", "x86_64-2c-avx512"]}
+    reasons = {e.result.plan_name: e.unranked for _, e in groups["dien", "x86_64-2c-avx512"]}
     assert reasons["[bf16*]"] == ("budget smoke",) and reasons["[tf32]"] == ("accuracy gate failed",)
     assert list(board.unreadable.values()) == [f"{p}/trial.json is missing" for p in board.unreadable]
 
