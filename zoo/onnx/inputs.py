@@ -32,11 +32,11 @@ def raw_arrays(batch: Batch) -> Feed:
 
 
 def padded(history: Int64, offsets: Int64) -> tuple[Int64, Int64]:
-    """Flat ``history`` [total, H] as ([U, T, H], lengths [U]); a view where there is one user with behaviours."""
+    """Flat ``history`` [total, H] as ([U, T, H], lengths [U]); views where there is one user with behaviours."""
+    if len(offsets) == 2 and len(history):
+        return history[np.newaxis], offsets[1:]
     lengths = np.diff(offsets)
     steps = max(1, int(lengths.max()))
-    if len(lengths) == 1 and len(history) == steps:
-        return history[np.newaxis], lengths
     rows = np.full((len(lengths), steps, history.shape[1]), MISSING_ID, np.int64)
     rows[np.arange(steps) < lengths[:, np.newaxis]] = history
     return rows, lengths

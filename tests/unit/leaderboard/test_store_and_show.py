@@ -31,6 +31,7 @@ def board(tmp_path, fabricate):
         {"opts": {"tf32": {}}, "speedup": 4.0, "shift": 0.3},
         {"model": "wdl", "sla": Sla(limit_ms=25.0), "lbt": 300.0, "opts": {}},
         {"opts": {"fusion": {}}, "hardware": "another"},
+        {"opts": {"executor": {}}, "backend": "onnxruntime", "speedup": 1.5},
     ]
     for fields in trials:
         trial, measurement = fabricate(**fields)
@@ -49,7 +50,8 @@ def test_groups_are_workloads_and_ranks_are_by_throughput(board):
     assert seen == [
         ("1", "[bf16*,fusion]", 288),
         ("2", "[fusion]", 240),
-        ("3", "[]", 120),
+        ("3", "onnxruntime [executor]", 180),
+        ("4", "[]", 120),
         ("-", "[bf16*]", 360),
         ("-", "[tf32]", 480),
     ]

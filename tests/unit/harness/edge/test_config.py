@@ -151,7 +151,6 @@ def test_whatever_is_measured_differently_is_another_trial(override):
     assert trial_of("opt=[fusion]", override)[0].trial_id != trial_of("opt=[fusion]")[0].trial_id
 
 
-@pytest.mark.parametrize("override", ["records_dir=elsewhere", "tracking=none", "cache_dir=/tmp/elsewhere"])
 def test_a_backend_is_part_of_the_trial_and_has_to_be_installed(monkeypatch):
     monkeypatch.setattr(catalogue, "missing_packages", lambda name: [])
     trial, _ = trial_of("backend=onnxruntime", "opt=[executor]")
@@ -163,6 +162,7 @@ def test_a_backend_is_part_of_the_trial_and_has_to_be_installed(monkeypatch):
     assert trial_of()[0].backend == "torch"
 
 
+@pytest.mark.parametrize("override", ["records_dir=elsewhere", "tracking=none", "cache_dir=/tmp/elsewhere"])
 def test_where_the_answer_goes_is_not_part_of_the_trial(override):
     assert trial_of(override)[0].trial_id == trial_of()[0].trial_id
 
