@@ -1,6 +1,6 @@
 """Backends that serve an exported graph give the eager reference's scores, under any executor and to many callers.
 
-``nox -s tests -- -m "slow or not slow" tests/parity/test_graph_backends.py`` runs all of it.
+``pytest tests/parity/test_graph_backends.py`` runs all of it, ``nox`` leaves out what is slow.
 """
 
 from __future__ import annotations

@@ -7,23 +7,35 @@ the reference's.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from zoo.layers.embedding import EmbeddingTables, WideTables
 from zoo.layers.features import FeatureTransform, SideTransform, TableRows, bucket_rows, hash_ids
+from zoo.layers.field_columns import TableField, table_rows
 from zoo.layers.tensors import Features, RawTensors, SideFeatures, SideTensors
 from zoo.schema import MISSING_ID, BagField, Schema, Side
 
 
 class UncheckedRows(TableRows):
     """``TableRows`` that does not look at the values. A raw id outside its table becomes the row behind the table's
-    end, which a lookup refuses (a row below 0 would count from there)."""
+    end, which a lookup refuses (a row below 0 would count from there).
+
+    one_by_one: a column after the other, with constants for the sizes of tables, as code generators need it.
+    """
+
+    def __init__(self, fields: Sequence[TableField], one_by_one: bool) -> None:
+        super().__init__(fields)
+        self.one_by_one = one_by_one
 
     def forward(self, raw: Tensor, field_of: Tensor | None = None) -> Tensor:
         """Rows of ``raw`` [..., K], a column per field; ``field_of`` is None."""
         if not self.fields:
             return raw
+        if self.one_by_one:
+            return torch.stack([table_rows(raw[..., k], field) for k, field in enumerate(self.fields)], -1)
         if self.all_hashed:
             return hash_ids(raw, self.sizes)
         plain = torch.where(raw < MISSING_ID, self.sizes, raw.clamp(min=0))
@@ -33,13 +45,15 @@ class UncheckedRows(TableRows):
 class PaddedSide(SideTransform):
     """``SideTransform`` with padded bags: ``bag_rows`` [R, L, B], and in place of offsets their lengths [R, B].
 
-    rows_given: ids (buckets among them) and bag values come as table rows, in the order of their fields.
+    rows_given: ids (buckets among them) and bag values come as table rows, in the order of their fields. one_by_one:
+    see ``UncheckedRows``.
     """
 
-    def __init__(self, schema: Schema, side: Side, rows_given: bool) -> None:
+    def __init__(self, schema: Schema, side: Side, rows_given: bool, one_by_one: bool) -> None:
         super().__init__(schema, side)
         self.rows_given = rows_given
-        self.table_rows, self.bag_rows = UncheckedRows(self.table_rows.fields), UncheckedRows(self.bag_rows.fields)
+        self.table_rows = UncheckedRows(self.table_rows.fields, one_by_one)
+        self.bag_rows = UncheckedRows(self.bag_rows.fields, one_by_one)
         transforms = {field.transform for field in schema.dense_of(side)}
         self.takes_logarithms, self.all_logarithmic = "log" in transforms, transforms == {"log"}
 
@@ -85,14 +99,15 @@ class PaddedFeatures(FeatureTransform):
     """``FeatureTransform`` for arguments as in ``zoo.onnx.inputs``, the user's columns once per sample in its result.
 
     rows_given: see ``PaddedSide``; behaviours are table rows, too, and the last columns of the item's ids are the rows
-    of the hashed crosses.
+    of the hashed crosses. one_by_one: see ``UncheckedRows``.
     """
 
-    def __init__(self, schema: Schema, rows_given: bool) -> None:
+    def __init__(self, schema: Schema, rows_given: bool, one_by_one: bool) -> None:
         super().__init__(schema)
         self.rows_given = rows_given
-        self.user, self.item = PaddedSide(schema, "user", rows_given), PaddedSide(schema, "item", rows_given)
-        self.history_rows = UncheckedRows(schema.history)
+        self.user = PaddedSide(schema, "user", rows_given, one_by_one)
+        self.item = PaddedSide(schema, "item", rows_given, one_by_one)
+        self.history_rows = UncheckedRows(schema.history, one_by_one)
 
     def forward(self, raw: RawTensors) -> Features:
         """Engineered columns; in ``raw``, ``history`` is [U, T, H] and ``history_offsets`` are lengths [U]."""

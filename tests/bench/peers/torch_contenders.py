@@ -36,7 +36,7 @@ def compiled(workload: Workload, threads: int, folder: Path) -> Contender:
     Sizes that the data decide stay in the graph, as PyTorch's own warning advises: else it breaks at every bag.
     """
     torch._dynamo.config.capture_scalar_outputs = True
-    model = torch.compile(PaddedModel(workload.reference, operators=False).eval(), dynamic=True)
+    model = torch.compile(PaddedModel(workload.reference, compiled=True).eval(), dynamic=True)
 
     def predict(batch: Batch) -> Float32:
         arrays = [torch.from_numpy(array) for array in raw_arrays(batch).values()]
