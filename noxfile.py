@@ -25,7 +25,7 @@ def environment(session: nox.Session) -> None:
 
     Without byte code: compiling all of the frameworks takes longer than compiling what is imported.
     """
-    session.install("--no-compile", "-e", ".[dev,mlperf]")
+    session.install("--no-compile", "-e", ".[dev,mlperf,onnx]")
 
 
 def run(session: nox.Session, tool: str, *arguments: str) -> None:

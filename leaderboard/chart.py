@@ -8,7 +8,6 @@ from html import escape
 
 from harness.console.report import number
 from harness.record.result import Result, SegmentInfo
-from leaderboard.show import opt_text
 from leaderboard.store import Entry
 
 WIDTH = 720
@@ -57,7 +56,7 @@ def _bar(index: int, entry: Entry, scale: float) -> str:
     middle, end = y + BAR_HEIGHT / 2 - 4, BAR_LEFT + length
     pieces = [
         f'<text class="name" x="{BAR_LEFT - 8}" y="{middle + 4}" text-anchor="end">'
-        f"{escape(opt_text(entry.result))}</text>",
+        f"{escape(entry.result.plan_name)}</text>",
         f'<rect class="bar {kind}" x="{BAR_LEFT}" y="{y}" width="{length:.1f}" height="{BAR_HEIGHT - 9}" rx="2"/>',
     ]
     if entry.result.measured.lbt_ci is not None:

@@ -62,7 +62,7 @@ def compare(before: Record, after: Record, force: bool = False) -> list[Line]:
         ]
     return [
         _ratio_line("latency-bound throughput, qps", _with_interval(a), _with_interval(b)),
-        _ratio_line("ratio to opt=[]", _ratio_with_interval(a), _ratio_with_interval(b)),
+        _own_ratio_line(a, b),
         _auc_line(before, after),
         _gate_line(a, b),
         _untested("service time of 100 samples, ms", a.measured.service_ms.n100, b.measured.service_ms.n100),
@@ -111,6 +111,14 @@ def _ratio_line(
     high = math.log(b / a) + math.hypot(math.log(b_ci[1] / b), math.log(a / a_ci[0]))
     ci = (math.exp(low), math.exp(high))
     return Line(metric=metric, before=a, after=b, change=b / a, ci=ci, verdict=_verdict(ci, 1.0))
+
+
+def _own_ratio_line(before: Result, after: Result) -> Line:
+    """Each ratio is to ``opt=[]`` on its own backend: those of two backends do not measure the same."""
+    a, b = _ratio_with_interval(before), _ratio_with_interval(after)
+    if before.trial["backend"] == after.trial["backend"]:
+        return _ratio_line("ratio to opt=[]", a, b)
+    return _untested("ratio to opt=[] of its own backend", a[0], b[0])
 
 
 def _auc_line(before: Record, after: Record) -> Line:

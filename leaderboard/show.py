@@ -72,13 +72,6 @@ def ranks(entries: Sequence[Entry]) -> Iterator[tuple[str, Entry]]:
         yield (DASH if entry.unranked else str(place)), entry
 
 
-def opt_text(result: Result) -> str:
-    """``[fusion,bf16*]``: the optimizations; a star marks those that were emulated."""
-    emulated = {line.name for line in result.plan if line.emulated}
-    names = (name + ("*" if name in emulated else "") for name in result.trial["opts"])
-    return f"[{','.join(names)}]"
-
-
 def git_text(result: Result) -> str:
     """Short commit, with a plus where the work tree differed from it."""
     if result.git.sha is None:
@@ -100,7 +93,7 @@ def _row(rank: str, entry: Entry) -> list[str]:
     result, side, ratio = entry.result, entry.result.measured, entry.result.ratio
     return [
         rank,
-        escape(opt_text(result)),
+        escape(result.plan_name),
         with_interval(side.lbt_qps, side.lbt_ci),
         DASH if ratio is None else with_interval(ratio.lbt, ratio.lbt_ci),
         DASH if ratio is None else ratio_verdict(ratio.lbt, ratio.lbt_ci),
@@ -117,7 +110,7 @@ def _training_row(rank: str, entry: Entry) -> list[str]:
     ratio, bounds, _ = result.speedup
     return [
         rank,
-        escape(opt_text(result)),
+        escape(result.plan_name),
         number(side.samples_per_s if side else None),
         with_interval(ratio, bounds),
         ratio_verdict(ratio, bounds),

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from harness.console.report import DASH, interval, marks, number, ratio_verdict
 from harness.record.result import Result
 from leaderboard.chart import late_curve, lbt_bars
-from leaderboard.show import git_text, opt_text, ranks
+from leaderboard.show import git_text, ranks
 from leaderboard.store import Board, Entry, Workload
 
 COLUMNS = ("rank", "optimizations", "LBT, qps", "ratio to opt=[]", "service ratio", "p99, ms", "AUC", "gate", "verdict")
@@ -74,7 +74,7 @@ def _group(workload: Workload, entries: Sequence[Entry]) -> dict[str, Any]:
 def _row(rank: str, entry: Entry) -> dict[str, Any]:
     result = entry.result
     columns, cells = (TRAINING, _training_cells(result)) if result.trains else (COLUMNS, _cells(result))
-    cells = [(rank, "" if rank == DASH else rank, ""), (opt_text(result), "", ""), *cells]
+    cells = [(rank, "" if rank == DASH else rank, ""), (result.plan_name, "", ""), *cells]
     return {
         "cells": [
             {"text": text, "key": key, "interval": "" if extra == DASH else extra, "numeric": name in NUMERIC}

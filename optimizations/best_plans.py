@@ -22,11 +22,13 @@ _PLANS: Mapping[tuple[BestPlan, str], Mapping[str, tuple[str, ...]]] = {
 }
 
 
-def best_plan(which: BestPlan, model: str, capabilities: Collection[str]) -> tuple[str, ...]:
+def best_plan(which: BestPlan, model: str, capabilities: Collection[str], backend: str = "torch") -> tuple[str, ...]:
     """Names of the optimizations. "best" stays in the closed division, "best_open" may leave it.
 
-    Raises PlanError for a model that nobody has measured.
+    Raises PlanError for a model or a backend that nobody has measured.
     """
+    if backend != "torch":
+        raise PlanError(f"experiment={which}: no best plan is known for backend={backend}; write opt=[...] yourself")
     plans = _PLANS[which, "amx" if "amx_bf16" in capabilities else "any"]
     if model not in plans:
         raise PlanError(f"experiment={which}: no best plan is known for model={model}; write opt=[...] yourself")

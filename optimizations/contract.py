@@ -139,7 +139,8 @@ class Optimization:
     within ``score_tolerance`` (absolute, on scores), open = anything declared.
     claims(pipeline, options): the slots it will write, each "block-path.slot" or "runtime.threads",
     "dispatch.split", "train.parts", "expand", "passes.<name>". apply(pipeline, options): pure; writes just those.
-    backends and devices: where it can be lowered. native(capabilities) is False where the machine has to emulate it.
+    backends and devices: where it can be lowered; with options that cannot be on all of its backends, narrowed(options)
+    says on which. native(capabilities) is False where the machine has to emulate it.
     coming: for a known name without an implementation yet, the sentence that says so.
     """
 
@@ -155,10 +156,15 @@ class Optimization:
     conflicts: tuple[str, ...] = ()
     requires: tuple[str, ...] = ()
     backends: tuple[str, ...] = ("torch",)
+    narrowed: Callable[[Any], tuple[str, ...]] | None = None
     devices: tuple[str, ...] = ("cpu", "cuda")
     score_tolerance: float = 1e-5
     native: Callable[[frozenset[str]], bool] = lambda capabilities: True
     coming: str | None = None
+
+    def lowered_on(self, options: Any) -> tuple[str, ...]:
+        """The backends that can lower it with ``options``."""
+        return self.backends if self.narrowed is None else self.narrowed(options)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

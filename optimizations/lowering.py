@@ -29,7 +29,8 @@ class LoweringContext:
 
     weights: parameter and buffer names of the PyTorch reference -> arrays. calibration: unlabelled rows of the
     training split. threads: threads within one operator, at least 1. frequencies: how often the training split looks
-    each row up, where the plan asks for it (``Block.hot_mb``).
+    each row up, where the plan asks for it (``Block.hot_mb``). graph: the model as an ``.onnx`` file, for a backend
+    that serves one; it holds the weights, and ``weights`` are empty then.
     """
 
     schema: Schema
@@ -40,6 +41,7 @@ class LoweringContext:
     device: str
     threads: int
     frequencies: Frequencies | None = None
+    graph: Path | None = None
 
 
 class LoweringError(RuntimeError):

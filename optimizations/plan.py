@@ -23,6 +23,7 @@ from zoo.schema import Schema
 
 __all__ = [
     "available",
+    "check_fits",
     "first_pipeline",
     "pipeline_from_json",
     "pipeline_to_json",
@@ -66,10 +67,8 @@ def resolve(
     """
     known = available() if known is None else known
     pairs = list(opts.items()) if isinstance(opts, Mapping) else list(opts)
-    _check_names([name for name, _ in pairs], known)
-    chosen = [(known[name], _options(known[name], given)) for name, given in pairs]
-    chosen.sort(key=lambda pair: (pair[0].phase, pair[0].name))
-    _check_fits(pipeline, [optimization for optimization, _ in chosen])
+    chosen = _chosen(pairs, known)
+    _check_fits(pipeline.backend, pipeline.device, pipeline.scope, chosen)
     steps: list[PlanStep] = []
     for _, group in itertools.groupby(chosen, key=lambda pair: pair[0].phase):
         phase = list(group)
@@ -78,6 +77,22 @@ def resolve(
             pipeline = _apply(pipeline, optimization, options, claims[optimization.name])
             steps.append(_step(optimization, options, claims[optimization.name], pipeline.device, capabilities))
     return Plan(steps=tuple(steps), pipeline=pipeline)
+
+
+def check_fits(
+    backend: str, device: str, scope: Scope, opts: Requested, known: Mapping[str, Optimization] | None = None
+) -> None:
+    """What ``resolve`` refuses of ``opts`` whatever the model and its data: names, options, backend, device, scope,
+    requirements, declared conflicts. Raises PlanError."""
+    pairs = list(opts.items()) if isinstance(opts, Mapping) else list(opts)
+    _check_fits(backend, device, scope, _chosen(pairs, available() if known is None else known))
+
+
+def _chosen(pairs: Sequence[tuple[str, Any]], known: Mapping[str, Optimization]) -> list[Chosen]:
+    """In the order of their application."""
+    _check_names([name for name, _ in pairs], known)
+    chosen = [(known[name], _options(known[name], given)) for name, given in pairs]
+    return sorted(chosen, key=lambda pair: (pair[0].phase, pair[0].name))
 
 
 def _check_names(names: Sequence[str], known: Mapping[str, Optimization]) -> None:
@@ -92,31 +107,38 @@ def _check_names(names: Sequence[str], known: Mapping[str, Optimization]) -> Non
             raise PlanError(f"opt: {name!r} is a known name without an implementation yet: {coming}; leave it out")
 
 
-def _check_fits(pipeline: Pipeline, chosen: Sequence[Optimization]) -> None:
+def _check_fits(backend: str, device: str, scope: Scope, chosen: Sequence[Chosen]) -> None:
     """Scope, backend, device, requirements and declared conflicts."""
-    names = {optimization.name for optimization in chosen}
-    for item in chosen:
-        if item.scope not in ("both", pipeline.scope):
+    names = {optimization.name for optimization, _ in chosen}
+    for item, options in chosen:
+        if item.scope not in ("both", scope):
             raise PlanError(
-                f"opt: {item.name!r} works when scope={item.scope}, and this trial has scope={pipeline.scope}: "
+                f"opt: {item.name!r} works when scope={item.scope}, and this trial has scope={scope}: "
                 f"say scope={item.scope}, or leave {item.name} out"
             )
-        if pipeline.backend not in item.backends:
-            raise PlanError(
-                f"opt: {item.name!r} cannot be lowered on backend={pipeline.backend}; it can on: {_list(item.backends)}"
-            )
-        if pipeline.device not in item.devices:
-            raise PlanError(
-                f"opt: {item.name!r} does not run on device={pipeline.device}; it does on: {_list(item.devices)}"
-            )
+        _check_backend(backend, item, options)
+        if device not in item.devices:
+            raise PlanError(f"opt: {item.name!r} does not run on device={device}; it does on: {_list(item.devices)}")
         missing = [name for name in item.requires if name not in names]
         if missing:
             raise PlanError(
                 f"opt: {item.name!r} requires {_list(missing)}: write opt=[{','.join(sorted(names | set(missing)))}]"
             )
-        for other in chosen:
+        for other, _ in chosen:
             if other.name in item.conflicts:
                 raise PlanError(f"opt: {item.name!r} and {other.name!r} exclude each other: keep one of them")
+
+
+def _check_backend(backend: str, item: Optimization, options: Any) -> None:
+    able = item.lowered_on(options)
+    if backend in able:
+        return
+    # Where others of its options could be lowered there, the options are what has to be told.
+    asked = f" ({_render(options)})" if backend in item.backends else ""
+    mend = f"change its options, or say backend={able[0]}" if asked else f"leave it out, or say backend={able[0]}"
+    raise PlanError(
+        f"opt: {item.name!r}{asked} cannot be lowered on backend={backend}; it can on: {_list(able)}; {mend}"
+    )
 
 
 def _phase_claims(pipeline: Pipeline, phase: Sequence[Chosen]) -> dict[str, tuple[str, ...]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import hashlib
 import json
@@ -17,6 +16,7 @@ import numpy.typing as npt
 from zoo.array_file import ArrayFileWriter, map_arrays
 from zoo.configs import ModelConfig
 from zoo.schema import Schema
+from zoo.source_code import code_sha256
 from zoo.training_config import TrainingConfig
 
 Weights = dict[str, npt.NDArray[Any]]
@@ -64,24 +64,7 @@ def weights_file(cache_dir: Path, model: str, key: str) -> Path:
 
 def code_version(model: str, root: Path = _ZOO) -> str:
     """Hex SHA-256 of the sources that shape the weights of ``model``; comments and docstrings do not count."""
-    digest = hashlib.sha256()
-    for pattern in (*_SHAPING, f"models/{model}.py"):
-        for path in sorted(root.glob(pattern)):
-            digest.update(f"{path.relative_to(root).as_posix()}\n{_code(path.read_text('utf-8'))}\n".encode())
-    return digest.hexdigest()
-
-
-def _code(source: str) -> str:
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            node.body = [part for part in body if not _is_text(part)]  # type: ignore[attr-defined]
-    return ast.dump(tree)
-
-
-def _is_text(node: ast.AST) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    return code_sha256(root, (*_SHAPING, f"models/{model}.py"))
 
 
 def save_weights(path: Path, weights: Mapping[str, npt.NDArray[Any]]) -> None:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zoo.schema import BagField, Batch, Float32, HistoryField, IdField, Int64, Rows, Schema, Split, hash_rows
+from zoo.schema import BagField, Batch, HistoryField, IdField, Int64, Rows, Schema, Split, hash_rows
+from zoo.table_rows import bucket_rows
 
 
 class RowCounts(NamedTuple):
@@ -71,17 +72,9 @@ def _lookups(schema: Schema, seen: Split | Batch) -> Iterator[tuple[str, Int64]]
 
 def _id_rows(field: IdField, rows: Rows) -> Int64:
     if field.source == "bucket":
-        return _bucket_rows(rows.dense[:, field.column], field.rows)
+        return bucket_rows(rows.dense[:, field.column], field.rows)
     return _table_rows(field, rows.ids[:, field.column])
 
 
 def _table_rows(field: IdField | BagField | HistoryField, raw: Int64) -> Int64:
     return hash_rows(raw, field.rows) if field.hashed else np.maximum(raw, 0)
-
-
-def _bucket_rows(values: Float32, rows: int) -> Int64:
-    """Logarithmic buckets of ``IdField(source="bucket")``."""
-    wide = values.astype(np.float64)
-    positive = 3 + np.floor(np.log1p(np.where(wide > 0, wide, 0.0)) ** 2)
-    row = np.where(wide == 0, 1, np.where(wide < 0, 2, np.minimum(positive, rows - 1)))
-    return np.where(np.isnan(wide), 0, np.minimum(row, rows - 1)).astype(np.int64)

@@ -38,6 +38,12 @@ class StepReport:
         """Seconds spent in the step's builders."""
         return self.build_ns * 1e-9
 
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values: the step's entry in ``Session.report``."""
+        fallbacks = [{"path": path, "reason": reason} for path, reason in self.fallbacks]
+        lowered = {"name": self.name, "matched": self.matched, "fallbacks": fallbacks, "build_s": self.build_s}
+        return {**lowered, "built": self.built} if self.built else lowered
+
 
 class BlockLowering:
     """Builds the blocks of one plan and reports per step. ``passes``: those of the plan that can be made.

@@ -1,8 +1,7 @@
-"""What a backend gives the system under test: a session that predicts. Backends are loaded by name, lazily."""
+"""What a backend gives the system under test: a session that predicts."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from harness.errors import ConfigurationError
 from optimizations.contract import Plan
 from optimizations.lowering import LoweringContext
 from zoo.configs import ModelConfig
@@ -19,7 +17,6 @@ from zoo.schema import Batch, Schema, Split
 from zoo.training_config import TrainingConfig
 
 __all__ = [
-    "BACKENDS",
     "Backend",
     "Bind",
     "LoweringContext",
@@ -29,8 +26,6 @@ __all__ = [
     "TrainBackend",
     "TrainSession",
     "TrainingContext",
-    "load_backend",
-    "load_train_backend",
 ]
 
 Predict = Callable[[Batch], npt.NDArray[np.float32]]
@@ -42,9 +37,6 @@ scores, and ``predict`` of the decoded payload says why."""
 
 Bind = Callable[[memoryview, memoryview], Score]
 """What scores the payloads that will lie at the start of the first memory, as float32 into the second one."""
-
-BACKENDS: dict[str, str] = {"torch": "recarena"}
-"""Known backends and the pip requirement that brings their framework."""
 
 
 class Session(Protocol):
@@ -137,30 +129,7 @@ class TrainBackend(Protocol):
 
 
 class Backend(Protocol):
-    """A module ``harness.backends.<name>_backend``."""
+    """A module ``harness.backends.<name>_backend``; ``harness.backends.catalogue`` lists them."""
 
     def lower(self, plan: Plan, context: LoweringContext) -> Session:
         """Build the plan's pipeline. Raises ValueError when a step of the plan matches nothing."""
-
-
-def load_backend(name: str) -> Backend:
-    """Import the backend ``name`` with its framework. Raises ConfigurationError: unknown, or not installed."""
-    backend: Backend = _imported(name, "backend")
-    return backend
-
-
-def load_train_backend(name: str) -> TrainBackend:
-    """Import the training of backend ``name``. Raises ConfigurationError as ``load_backend``."""
-    backend: TrainBackend = _imported(name, "training")
-    return backend
-
-
-def _imported(name: str, what: str) -> Any:
-    if name not in BACKENDS:
-        raise ConfigurationError(f"backend={name} is not known: use one of {', '.join(sorted(BACKENDS))}")
-    try:
-        return importlib.import_module(f"harness.backends.{name}_{what}")
-    except ImportError as error:
-        raise ConfigurationError(
-            f"backend={name} cannot be loaded ({error}): install its framework with pip install '{BACKENDS[name]}'"
-        ) from error

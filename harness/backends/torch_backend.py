@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from harness.backends.block_lowering import BlockLowering, StepReport
+from harness.backends.block_lowering import BlockLowering
 from harness.backends.protocol import Bind, Predict
 from optimizations.contract import Plan
 from optimizations.lowering import LoweringContext
@@ -85,7 +84,7 @@ def lower(plan: Plan, context: LoweringContext) -> TorchSession:
             put(model, block.path, module)
     set_expansion(model, first=plan.pipeline.expand == "first")
     whole = next(filter(None, (lowering.whole(name, model) for name in lowering.passes)), None)
-    return TorchSession(model, context.device, [rendered(step) for step in lowering.finish()], whole)
+    return TorchSession(model, context.device, [step.to_json() for step in lowering.finish()], whole)
 
 
 def reference_model(context: LoweringContext) -> CtrModel:
@@ -106,10 +105,3 @@ def set_expansion(model: CtrModel, first: bool) -> None:
     if takes_over:
         features.expand_first = first
     model.expand_first = first and not takes_over
-
-
-def rendered(step: StepReport) -> dict[str, Any]:
-    """A step's report as JSON values."""
-    fallbacks: list[Mapping[str, str]] = [{"path": path, "reason": reason} for path, reason in step.fallbacks]
-    lowered = {"name": step.name, "matched": step.matched, "fallbacks": fallbacks, "build_s": step.build_s}
-    return {**lowered, "built": step.built} if step.built else lowered

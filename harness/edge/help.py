@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from harness.backends.catalogue import BACKENDS
 from harness.edge.settings import SLA_LEVELS
 from harness.options import BUDGETS
 from optimizations.plan import available
@@ -35,8 +36,9 @@ OVERRIDES = {
     "scenario.query_sizes=D": "heavy | mlperf_dlrm | fixed:N | uniform:LO-HI samples per query",
     "budget=NAME": "how long is measured; budget.<number>=N changes one number",
     "training.<setting>=V": "how the weights are trained",
-    "backend= device=": "torch, cpu | cuda",
+    "backend=NAME": "what serves both sides, opt=[] and yours: see above",
     "scope=serve|train": "what is measured: queries answered (default), or training steps (docs/training.md)",
+    "device=cpu|cuda": "where the model runs",
     "seed=N": "of the query traces",
     "records_dir=DIR": "where records go, default records",
     "tracking=sqlite|none": "MLflow; tracking.uri=URI for a store or server of your own",
@@ -76,6 +78,7 @@ def help_page() -> str:
             USAGE,
             _section("models", models),
             _section("optimizations", optimizations),
+            _section("backends", {name: entry.summary for name, entry in BACKENDS.items()}),
             _section("data sets", {name: entry.summary for name, entry in DATASETS.items()}),
             _section("scenarios", SCENARIOS),
             _section("budgets", budgets),

@@ -122,7 +122,7 @@ def _row(outcome: Outcome, call: str) -> list[str]:
     name = "" if outcome.record is None else outcome.record.name
     return [
         f"{result.trial['model']}/{result.dataset.name}",
-        escape(f"[{','.join(result.trial['opts'])}]"),
+        escape(result.plan_name),
         _speed(result, result.baseline),
         _speed(result, result.candidate),
         with_interval(ratio, bounds),

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.backends.catalogue import BACKENDS, require_backend, require_training
 from harness.edge.settings import ScenarioSettings, Settings, nearest, read_settings, refuse_unknown, strict
 from harness.errors import ConfigurationError
 from harness.host.environment import capabilities
@@ -17,8 +18,8 @@ from harness.record.reader import file_sha256
 from harness.traffic import query_sizes
 from harness.trial import Sla, Trial
 from optimizations.best_plans import best_plan
-from optimizations.contract import Optimization, PlanError
-from optimizations.plan import available
+from optimizations.contract import Optimization, PlanError, Scope
+from optimizations.plan import available, check_fits
 from zoo.configs import MODELS, NEEDS_HISTORY
 from zoo.datasets import DATASETS, fingerprint, table_copies
 from zoo.training_config import TrainingConfig, training_config
@@ -42,7 +43,7 @@ def build(config: Mapping[str, Any]) -> tuple[Trial, RunOptions]:
         dataset_fingerprint=_fingerprint(dataset, dataset_options, options.cache_dir),
         training=_training(settings.training, model, dataset),
         weights=_weights_sha256(options.weights_file),
-        backend=_known("backend", settings.backend, known_backends()),
+        backend=_known("backend", settings.backend, BACKENDS),
         device=_device(settings.device),
         scope=settings.scope,
         opts=_opts(_chosen(settings, model)),
@@ -53,6 +54,8 @@ def build(config: Mapping[str, Any]) -> tuple[Trial, RunOptions]:
         budget=options.budget.name,
         rate_qps=_rate_qps(settings.scenario),
     )
+    _check_opts(trial, settings.scope)
+    require_backend(trial.backend, trial.device)
     if trial.scope == "train":
         _check_training(trial, settings, options.budget)
     if options.budget.certificate_s and trial.scenario != "server":
@@ -65,6 +68,7 @@ def build(config: Mapping[str, Any]) -> tuple[Trial, RunOptions]:
 
 def _check_training(trial: Trial, settings: Settings, budget: Budget) -> None:
     """What only a system that serves has. Raises ConfigurationError."""
+    require_training(trial.backend)
     if trial.device != "cpu":
         raise ConfigurationError(f"scope=train device={trial.device}: this version trains on device=cpu only")
     if trial.scenario != "server":
@@ -86,18 +90,9 @@ def _check_training(trial: Trial, settings: Settings, budget: Budget) -> None:
         )
 
 
-def known_backends() -> list[str]:
-    """Names of the backends, from ``harness/backends/<name>_backend.py``; none of them is imported."""
-    return sorted(path.name.removesuffix("_backend.py") for path in _backend_folder().glob("*_backend.py"))
-
-
 def default_cache_dir() -> Path:
     """``$XDG_CACHE_HOME/recarena``, or ``~/.cache/recarena``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "recarena"
-
-
-def _backend_folder() -> Path:
-    return Path(__file__).parents[1] / "backends"
 
 
 def _run_options(settings: Settings) -> RunOptions:
@@ -157,7 +152,7 @@ def _chosen(settings: Settings, model: str) -> Mapping[str, Any]:
     if settings.opt or settings.plan is None:
         return settings.opt
     try:
-        return {name: {} for name in best_plan(settings.plan, model, capabilities())}
+        return {name: {} for name in best_plan(settings.plan, model, capabilities(), settings.backend)}
     except PlanError as error:
         raise ConfigurationError(str(error)) from error
 
@@ -179,6 +174,14 @@ def _options_of(plugins: Mapping[str, Optimization], name: str, given: Any) -> d
     if given is not None and not isinstance(given, Mapping):
         raise ConfigurationError(f"opt.{name}={given}: the options of an optimization are set one by one, as opt.x.y=z")
     return dict(dataclasses.asdict(strict(spec.options, given or {}, f"opt.{name}")))
+
+
+def _check_opts(trial: Trial, scope: Scope) -> None:
+    """Whether the optimizations go together on backend, device and scope: known before there are data."""
+    try:
+        check_fits(trial.backend, trial.device, scope, trial.opts)
+    except PlanError as error:
+        raise ConfigurationError(str(error)) from error
 
 
 def _sla(settings: Settings) -> Sla:

@@ -10,6 +10,7 @@ from typing import TypeVar
 from harness.console.observer import Observer
 from harness.errors import ConfigurationError
 from harness.host.environment import capabilities
+from harness.measurement.graphs import ensure_graph
 from harness.measurement.weights import ensure_weights, in_copies
 from harness.options import RunOptions
 from harness.trial import Trial
@@ -28,7 +29,7 @@ class Prepared:
     """What both sides share, and the plan of each. ``plans`` has no candidate for ``opt=[]``.
 
     weights: the file that is served. trained: the one that training left, or the user's own; ``weights`` itself, but
-    for tables in copies.
+    for tables in copies. graph: what ``weights`` were exported to, for a backend that serves a graph.
     """
 
     trial: Trial
@@ -37,6 +38,7 @@ class Prepared:
     weights: Path
     trained: Path
     plans: dict[str, Plan]
+    graph: Path | None = None
 
 
 def resolve_plans(trial: Trial, config: ModelConfig, dataset: Dataset) -> dict[str, Plan]:
@@ -67,12 +69,15 @@ def load_and_plan(trial: Trial, options: RunOptions, observer: Observer) -> Plan
 
 
 def prepare(trial: Trial, options: RunOptions, observer: Observer) -> Prepared:
-    """Load the data, resolve the plans, then find the weights."""
+    """Load the data, resolve the plans, then find the weights and what they are exported to."""
     planned = load_and_plan(trial, options, observer)
     config, dataset, plans = planned.config, planned.dataset, planned.plans
     trained = ensure_weights(trial, config, dataset, options, observer)
     weights = in_copies(trial, config, dataset, trained, options, observer)
-    return Prepared(trial=trial, dataset=dataset, config=config, weights=weights, trained=trained, plans=plans)
+    graph = ensure_graph(trial.backend, config, dataset.schema, weights, options.cache_dir, observer)
+    return Prepared(
+        trial=trial, dataset=dataset, config=config, weights=weights, trained=trained, plans=plans, graph=graph
+    )
 
 
 def _plan(trial: Trial, config: ModelConfig, dataset: Dataset) -> Plan:

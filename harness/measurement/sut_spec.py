@@ -42,6 +42,7 @@ def model_spec(prepared: Prepared, plan: Plan, cache_dir: Path) -> Iterator[dict
             "model": dataclasses.asdict(prepared.config),
             "schema": prepared.dataset.schema.to_json(),
             "weights": str(prepared.weights.resolve()),
+            "graph": None if prepared.graph is None else str(prepared.graph.resolve()),
             "calibration": str(calibration),
             "frequencies": str(frequencies) if counted else None,
             "cache_dir": str(cache_dir.resolve()),

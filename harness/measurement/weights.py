@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +10,7 @@ from typing import Any
 
 from harness.console.observer import Observer
 from harness.errors import ConfigurationError
+from harness.measurement.child_job import Event, run_job
 from harness.options import RunOptions
 from harness.trial import Trial
 from zoo.checkpoint import checkpoint_key, weights_file
@@ -97,37 +93,17 @@ def _training_spec(
 
 
 def _train(spec: Mapping[str, Any], observer: Observer) -> None:
-    """Run the training child and pass its progress on. The child dies with this process's wish to wait."""
-    with tempfile.TemporaryDirectory(prefix="recarena-") as folder, tempfile.TemporaryFile("w+") as errors:
-        file = Path(folder) / "training.json"
-        file.write_text(json.dumps(spec), "utf-8")
-        command = [sys.executable, "-m", "optimizations.trainer", str(file)]
-        child = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, text=True, env=dict(os.environ), start_new_session=True
-        )
-        try:
-            _follow(child, str(spec["model"]["name"]), observer)
-            code = child.wait()
-        except BaseException:
-            child.kill()
-            child.wait()
-            raise
-        if code != 0:
-            errors.seek(0)
-            raise RuntimeError(
-                f"The training of {spec['model']['name']} ended with code {code}.\n{errors.read()[-4000:]}"
-            )
+    """Run the training child and pass its progress on."""
+    model, step = str(spec["model"]["name"]), 0
 
-
-def _follow(child: subprocess.Popen[str], model: str, observer: Observer) -> None:
-    assert child.stdout is not None
-    step = 0
-    for line in child.stdout:
-        event = json.loads(line)
+    def follow(event: Event) -> None:
+        nonlocal step
         if event["event"] != "progress":
-            continue
+            return
         if step == 0:
             observer.stage(f"training {model}", total=event["steps"], unit="steps")
         auc = f", validation AUC {event['valid_auc']:.4f}" if event["valid_auc"] is not None else ""
         observer.advance(event["step"] - step, f"loss {event['loss']:.4f}{auc}")
         step = event["step"]
+
+    run_job("optimizations.trainer", spec, f"The training of {model}", follow)

@@ -264,6 +264,15 @@ class Result:
         return ratio.lbt, ratio.lbt_ci, ratio.lbt_p
 
     @property
+    def plan_name(self) -> str:
+        """``[fusion,bf16]``, on a backend other than PyTorch ``onnxruntime [executor]``; a star marks what was
+        emulated."""
+        emulated = {line.name for line in self.plan if line.emulated}
+        names = ",".join(name + "*" * (name in emulated) for name in self.trial["opts"])
+        backend = self.trial["backend"]
+        return f"[{names}]" if backend == "torch" else f"{backend} [{names}]"
+
+    @property
     def exit_code(self) -> ExitCode:
         """Exit code by precedence: refused (official on a noisy host), gate failed, SLA unreachable, refused (official
         without a certificate), ok."""

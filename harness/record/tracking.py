@@ -231,7 +231,7 @@ def _create_run(client: MlflowClient, experiment_id: str, record: Record, parent
     }
     if parent is not None:
         tags["mlflow.parentRunId"] = parent
-    name = f"{result.trial['model']} [{','.join(result.trial['opts'])}] {result.trial_id}"
+    name = f"{result.trial['model']} {result.plan_name} {result.trial_id}"
     run = client.create_run(experiment_id, start_time=_unix_ms(result.created), tags=tags, run_name=name)
     return str(run.info.run_id)
 

@@ -145,7 +145,7 @@ def choose_executor(plan: Plan, opened: Callable[[Plan], Steps], calibration: Ba
     tried = []
     for _, group in groupby(settings(cores, plan.pipeline.runtime), key=lambda setting: setting.threads):
         same = list(group)
-        steps = opened(with_setting(plan, same[0]))
+        steps = opened(with_setting(plan, same[-1]))  # with the most workers: what is made for each is there for all
         for setting in same:
             table = service_table(steps, payloads, setting.workers, SECONDS)
             found = predicted_lbt(table, load, setting.workers, plan.pipeline.dispatch)

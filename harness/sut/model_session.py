@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.backends.protocol import LoweringContext, Predict, Session, load_backend
+from harness.backends.catalogue import load_backend
+from harness.backends.protocol import LoweringContext, Predict, Session
 from harness.host.scheduling import available_cores
 from harness.sut.batching import cut_batch
 from harness.sut.pipelined_parts import PipelinedParts
@@ -42,21 +43,24 @@ def open_model(spec: Mapping[str, Any]) -> ModelSession:
     """Lower and warm the model of ``spec``.
 
     spec: "plan" and "schema" (their JSON), "model" (sizes with "name"), "weights" (path), "calibration" (path of one
-    payload: unlabelled rows of the training split), "cache_dir"; "frequencies" (path, or none: of how often the
-    training split looks each row up); for a plan under executor=auto "query_sizes" and "sla" of the trial, too. Raises
-    whatever the backend or the files raise.
+    payload: unlabelled rows of the training split), "cache_dir"; "graph" (path, or none: of what the weights were
+    exported to; they are not read then); "frequencies" (path, or none: of how often the training split looks each row
+    up); for a plan under executor=auto "query_sizes" and "sla" of the trial, too. Raises whatever the backend or the
+    files raise.
     """
     plan, cores = plan_from_json(spec["plan"]), len(available_cores())
+    graph = Path(spec["graph"]) if spec.get("graph") else None
     calibration = decode(Path(spec["calibration"]).read_bytes())
     context = LoweringContext(
         schema=Schema.from_json(spec["schema"]),
         config=model_config(spec["model"]["name"], spec["model"]),
-        weights=load_weights(Path(spec["weights"])),
+        weights=load_weights(Path(spec["weights"])) if graph is None else {},
         calibration=calibration,
         cache_dir=Path(spec["cache_dir"]),
         device=plan.pipeline.device,
         threads=cores,
         frequencies=load_frequencies(Path(spec["frequencies"])) if spec.get("frequencies") else None,
+        graph=graph,
     )
     backend, dispatch = load_backend(plan.pipeline.backend), plan.pipeline.dispatch
     built: dict[str, Any] = {}

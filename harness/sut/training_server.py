@@ -20,7 +20,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.backends.protocol import TrainingContext, TrainSession, load_train_backend
+from harness.backends.catalogue import load_train_backend
+from harness.backends.protocol import TrainingContext, TrainSession
 from harness.host.child import channel_to_parent
 from harness.host.scheduling import available_cores
 from harness.sut.error_report import ErrorReport

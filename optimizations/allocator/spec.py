@@ -88,4 +88,5 @@ SPEC = Optimization(
     options=AllocatorOptions,
     claims=claims,
     apply=apply,
+    backends=("torch", "onnxruntime", "openvino"),
 )

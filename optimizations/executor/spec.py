@@ -1,5 +1,5 @@
 """executor: who runs a query. Several workers of one thread each, all threads for one query, its operators side by
-side by their measured costs, or whatever the machine at hand serves fastest."""
+side, or whatever the machine at hand serves fastest."""
 
 from __future__ import annotations
 
@@ -9,18 +9,29 @@ from dataclasses import dataclass
 
 from optimizations.contract import Optimization, Phase, Pipeline, PlanError
 
-COST_MODEL = "cost_model"
-MODES: dict[str, tuple[int, int]] = {"inline": (0, 1), "parallel": (1, 0), COST_MODEL: (0, 2), "auto": (0, 0)}
+COST_MODEL, INTER_OP = "cost_model", "inter_op"
+MODES: dict[str, tuple[int, int]] = {
+    "inline": (0, 1),
+    "parallel": (1, 0),
+    COST_MODEL: (0, 2),
+    INTER_OP: (1, 0),
+    "auto": (0, 0),
+}
 """Workers and threads of each mode where the options give none; a 0 as in ``Runtime``."""
 TRAINING_MODES = ("inline", "parallel")
+BACKENDS = ("torch", "onnxruntime", "openvino")
+ONLY_ON = {COST_MODEL: ("torch",), INTER_OP: ("onnxruntime",)}
+"""Backends of a mode that not all have."""
+SIDE_BY_SIDE = frozenset({COST_MODEL, INTER_OP})
 NOT_ON_CPU = "cuda_graph"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutorOptions:
     """mode: "inline", a worker runs its whole query on its own thread; "parallel", one query at a time, each operator
-    on all threads; "cost_model", operators of one query side by side; "auto", as the service times of the machine
-    demand. workers: queries at a time. threads: threads within one query. 0 for either: the mode's own number.
+    on all threads; "cost_model", operators of one query side by side by their measured costs; "inter_op", side by side
+    as the runtime finds them ready; "auto", as the service times of the machine demand. workers: queries at a time.
+    threads: threads within one query. 0 for either: the mode's own number.
     """
 
     mode: str = "inline"
@@ -53,9 +64,9 @@ class ExecutorOptions:
                 f"mode='auto' has nothing to choose with workers={self.workers} and threads={self.threads}: leave one "
                 "of them out, or use mode='inline' with both"
             )
-        if self.mode == COST_MODEL and self.threads == 1:
+        if self.mode in SIDE_BY_SIDE and self.threads == 1:
             raise ValueError(
-                "mode='cost_model' runs operators side by side and needs 2 threads or more, got threads=1: leave "
+                f"mode={self.mode!r} runs operators side by side and needs 2 threads or more, got threads=1: leave "
                 "threads out, or use mode='inline'"
             )
 
@@ -112,6 +123,11 @@ def _check_training(options: ExecutorOptions) -> None:
         )
 
 
+def narrowed(options: ExecutorOptions) -> tuple[str, ...]:
+    """The backends that have the mode."""
+    return ONLY_ON.get(options.mode, BACKENDS)
+
+
 SPEC = Optimization(
     name="executor",
     summary="who runs a query or a training step: a thread, all threads; queries also by operators side by side",
@@ -122,4 +138,6 @@ SPEC = Optimization(
     options=ExecutorOptions,
     claims=claims,
     apply=apply,
+    backends=BACKENDS,
+    narrowed=narrowed,
 )

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from harness.backends.protocol import LoweringContext, Session, load_backend
+from harness.backends.catalogue import load_backend
+from harness.backends.protocol import LoweringContext, Session
 from optimizations.kernels.loader import KernelsUnavailable, find_compiler
 from optimizations.plan import first_pipeline, resolve
 from zoo.configs import DienConfig, DinConfig, DlrmConfig, ModelConfig, WdlConfig

@@ -27,7 +27,7 @@ def main(folder: Path, procs: Path, way: str) -> None:
 
     import torch
 
-    from harness.backends.protocol import load_backend
+    from harness.backends.catalogue import load_backend
     from harness.sut.batching import cut_batch
     from harness.transport.wire import decode
     from optimizations.kernels.loader import load_kernels

@@ -1,4 +1,4 @@
-"""Feature engineering of one column, field by field: for graph compilers and exporters, which join it themselves.
+"""Feature engineering of one column, field by field: for graph compilers, which join it themselves.
 
 ``zoo.layers.features`` treats all columns of a kind at once and gives the same.
 """

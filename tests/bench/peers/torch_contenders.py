@@ -15,9 +15,9 @@ from optimizations.best_plans import best_plan
 from optimizations.lowering import LoweringContext
 from optimizations.plan import available, first_pipeline, resolve
 from tests.bench.peers.contender import Contender, UnfitError
-from tests.bench.peers.one_user_form import OneUserModel
 from tests.bench.peers.workload import Workload
-from zoo.layers.features import to_tensors
+from zoo.onnx.inputs import raw_arrays
+from zoo.onnx.padded_model import PaddedModel
 from zoo.schema import Batch, Float32
 from zoo.training import weights_of
 
@@ -31,20 +31,20 @@ def eager(workload: Workload, threads: int, folder: Path) -> Contender:
 
 
 def compiled(workload: Workload, threads: int, folder: Path) -> Contender:
-    """torch.compile of the one-user form, default settings, dynamic shapes.
+    """torch.compile of the padded form, default settings, dynamic shapes.
 
     Sizes that the data decide stay in the graph, as PyTorch's own warning advises: else it breaks at every bag.
     """
     torch._dynamo.config.capture_scalar_outputs = True
-    model = torch.compile(OneUserModel(workload.reference, for_onnx=False).eval(), dynamic=True)
+    model = torch.compile(PaddedModel(workload.reference, compiled=True).eval(), dynamic=True)
 
     def predict(batch: Batch) -> Float32:
-        raw = to_tensors(batch)
+        arrays = [torch.from_numpy(array) for array in raw_arrays(batch).values()]
         with torch.inference_mode():
-            scores: Float32 = model(*raw.user, *raw.item, *raw[2:]).numpy()
+            scores: Float32 = model(*arrays).numpy()
         return scores
 
-    return Contender(predict=predict, note="the one-user form (one_user_form.py)")
+    return Contender(predict=predict, note="the padded form (zoo/onnx)")
 
 
 def best_plan_of(workload: Workload) -> tuple[str, ...]:

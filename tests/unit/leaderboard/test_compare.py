@@ -66,6 +66,17 @@ def test_auc_is_compared_by_pairs(record, fabricate):
     assert worse["AUC"].ci[0] < worse["AUC"].change < worse["AUC"].ci[1] < 0
 
 
+def test_ratios_to_two_different_baselines_are_not_compared(record):
+    """Each backend has an ``opt=[]`` of its own: half the ratio is no regression, half the throughput is one."""
+    torch, other = record(speedup=2.0), record(lbt=60.0, speedup=2.0, backend="onnxruntime")
+    lines = by_metric(compare(torch, other))
+    assert lines["ratio to opt=[] of its own backend"].verdict == "not tested"
+    assert lines["ratio to opt=[] of its own backend"].ci is None
+    assert lines["latency-bound throughput"].verdict == "worse"
+    smaller = record(lbt=240.0, speedup=1.0, backend="onnxruntime")
+    assert not regressed(compare(torch, smaller)) and regressed(compare(torch, record(lbt=240.0, speedup=1.0)))
+
+
 def test_other_samples_are_not_paired(record):
     line = by_metric(compare(record(), record(random_seed=8)))["AUC"]
     assert line.verdict == "not tested" and line.ci is None

@@ -10,7 +10,7 @@ from rich.console import Console
 from harness.record.reader import read_record
 from harness.record.writer import RecordWriter
 from harness.trial import Sla
-from leaderboard.show import board_view, opt_text, ranks, record_view
+from leaderboard.show import board_view, ranks, record_view
 from leaderboard.store import load_board, reasons_against
 
 
@@ -31,6 +31,7 @@ def board(tmp_path, fabricate):
         {"opts": {"tf32": {}}, "speedup": 4.0, "shift": 0.3},
         {"model": "wdl", "sla": Sla(limit_ms=25.0), "lbt": 300.0, "opts": {}},
         {"opts": {"fusion": {}}, "hardware": "another"},
+        {"opts": {"executor": {}}, "backend": "onnxruntime", "speedup": 1.5},
     ]
     for fields in trials:
         trial, measurement = fabricate(**fields)
@@ -45,15 +46,16 @@ def board(tmp_path, fabricate):
 def test_groups_are_workloads_and_ranks_are_by_throughput(board):
     groups = {(w.model, w.hardware_class): list(ranks(entries)) for w, entries in board.groups.items()}
     assert set(groups) == {("dien", "x86_64-2c-avx512"), ("dien", "another"), ("wdl", "x86_64-2c-avx512")}
-    seen = [(rank, opt_text(entry.result), round(entry.lbt_qps)) for rank, entry in groups["dien", "x86_64-2c-avx512"]]
+    seen = [(rank, entry.result.plan_name, round(entry.lbt_qps)) for rank, entry in groups["dien", "x86_64-2c-avx512"]]
     assert seen == [
         ("1", "[bf16*,fusion]", 288),
         ("2", "[fusion]", 240),
-        ("3", "[]", 120),
+        ("3", "onnxruntime [executor]", 180),
+        ("4", "[]", 120),
         ("-", "[bf16*]", 360),
         ("-", "[tf32]", 480),
     ]
-    reasons = {opt_text(e.result): e.unranked for _, e in groups["dien", "x86_64-2c-avx512"]}
+    reasons = {e.result.plan_name: e.unranked for _, e in groups["dien", "x86_64-2c-avx512"]}
     assert reasons["[bf16*]"] == ("budget smoke",) and reasons["[tf32]"] == ("accuracy gate failed",)
     assert list(board.unreadable.values()) == [f"{p}/trial.json is missing" for p in board.unreadable]
 

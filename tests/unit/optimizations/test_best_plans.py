@@ -37,3 +37,8 @@ def test_each_resolves_and_says_its_division(schemas: dict[str, Schema], model: 
 def test_a_model_that_nobody_measured_has_none() -> None:
     with pytest.raises(PlanError, match=r"model=deepfm; write opt=\[\.\.\.\]"):
         best_plan("best", "deepfm", AMX)
+
+
+def test_a_backend_that_nobody_measured_has_none() -> None:
+    with pytest.raises(PlanError, match=r"no best plan is known for backend=onnxruntime; write opt=\[\.\.\.\]"):
+        best_plan("best", "dien", AMX, "onnxruntime")

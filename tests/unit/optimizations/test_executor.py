@@ -21,8 +21,8 @@ SCHEMA = Schema(
 )
 
 
-def plan(opts: dict[str, Any]) -> Any:
-    return resolve(first_pipeline(WdlConfig(), SCHEMA, "torch", "cpu", "serve"), opts, frozenset())
+def plan(opts: dict[str, Any], backend: str = "torch") -> Any:
+    return resolve(first_pipeline(WdlConfig(), SCHEMA, backend, "cpu", "serve"), opts, frozenset())
 
 
 def counts(cores: int, **options: Any) -> tuple[int, int]:
@@ -31,9 +31,9 @@ def counts(cores: int, **options: Any) -> tuple[int, int]:
     return runtime.workers, runtime.threads
 
 
-def refusal(options: dict[str, Any], **more: Any) -> str:
+def refusal(options: dict[str, Any], backend: str = "torch", **more: Any) -> str:
     with pytest.raises(PlanError) as caught:
-        plan({"executor": options, **more})
+        plan({"executor": options, **more}, backend)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -91,7 +91,7 @@ def test_a_plan_says_its_mode_and_claims_it() -> None:
 def test_an_unknown_mode_gets_the_nearest_one_and_the_list() -> None:
     assert "(did you mean 'inline'?)" in refusal({"mode": "inlin"})
     message = refusal({"mode": "gpu"})
-    assert "'auto', 'cost_model', 'inline', 'parallel'" in message and "did you mean" not in message
+    assert "'auto', 'cost_model', 'inline', 'inter_op', 'parallel'" in message and "did you mean" not in message
 
 
 def test_cuda_graph_names_its_device() -> None:
@@ -101,9 +101,28 @@ def test_cuda_graph_names_its_device() -> None:
 
 def test_counts_that_a_mode_excludes() -> None:
     assert "one query at a time" in refusal({"mode": "parallel", "workers": 2})
-    assert "needs 2 threads" in refusal({"mode": "cost_model", "threads": 1}, fusion={})
+    for mode in ("cost_model", "inter_op"):
+        assert f"mode={mode!r}" in refusal({"mode": mode, "threads": 1})
+        assert "needs 2 threads" in refusal({"mode": mode, "threads": 1})
     assert "nothing to choose" in refusal({"mode": "auto", "workers": 2, "threads": 1})
     assert "threads=-1" in refusal({"threads": -1})
+
+
+def test_a_mode_that_a_backend_lacks_names_the_backends_that_have_it() -> None:
+    message = refusal({"mode": "cost_model"}, "onnxruntime")
+    assert "'executor' (mode=cost_model, workers=0, threads=0) cannot be lowered on backend=onnxruntime" in message
+    assert "it can on: torch; change its options, or say backend=torch" in message
+    for backend in ("torch", "openvino"):
+        assert "it can on: onnxruntime" in refusal({"mode": "inter_op"}, backend)
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_the_modes_of_a_graph_runtime_write_the_same_slots(backend: str) -> None:
+    for mode in ("inline", "parallel", "auto"):
+        assert plan({"executor": {"mode": mode}}, backend).steps == plan({"executor": {"mode": mode}}).steps
+    if backend == "onnxruntime":
+        runtime = plan({"executor": {"mode": "inter_op"}}, backend).pipeline.runtime
+        assert (runtime.executor, runtime.workers, runtime.on(4).threads) == ("inter_op", 1, 4)
 
 
 def test_the_cost_model_needs_a_program_in_one_step() -> None:

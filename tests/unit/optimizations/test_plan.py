@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from optimizations.contract import Optimization, Phase, Pipeline, PlanError
 from optimizations.executor.spec import ExecutorOptions
 from optimizations.fusion.spec import FusionOptions
-from optimizations.plan import available, first_pipeline, resolve
+from optimizations.plan import available, check_fits, first_pipeline, resolve
 from optimizations.slots import changed_slots
 from zoo.configs import DienConfig, DlrmConfig, WdlConfig
 from zoo.schema import DenseField, HistoryField, IdField, Schema
@@ -194,9 +194,38 @@ def test_scope_backend_and_device_name_what_can() -> None:
     assert "say scope=serve" in refusal({"dedup": {}}, dien(scope="train"))
     assert resolve(dien(), {"x": {}}, NOTHING, known(optimization("x", scope="both"))).steps
     message = refusal({"x": {}}, None, optimization("x", backends=("openvino", "onnxruntime")))
-    assert "backend=torch" in message and "onnxruntime, openvino" in message
+    assert "backend=torch; it can on: onnxruntime, openvino; leave it out, or say backend=openvino" in message
     message = refusal({"x": {}}, None, optimization("x", devices=("cuda",)))
     assert "device=cpu" in message and "it does on: cuda" in message
+
+
+@pytest.mark.parametrize(
+    ("backend", "opts"),
+    [
+        ("onnxruntime", {"fusion": {}}),
+        ("openvino", {"executor": {"mode": "inter_op"}}),
+        ("torch", {"fusoin": {}}),
+        ("torch", {"embedding_tier": {}}),
+        ("torch", {"fusion": {}, "graph_fusion": {}}),
+        ("torch", {"executor": {"workers": -1}}),
+    ],
+)
+def test_what_no_data_can_mend_is_refused_before_there_are_any(backend: str, opts: dict[str, Any]) -> None:
+    with pytest.raises(PlanError) as early:
+        check_fits(backend, "cpu", "serve", opts)
+    assert str(early.value) == refusal(opts, dien(backend=backend))
+    check_fits(backend, "cpu", "serve", {"executor": {}})
+
+
+def test_only_what_needs_no_block_is_offered_on_a_graph() -> None:
+    """A graph runtime has no blocks whose slots an optimization could write."""
+    for backend in ("onnxruntime", "openvino"):
+        able = {name for name, spec in available().items() if backend in spec.backends}
+        assert able == {"allocator", "executor"}
+        blocks = {block.path for block in dien().blocks}
+        for name in able:
+            claims = resolve(dien(backend=backend), {name: {}}, NOTHING).steps[0].claims
+            assert claims and not any(claim.rpartition(".")[0] in blocks for claim in claims)
 
 
 def test_a_plug_in_that_would_change_nothing_is_refused() -> None:

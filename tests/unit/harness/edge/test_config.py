@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from harness.backends import catalogue
+from harness.backends.catalogue import BACKENDS
 from harness.edge.config import CONF, plan_runs
 from harness.edge.help import help_page
-from harness.edge.trial_builder import build, known_backends
+from harness.edge.trial_builder import build
 from harness.errors import ConfigurationError
 from harness.options import BUDGETS
 from optimizations.best_plans import best_plan
@@ -149,6 +151,17 @@ def test_whatever_is_measured_differently_is_another_trial(override):
     assert trial_of("opt=[fusion]", override)[0].trial_id != trial_of("opt=[fusion]")[0].trial_id
 
 
+def test_a_backend_is_part_of_the_trial_and_has_to_be_installed(monkeypatch):
+    monkeypatch.setattr(catalogue, "missing_packages", lambda name: [])
+    trial, _ = trial_of("backend=onnxruntime", "opt=[executor]")
+    assert trial.backend == "onnxruntime" == trial.baseline().backend
+    assert trial.trial_id != trial_of("opt=[executor]")[0].trial_id
+    monkeypatch.setattr(catalogue, "missing_packages", lambda name: [] if name == "torch" else ["onnx"])
+    with pytest.raises(ConfigurationError, match=r"pip install 'recarena\[onnx\]', or say backend=torch"):
+        trial_of("backend=onnxruntime")
+    assert trial_of()[0].backend == "torch"
+
+
 @pytest.mark.parametrize("override", ["records_dir=elsewhere", "tracking=none", "cache_dir=/tmp/elsewhere"])
 def test_where_the_answer_goes_is_not_part_of_the_trial(override):
     assert trial_of(override)[0].trial_id == trial_of()[0].trial_id
@@ -230,7 +243,11 @@ def test_an_experiment_yields_to_the_command_line():
         (["budget.quads=-2"], ["budget.quads=-2 must be above 0"]),
         (["budget.quads=1.5"], ["budget.quads is 1.5, expected a whole number"]),
         (["device=gpu"], ["device=gpu is unknown", "cpu, cuda"]),
-        (["backend=trch"], ["backend=trch is unknown", "did you mean 'torch'?"]),
+        (["backend=trch"], ["backend=trch is unknown", "did you mean 'torch'?", "onnxruntime, openvino, torch"]),
+        (["backend=onnxruntime", "opt=[fusion]"], ["'fusion' cannot be", "backend=onnxruntime; it can on: torch"]),
+        (["backend=openvino", "opt=[executor]", "opt.executor.mode=inter_op"], ["mode=inter_op", "on: onnxruntime"]),
+        (["backend=onnxruntime", "experiment=best"], ["no best plan is known for backend=onnxruntime"]),
+        (["opt=[embedding_tier]"], ["requires fusion"]),
         (["scope=both"], ["expected one of serve, train"]),
         (["scope=train", "scenario=offline"], ["scope=train scenario=offline", "leave scenario out"]),
         (["scope=train", "budget=official"], ["scope=train budget=official", "use budget=standard"]),
@@ -276,9 +293,9 @@ def test_sweeps_multiply_and_are_checked_as_a_whole():
 
 def test_help_lists_everything_that_can_be_chosen():
     page = help_page()
-    names = [*MODELS, *available(), *DATASETS, *BUDGETS, *known_backends()]
+    names = [*MODELS, *available(), *DATASETS, *BUDGETS, *BACKENDS]
     assert [name for name in names if name not in page] == []
-    for spec in available().values():
+    for spec in (*available().values(), *BACKENDS.values()):
         assert spec.summary in page
 
 

@@ -1,0 +1,62 @@
+"""The exported graph of the weights, for a backend that serves one: from the cache, or from a child that makes it."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.backends.catalogue import BACKENDS
+from harness.console.observer import Observer
+from harness.errors import ConfigurationError
+from harness.measurement.child_job import run_job
+from harness.measurement.weights import file_sha256
+from zoo.configs import ModelConfig
+from zoo.onnx.graph_cache import graph_file, graph_folder, graph_key
+from zoo.schema import Schema
+
+
+def ensure_graph(
+    backend: str, config: ModelConfig, schema: Schema, weights: Path, cache_dir: Path, observer: Observer
+) -> Path | None:
+    """Path of the ``.onnx`` of ``weights``; None for a backend that builds from the weights themselves.
+
+    Both sides of a trial serve the same file. Raises ConfigurationError for weights that do not fit the model, or
+    cannot be read, RuntimeError with the child's last words when the export fails.
+    """
+    form = BACKENDS[backend].graph
+    if form is None:
+        return None
+    rows_given = form == "rows"
+    folder = graph_folder(cache_dir, config.name, graph_key(config, schema, file_sha256(weights), rows_given))
+    if not folder.exists():
+        spec = {
+            "model": dataclasses.asdict(config),
+            "schema": schema.to_json(),
+            "weights": str(weights.resolve()),
+            "rows_given": rows_given,
+        }
+        observer.stage(f"exporting {config.name}", total=None)
+        _export(spec, folder)
+    return graph_file(folder)
+
+
+def _export(spec: Mapping[str, Any], folder: Path) -> None:
+    """Make the graph beside ``folder``, then rename: a killed process leaves no half graph under its name."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
+        made = Path(temporary) / "graph"
+        made.mkdir()
+        order = {**spec, "out": str(graph_file(made).absolute())}
+        run_job("zoo.onnx.export", order, f"The export of {spec['model']['name']}", _refuse)
+        try:
+            made.rename(folder)
+        except OSError:
+            if not folder.exists():  # else another run has made the same graph meanwhile
+                raise
+
+
+def _refuse(event: Mapping[str, Any]) -> None:
+    raise ConfigurationError(str(event["refused"]))

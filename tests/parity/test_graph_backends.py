@@ -1,0 +1,199 @@
+"""Backends that serve an exported graph give the eager reference's scores, under any executor and to many callers.
+
+``pytest tests/parity/test_graph_backends.py`` runs all of it, ``nox`` leaves out what is slow.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from harness.backends.catalogue import BACKENDS, load_backend, missing_packages
+from harness.backends.protocol import Session
+from harness.backends.torch_backend import reference_model
+from harness.transport.wire import encode
+from optimizations.plan import first_pipeline, plan_to_json, resolve
+from zoo.onnx.export import export
+from zoo.schema import Batch, Split
+
+SLOW_WDL = pytest.param("wdl", marks=pytest.mark.slow)
+"""An export takes ten seconds; the whole program serves WDL by ONNX Runtime in ``tests/e2e/test_backends.py``."""
+OF_EVERY_COLUMN = ["dien", SLOW_WDL]
+"""Between them they have every block that is exported otherwise than it is trained."""
+OF_THE_DATA = ["din", "dien", "dlrm", SLOW_WDL]
+TOLERANCE = 1e-5
+REAL_SAMPLES = 1200
+Graph = Callable[[str, str, str], Path]
+
+
+@pytest.fixture(params=[name for name, entry in BACKENDS.items() if entry.graph])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Every backend that serves a graph and is installed."""
+    name = str(request.param)
+    if missing := missing_packages(name):
+        pytest.skip(f"{', '.join(missing)} not installed: pip install '{BACKENDS[name].requirement}'")
+    return name
+
+
+@pytest.fixture(scope="module")
+def graph(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Graph:
+    """The graph that a backend serves of a model on a data set, exported once."""
+    folder = tmp_path_factory.mktemp("graphs")
+
+    def of(backend: str, data: str, model: str) -> Path:
+        form = BACKENDS[backend].graph
+        path = folder / f"{data}-{model}-{form}.onnx"
+        if not path.exists():
+            served = request.getfixturevalue(data)(model)
+            export(reference_model(served.context), path, rows_given=form == "rows")
+        return path
+
+    return of
+
+
+def session_on(served: Any, backend: str, graph: Path, opts: dict[str, Any], threads: int = 1) -> Session:
+    """``opts`` on ``backend``; the context holds no weights, as in a system under test."""
+    context = dataclasses.replace(served.context, weights={}, graph=graph, threads=threads)
+    pipeline = first_pipeline(context.config, context.schema, backend, "cpu", "serve")
+    return load_backend(backend).lower(resolve(pipeline, opts, frozenset()), context)
+
+
+def queries(split: Split) -> Iterator[Batch]:
+    """Candidates of every user, then of many at once, and a user row per sample."""
+    for user in range(len(split.history_offsets) - 1):
+        for samples in (1, 2, 12):
+            yield split.batch(split.groups[user] + np.arange(samples))
+    anyone = np.sort(np.random.default_rng(11).integers(0, len(split), 33))
+    yield split.batch(anyone)
+    yield split.training_batch(anyone)
+
+
+def without_history(batch: Batch) -> Batch:
+    """The same samples of users who have done nothing yet."""
+    return dataclasses.replace(batch, history=batch.history[:0], history_offsets=np.zeros_like(batch.history_offsets))
+
+
+@pytest.mark.parametrize("model", OF_EVERY_COLUMN)
+def test_every_column_gives_the_scores_of_pytorch(
+    every_column: Callable[[str], Any], graph: Graph, backend: str, model: str
+) -> None:
+    """Odd sizes; users with histories of 0, 1, 200 and some lengths between, one at a time and together."""
+    served, spread = every_column(model), []
+    eager, session = served.session({}), session_on(served, backend, graph(backend, "every_column", model), {})
+    assert session.report == [] and session.bind is None
+    for batch in queries(served.split):
+        expected = eager.predict(batch)
+        spread.append(np.ptp(expected))
+        scores = session.predict(batch)
+        assert scores.shape == (len(batch),) and scores.dtype == np.float32
+        np.testing.assert_allclose(scores, expected, rtol=0, atol=TOLERANCE)
+    assert max(spread) > 8 * TOLERANCE
+
+
+@pytest.mark.parametrize("model", OF_THE_DATA)
+def test_queries_of_the_data_give_the_scores_and_the_auc_of_pytorch(
+    planted: Callable[[str], Any], graph: Graph, backend: str, model: str
+) -> None:
+    """Default sizes, by 100 samples of a user each, the history of every third user left out."""
+    served = planted(model)
+    split, scores, expected = served.split, [], []
+    eager = served.session({})
+    session = session_on(served, backend, graph(backend, "planted", model), {"executor": {}})
+    assert session.report[0]["matched"] == ["runtime.executor", "runtime.threads", "runtime.workers"]
+    for group in range(REAL_SAMPLES // 100):
+        batch = split.batch(split.groups[group] + np.arange(100))
+        batch = without_history(batch) if group % 3 == 0 else batch
+        scores.append(session.predict(batch))
+        expected.append(eager.predict(batch))
+    labels = np.concatenate([split.labels[split.groups[g] + np.arange(100)] for g in range(len(scores))])
+    got, wanted = np.concatenate(scores), np.concatenate(expected)
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=TOLERANCE)
+    assert len(got) >= 1000 and np.ptp(wanted) > 8 * TOLERANCE
+    assert abs(roc_auc_score(labels, got) - roc_auc_score(labels, wanted)) < 5e-5
+
+
+@pytest.mark.parametrize("executor", [{}, {"threads": 2, "workers": 2}, {"mode": "parallel"}, {"mode": "inter_op"}])
+def test_an_executor_changes_no_score_and_threads_call_side_by_side(
+    every_column: Callable[[str], Any], graph: Graph, backend: str, executor: dict[str, Any]
+) -> None:
+    if backend == "openvino" and executor.get("mode") == "inter_op":
+        pytest.skip("openvino has no such mode; it is refused (test_plan)")
+    served = every_column("dien")
+    path = graph(backend, "every_column", "dien")
+    session = session_on(served, backend, path, {"executor": executor}, threads=2)
+    eager, batches = served.session({}), list(queries(served.split))[::3]
+    expected = [eager.predict(batch) for batch in batches]
+    with ThreadPoolExecutor(4) as pool:
+        for k, scores in enumerate(pool.map(session.predict, batches * 3)):
+            np.testing.assert_allclose(scores, expected[k % len(batches)], rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize(("column", "raw"), [(1, 9), (1, -2)])
+def test_an_id_outside_its_table_is_refused_as_by_the_reference(
+    every_column: Callable[[str], Any], graph: Graph, backend: str, column: int, raw: int
+) -> None:
+    """The category is not hashed and has 9 rows."""
+    served = every_column("dien")
+    session = session_on(served, backend, graph(backend, "every_column", "dien"), {})
+    batch = served.split.batch(np.arange(20, dtype=np.int64))
+    batch.item.ids[13, column] = raw
+    with pytest.raises(IndexError) as told:
+        session.predict(batch)
+    with pytest.raises(IndexError) as expected:
+        served.session({}).predict(batch)
+    assert str(told.value) == str(expected.value)
+    batch.item.ids[13, column] = 0
+    assert session.predict(batch).shape == (20,)  # it serves on
+
+
+def test_the_recurrences_are_single_operators(graph: Graph) -> None:
+    if missing := missing_packages("onnxruntime"):
+        pytest.skip(f"{', '.join(missing)} not installed")
+    import onnx
+
+    made = onnx.load(str(graph("onnxruntime", "every_column", "dien")), load_external_data=False).graph
+    kinds = [node.op_type for node in made.node]
+    assert (kinds.count("GRU"), kinds.count("Scan"), kinds.count("Loop")) == (1, 1, 0)
+
+
+def test_a_process_that_serves_a_graph_loads_no_pytorch(
+    every_column: Callable[[str], Any], graph: Graph, backend: str, tmp_path: Path
+) -> None:
+    served = every_column("dien")
+    first = first_pipeline(served.context.config, served.context.schema, backend, "cpu", "serve")
+    (tmp_path / "calibration.bin").write_bytes(encode(served.split.batch(np.arange(20))))
+    spec = {
+        "plan": plan_to_json(resolve(first, {"executor": {"mode": "auto"}}, frozenset())),
+        "model": dataclasses.asdict(served.context.config),
+        "schema": served.context.schema.to_json(),
+        "weights": str(tmp_path / "never_read.pt"),
+        "graph": str(graph(backend, "every_column", "dien")),
+        "calibration": str(tmp_path / "calibration.bin"),
+        "cache_dir": str(tmp_path),
+        "query_sizes": "heavy",
+        "sla": {"limit_ms": 50.0, "percentile": 99.0},
+    }
+    (tmp_path / "spec.json").write_text(json.dumps(spec))
+    code = (
+        "import json, sys; import harness.sut.server; from harness.sut import executor_choice, model_session\n"
+        "executor_choice.SECONDS = 0.0\n"
+        "model = model_session.open_model(json.load(open(sys.argv[1])))\n"
+        "print(json.dumps([sorted({'torch', 'onnx', 'onnxscript'} & set(sys.modules)), model.report['plan']]))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "spec.json")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    loaded, (line,) = json.loads(done.stdout)
+    assert loaded == [] and line["name"] == "executor" and "predicted" in line["built"]["summary"]
+    assert importlib.util.find_spec("torch") is not None  # it could have been loaded

@@ -1,0 +1,115 @@
+"""The exported graph of a trial: made once per weights and form, whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.backends.catalogue import missing_packages
+from harness.errors import ConfigurationError
+from harness.measurement import graphs
+from harness.measurement.child_job import run_job
+from harness.measurement.graphs import ensure_graph
+from zoo.checkpoint import save_weights
+from zoo.configs import DlrmConfig
+from zoo.schema import DenseField, IdField, Schema
+
+CONFIG = DlrmConfig(embedding_dim=2, bottom_units=(2,), top_units=(2,))
+SCHEMA = Schema(
+    name="tiny",
+    dense=(DenseField(name="I1", side="item"),),
+    ids=(IdField(name="C1", side="item", column=0, table="C1", rows=10),),
+)
+
+
+class Stages(list[str]):
+    """An observer that notes the stages."""
+
+    def stage(self, name: str, total: float | None = None, unit: str = "s") -> None:
+        """A stage began."""
+        self.append(name)
+
+
+@pytest.fixture
+def exported(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, Any]]:
+    """The orders that an exporter got, which writes an empty file."""
+    orders: list[Mapping[str, Any]] = []
+
+    def export(module: str, spec: Mapping[str, Any], title: str, follow: Any) -> None:
+        orders.append(spec)
+        assert module == "zoo.onnx.export"
+        Path(spec["out"]).write_bytes(b"")
+
+    monkeypatch.setattr(graphs, "run_job", export)
+    monkeypatch.setattr("zoo.onnx.graph_cache.version", lambda package: "1")
+    return orders
+
+
+def weights(folder: Path, content: bytes = b"weights") -> Path:
+    path = folder / "weights.npz"
+    path.write_bytes(content)
+    return path
+
+
+def test_pytorch_needs_no_graph(tmp_path: Path) -> None:
+    assert ensure_graph("torch", CONFIG, SCHEMA, tmp_path / "nowhere", tmp_path, Stages()) is None
+
+
+def test_a_graph_is_made_once_per_weights_form_and_schema(tmp_path: Path, exported: list[Mapping[str, Any]]) -> None:
+    stages, other = Stages(), dataclasses.replace(SCHEMA, max_history=3)
+    asked = [("onnxruntime", SCHEMA, b"a"), ("openvino", SCHEMA, b"a"), ("onnxruntime", SCHEMA, b"b"),
+             ("onnxruntime", other, b"a")]  # fmt: skip
+    made = [
+        ensure_graph(backend, CONFIG, schema, weights(tmp_path, content), tmp_path, stages)
+        for backend, schema, content in (*asked, *asked)
+    ]
+    assert len(set(made[:4])) == 4 and made[:4] == made[4:] and all(path and path.exists() for path in made)
+    assert [order["rows_given"] for order in exported] == [False, True, False, False]
+    assert stages == ["exporting dlrm"] * 4
+    assert len(list((tmp_path / "graphs").iterdir())) == 4  # and nothing temporary
+
+
+def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(module: str, spec: Mapping[str, Any], title: str, follow: Any) -> None:
+        Path(spec["out"]).write_bytes(b"half")
+        raise RuntimeError(f"{title} ended with code 1")
+
+    monkeypatch.setattr(graphs, "run_job", fail)
+    monkeypatch.setattr("zoo.onnx.graph_cache.version", lambda package: "1")
+    with pytest.raises(RuntimeError, match="The export of dlrm ended"):
+        ensure_graph("onnxruntime", CONFIG, SCHEMA, weights(tmp_path), tmp_path, Stages())
+    assert list((tmp_path / "graphs").iterdir()) == []
+
+
+def test_of_two_runs_that_export_at_a_time_both_serve_the_same(
+    tmp_path: Path, exported: list[Mapping[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other run's graph appears while this one is being made."""
+    export, found = graphs.run_job, []
+
+    def overtaken(module: str, spec: Mapping[str, Any], title: str, follow: Any) -> None:
+        monkeypatch.setattr(graphs, "run_job", export)
+        found.append(ensure_graph("onnxruntime", CONFIG, SCHEMA, weights(tmp_path), tmp_path, Stages()))
+        export(module, spec, title, follow)
+
+    monkeypatch.setattr(graphs, "run_job", overtaken)
+    mine = ensure_graph("onnxruntime", CONFIG, SCHEMA, weights(tmp_path), tmp_path, Stages())
+    assert mine == found[0] and len(exported) == 2 and len(list((tmp_path / "graphs").iterdir())) == 1
+
+
+@pytest.mark.skipif(bool(missing_packages("onnxruntime")), reason="the extra onnx is not installed")
+def test_weights_that_do_not_fit_are_one_paragraph(tmp_path: Path) -> None:
+    save_weights(tmp_path / "weights.npz", {"nothing": np.zeros(3, np.float32)})
+    with pytest.raises(ConfigurationError, match=r"the weights do not fit the model .*unexpected: nothing"):
+        ensure_graph("onnxruntime", CONFIG, SCHEMA, tmp_path / "weights.npz", tmp_path, Stages())
+    assert list((tmp_path / "graphs").iterdir()) == []
+
+
+def test_a_job_that_fails_is_told_with_its_last_words() -> None:
+    with pytest.raises(RuntimeError, match=r"(?s)^The job ended with code 1\..*No module named no_such_job"):
+        run_job("no_such_job", {}, "The job", lambda event: None)

@@ -1,0 +1,155 @@
+"""Feature engineering and lookups for a whole-graph exporter: bags and histories lie padded, nothing depends on values.
+
+The reference reads ragged columns as its training does: it selects by masks, and sizes tensors by what it finds.
+Exporters turn that into loops over rows, or refuse it. Arithmetic, and the copy of the user's columns per sample, stay
+the reference's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from zoo.layers.embedding import EmbeddingTables, WideTables
+from zoo.layers.features import FeatureTransform, SideTransform, TableRows, bucket_rows, hash_ids
+from zoo.layers.field_columns import TableField, table_rows
+from zoo.layers.tensors import Features, RawTensors, SideFeatures, SideTensors
+from zoo.schema import MISSING_ID, BagField, Schema, Side
+
+
+class UncheckedRows(TableRows):
+    """``TableRows`` that does not look at the values. A raw id outside its table becomes the row behind the table's
+    end, which a lookup refuses (a row below 0 would count from there).
+
+    one_by_one: a column after the other, with constants for the sizes of tables, as code generators need it.
+    """
+
+    def __init__(self, fields: Sequence[TableField], one_by_one: bool) -> None:
+        super().__init__(fields)
+        self.one_by_one = one_by_one
+
+    def forward(self, raw: Tensor, field_of: Tensor | None = None) -> Tensor:
+        """Rows of ``raw`` [..., K], a column per field; ``field_of`` is None."""
+        if not self.fields:
+            return raw
+        if self.one_by_one:
+            return torch.stack([table_rows(raw[..., k], field) for k, field in enumerate(self.fields)], -1)
+        if self.all_hashed:
+            return hash_ids(raw, self.sizes)
+        plain = torch.where(raw < MISSING_ID, self.sizes, raw.clamp(min=0))
+        return torch.where(self.hashed, hash_ids(raw, self.sizes), plain) if self.any_hashed else plain
+
+
+class PaddedSide(SideTransform):
+    """``SideTransform`` with padded bags: ``bag_rows`` [R, L, B], and in place of offsets their lengths [R, B].
+
+    rows_given: ids (buckets among them) and bag values come as table rows, in the order of their fields. one_by_one:
+    see ``UncheckedRows``.
+    """
+
+    def __init__(self, schema: Schema, side: Side, rows_given: bool, one_by_one: bool) -> None:
+        super().__init__(schema, side)
+        self.rows_given = rows_given
+        self.table_rows = UncheckedRows(self.table_rows.fields, one_by_one)
+        self.bag_rows = UncheckedRows(self.bag_rows.fields, one_by_one)
+        transforms = {field.transform for field in schema.dense_of(side)}
+        self.takes_logarithms, self.all_logarithmic = "log" in transforms, transforms == {"log"}
+
+    def copied(self, raw: SideTensors, user_of: Tensor | None) -> SideFeatures:
+        """Engineered columns of R rows, or with ``user_of`` [N] of each row's samples."""
+        dense, ids = raw.dense, raw.ids
+        bounds = (dense.shape[0], self.bags)  # not -1: without a bag column there are no elements to count
+        starts, ends = raw.bag_offsets[:-1].view(bounds), raw.bag_offsets[1:].view(bounds)
+        if user_of is not None:
+            dense, ids, starts, ends = (x.index_select(0, user_of) for x in (dense, ids, starts, ends))
+        lengths = ends - starts
+        bag_rows = self._bag_rows(raw.bag_values, starts, lengths) if self.bags else raw.bag_values
+        return SideFeatures(self._normalised(dense), self._id_rows(dense, ids), bag_rows, lengths)
+
+    def _normalised(self, dense: Tensor) -> Tensor:
+        if self.takes_logarithms:
+            logarithms = torch.sign(dense) * torch.log1p(torch.abs(dense))
+            dense = logarithms if self.all_logarithmic else torch.where(self.logarithmic, logarithms, dense)
+        scaled = (dense - self.mean) / self.std
+        return torch.where(torch.isnan(scaled), 0.0, scaled)
+
+    def _id_rows(self, dense: Tensor, ids: Tensor) -> Tensor:
+        if self.rows_given:
+            return ids[:, : len(self.order)]
+        rows = self.table_rows(ids.index_select(1, self.id_columns))
+        if not self.has_buckets:
+            return rows
+        buckets = bucket_rows(dense.index_select(1, self.bucket_columns), self.bucket_sizes)
+        return torch.cat((rows, buckets), 1).index_select(1, self.order)
+
+    def _bag_rows(self, values: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
+        """Table rows [R, L, B] of ragged ``values``, L the longest bag."""
+        longest = lengths.max().item()
+        torch._check(longest >= 0)
+        steps = torch.arange(longest, device=values.device).unsqueeze(1)
+        # One value behind the last stands for all padding: a neighbour's may lie outside of this field's table.
+        filled = torch.cat((values, values.new_full((1,), 0 if self.rows_given else MISSING_ID)))
+        places = torch.where(steps < lengths.unsqueeze(1), starts.unsqueeze(1) + steps, values.shape[0])
+        return filled[places] if self.rows_given else self.bag_rows(filled[places])
+
+
+class PaddedFeatures(FeatureTransform):
+    """``FeatureTransform`` for arguments as in ``zoo.onnx.inputs``, the user's columns once per sample in its result.
+
+    rows_given: see ``PaddedSide``; behaviours are table rows, too, and the last columns of the item's ids are the rows
+    of the hashed crosses. one_by_one: see ``UncheckedRows``.
+    """
+
+    def __init__(self, schema: Schema, rows_given: bool, one_by_one: bool) -> None:
+        super().__init__(schema)
+        self.rows_given = rows_given
+        self.user = PaddedSide(schema, "user", rows_given, one_by_one)
+        self.item = PaddedSide(schema, "item", rows_given, one_by_one)
+        self.history_rows = UncheckedRows(schema.history, one_by_one)
+
+    def forward(self, raw: RawTensors) -> Features:
+        """Engineered columns; in ``raw``, ``history`` is [U, T, H] and ``history_offsets`` are lengths [U]."""
+        user_of = raw.user_of
+        assert user_of is not None
+        user, item = self.user.copied(raw.user, user_of), self.item.copied(raw.item, None)
+        history = raw.history.index_select(0, user_of)
+        return Features(
+            user=user,
+            item=item,
+            history=history if self.rows_given else self.history_rows(history),
+            lengths=raw.history_offsets.index_select(0, user_of),
+            crosses=self._given_crosses(raw.item.ids) if self.rows_given else self._crosses(user.rows, item.rows, None),
+            user_of=None,
+        )
+
+    def _given_crosses(self, ids: Tensor) -> Tensor:
+        return ids[:, len(self.schema.ids_of("item")) :]
+
+
+class PaddedTables(EmbeddingTables):
+    """``EmbeddingTables`` on the padded bags of ``PaddedFeatures``."""
+
+    def _side(self, features: SideFeatures, side: Side) -> Tensor:
+        parts = [self.tables[f.table](features.rows[:, k]) for k, f in enumerate(self.schema.ids_of(side))]
+        parts += [pooled(self.tables[field.table], features, field) for field in self.schema.bags_of(side)]
+        return torch.cat(parts, 1) if parts else features.dense.new_zeros(features.dense.shape[0], 0)
+
+
+class PaddedWideTables(WideTables):
+    """``WideTables`` on the padded bags of ``PaddedFeatures``."""
+
+    def _side(self, features: SideFeatures, side: Side, dense: Tensor) -> Tensor:
+        weights = [self.tables[f.name](features.rows[:, k]) for k, f in enumerate(self.schema.ids_of(side))]
+        weights += [pooled(self.tables[field.name], features, field) for field in self.schema.bags_of(side)]
+        logit = features.dense @ dense
+        return logit + torch.cat(weights, 1).sum(1) if weights else logit
+
+
+def pooled(table: nn.Embedding, features: SideFeatures, field: BagField) -> Tensor:
+    """Summed or averaged rows [R, dim] of one padded bag column."""
+    rows, lengths = features.bag_rows[..., field.column], features.bag_offsets[:, field.column].unsqueeze(1)
+    real = torch.arange(rows.shape[1], device=rows.device) < lengths
+    total = (table(rows) * real.unsqueeze(2)).sum(1)
+    return total / lengths.clamp(min=1) if field.pooling == "mean" else total
