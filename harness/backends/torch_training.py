@@ -12,7 +12,7 @@ import torch
 
 from harness.backends.block_lowering import BlockLowering
 from harness.backends.protocol import TrainingContext
-from harness.backends.torch_backend import put, rendered
+from harness.backends.torch_backend import put
 from optimizations.contract import Plan, Training
 from optimizations.lowering import LoweringContext, LoweringError
 from optimizations.micro_batch.pipelines import Pipelines
@@ -141,7 +141,7 @@ def lower_training(plan: Plan, context: TrainingContext) -> TorchTraining:
         steps = Pipelines(batches, learner, way.parts, threads)
     session = TorchTraining(model, batches, steps, _ahead(way))
     torch.set_num_threads(threads)
-    session.report = [rendered(step) for step in lowering.finish()]
+    session.report = [step.to_json() for step in lowering.finish()]
     return session
 
 
