@@ -140,5 +140,15 @@ def test_ctrl_c_while_training_leaves_no_process_and_no_record(program, tmp_path
 def test_help_is_quick_and_complete():
     done = subprocess.run([sys.executable, str(ROOT / "run.py"), "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr == ""
-    for word in ("dien", "fusion", "planted", "criteo", "quick", "standard", "single_stream", "records_dir=DIR"):
+    for word in (
+        "dien",
+        "fusion",
+        "planted",
+        "criteo",
+        "quick",
+        "standard",
+        "single_stream",
+        "records_dir=DIR",
+        "scope=serve|train",
+    ):
         assert word in done.stdout

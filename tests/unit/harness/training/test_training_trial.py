@@ -12,6 +12,7 @@ from rich.console import Console
 from scipy import stats
 
 from harness.console.report import result_table
+from harness.edge.sweep import finished, holm_calls, summary_table
 from harness.errors import ExitCode
 from harness.record.reader import read_record, record_problems
 from harness.record.result import Result
@@ -173,6 +174,12 @@ def test_what_people_see(simulate: Simulate):
     assert workload.title.startswith("dlrm on planted") and "training, batch 512" in workload.title
     assert entry.unranked == ()
     assert "compute alone" in text_of(board_view(board)) and "samples/s" in render(board)
+
+
+def test_a_sweep_shows_what_training_gained(simulate: Simulate):
+    _, measurement, record = simulate()
+    shown = text_of(summary_table([finished(measurement.result, record)]))
+    assert "samples/s" in shown and "faster" in shown and holm_calls([measurement.result, None]) == ["faster", "-"]
 
 
 def test_records_of_trainings_are_compared_by_their_ratio(simulate: Simulate):
