@@ -33,7 +33,7 @@ def _gradient(rows: int, width: int, touched: list[int], seed: int) -> Tensor:
     return torch.sparse_coo_tensor(index, torch.randn(len(touched), width), (rows, width), check_invariants=False)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(LISTS, st.sampled_from([0.0, 1e-3]), st.sampled_from([0.0, 0.1]))
 def test_adagrad_moves_the_rows_as_the_framework_does(case: Case, l2: float, initial: float) -> None:
     rows, width, touched = case
@@ -54,7 +54,7 @@ def test_adagrad_moves_the_rows_as_the_framework_does(case: Case, l2: float, ini
     assert torch.equal(tables[1][untouched], start[untouched])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(LISTS, st.sampled_from([0.0, 0.3]))
 def test_ftrl_moves_the_rows_as_the_framework_does(case: Case, l1: float) -> None:
     rows, _, touched = case
@@ -105,7 +105,7 @@ def _agree(one: Callable[..., Tensor], other: Callable[..., Tensor], inputs: lis
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 300), st.integers(1, 40), st.integers(0, 10**6))
 def test_rows_are_taken_put_and_repeated(rows: int, width: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -122,7 +122,7 @@ def test_rows_are_taken_put_and_repeated(rows: int, width: int, seed: int) -> No
 
 
 @pytest.mark.parametrize("kind", [LocalActivationUnit, SoftmaxAttention])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(lengths=st.lists(st.integers(0, 7), min_size=2, max_size=20).filter(lambda lengths: sum(lengths) > 2))
 def test_the_attention_taken_apart_rates_alike(kind: type[nn.Module], lengths: list[int]) -> None:
     torch.manual_seed(3)

@@ -49,7 +49,7 @@ def test_activations(kind: str, name: str) -> None:
     agree(Written(21, 18, LINEAR["addmm"], ACTIVATIONS[kind][name]), 13, 21)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     rows=st.integers(1, 40),
     inputs=st.integers(1, 70),

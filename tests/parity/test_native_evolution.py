@@ -42,7 +42,7 @@ def _compare(reference: nn.Module, native: nn.Module, inputs: list[Tensor], rest
         torch.testing.assert_close(ours.double(), theirs.double(), rtol=1e-5, atol=1e-5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(LENGTHS, HIDDEN, st.integers(0, 2))
 def test_gru(lengths: list[int], hidden: int, extra: int) -> None:
     torch.manual_seed(0)
@@ -52,7 +52,7 @@ def test_gru(lengths: list[int], hidden: int, extra: int) -> None:
     _compare(gru, PackedGru(copy, NativeEvolution.apply), [x], (torch.tensor(lengths),))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(LENGTHS, HIDDEN, st.integers(0, 2), st.booleans())
 def test_augru(lengths: list[int], hidden: int, extra: int, shared: bool) -> None:
     torch.manual_seed(0)

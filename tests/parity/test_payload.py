@@ -105,7 +105,7 @@ SMALL = encode(_batch(7, 2, 3, ((1, 2, 1), (3, 1, 2))))
 
 
 @given(PAYLOADS, st.integers(0, 40))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_both_read_the_same_columns(payload: bytes, more: int) -> None:
     read = Read(payload + bytes(more))
     assert read.code == verdict(payload)
@@ -122,7 +122,7 @@ def test_nobody_and_nothing(users: int, samples: int, code: int) -> None:
 
 
 @given(PAYLOADS, st.data())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_both_have_the_same_verdict_on_a_damaged_word(payload: bytes, data: st.DataObject) -> None:
     word = 8 * data.draw(st.integers(0, len(payload) // 8 - 1))
     old = int.from_bytes(payload[word : word + 8], "little", signed=True)

@@ -52,7 +52,7 @@ def model(user: Any, pooled: Any, item: Any, lengths: Any, user_of: Any, cuts: t
     return torch.cat((both, product, item), 1)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 2), st.integers(3, 4), st.integers(1, 5))
 def test_what_a_model_does_to_columns_is_what_a_program_gathers(low: int, high: int, end: int) -> None:
     described = model(symbol(0), symbol(1), symbol(2), Lengths(), UserOf(), (low, high, end))

@@ -59,7 +59,7 @@ def test_activations(kind: str, name: str) -> None:
     expect(recognise(module), module, kind)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 70), st.integers(1, 70), st.sampled_from(sorted(LINEAR)), st.sampled_from(FORMS))
 def test_any_sizes(inputs: int, outputs: int, linear: str, form: tuple[str, str]) -> None:
     assume(linear != "sum of terms" or inputs * outputs > 1)  # one number says no number of columns

@@ -23,7 +23,7 @@ class Source:
         return self.drawn - 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 5), st.integers(1, 4), st.lists(st.integers(0, 12), min_size=1, max_size=4))
 def test_inputs_come_in_order_and_never_from_too_far_ahead(depth: int, threads: int, stretches: list[int]) -> None:
     ahead: Prefetch[int, int] = Prefetch(depth, threads, lambda: None)

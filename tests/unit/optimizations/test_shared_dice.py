@@ -38,7 +38,7 @@ def reference(outputs: int) -> Dice:
     return dice
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=5).filter(lambda sizes: sum(sizes) > 0), st.integers(1, 5))
 def test_outputs_gradients_and_averages_are_those_of_the_whole(sizes: list[int], outputs: int) -> None:
     torch.manual_seed(sum(sizes))

@@ -51,7 +51,7 @@ def test_auc_equals_sklearn_with_and_without_ties(digits: int) -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 6)), min_size=2, max_size=40))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_auc_is_the_share_of_ordered_pairs(rows: list[tuple[bool, int]]) -> None:
     labels, scores = np.array([r[0] for r in rows], float), np.array([r[1] for r in rows], float)
     positives, negatives = scores[labels == 1], scores[labels == 0]

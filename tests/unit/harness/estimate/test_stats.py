@@ -45,7 +45,7 @@ def test_percentile_is_an_observed_value_or_nothing() -> None:
 
 
 @given(st.integers(459, 3000), st.sampled_from([0.5, 0.9, 0.95, 0.99]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_percentile_equals_numpys_higher_rank(n: int, p: float) -> None:
     values = np.random.default_rng(n).exponential(size=n)
     ours = percentile(values, p)
@@ -117,7 +117,7 @@ def test_holm_gives_the_textbook_steps() -> None:
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_holm_rejects_as_the_step_down_rule_says(p_values: list[float]) -> None:
     level, m = 0.05, len(p_values)
     rejected: set[int] = set()
@@ -165,7 +165,7 @@ def test_nothing_shows_half_as_much_as_when_cut_off_at_zero() -> None:
     assert exact < 0.4 * sps.norm.pdf(0.0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(-3, 5), st.floats(-1e6, 1e6)), max_size=60))
 def test_grouped_medians_are_those_of_each_group(pairs: list[tuple[int, float]]) -> None:
     group = np.array([g for g, _ in pairs], dtype=np.int64)

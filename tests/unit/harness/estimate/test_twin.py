@@ -33,7 +33,7 @@ def _naive_fifo(arrivals: np.ndarray, service: np.ndarray, workers: int) -> np.n
 
 
 @given(st.integers(1, 4), st.integers(0, 10_000), st.floats(0.2, 3.0))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_simulation_equals_a_naive_event_loop(workers: int, seed: int, load: float) -> None:
     rng = np.random.default_rng(seed)
     arrivals, service = np.cumsum(rng.exponential(MS, 200)), rng.exponential(MS * load, 200)

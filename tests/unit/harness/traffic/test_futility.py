@@ -33,7 +33,7 @@ def _plan(max_late: int, max_age_ns: int, count_from: int) -> OpenLoopPlan:
     count_from=st.integers(0, 10),
     step=st.integers(1, 9),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_the_first_moment_that_stops_is_that_of_the_plain_count(
     gaps: list[int],
     latencies: list[int],

@@ -46,7 +46,7 @@ def _one_by_one(split: Split, queries: Queries) -> list[bytes]:
 
 
 @given(splits(), st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_each_payload_is_that_of_its_query_alone(split: Split, data: st.DataObject) -> None:
     queries = _asked(split, data)
     payloads, bounds = encode_queries(split, queries.samples, queries.offsets)
@@ -54,7 +54,7 @@ def test_each_payload_is_that_of_its_query_alone(split: Split, data: st.DataObje
 
 
 @given(splits(), st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_arena_holds_the_payload_of_each_query(split: Split, data: st.DataObject) -> None:
     """Also of those that a segment before has placed, and of those that one segment asks twice."""
     arena = PayloadArena()

@@ -33,7 +33,7 @@ def _arrays(batch: Batch) -> list[np.ndarray]:
 
 
 @given(batches())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_round_trip(batch: Batch) -> None:
     payload = encode(batch)
     again = decode(payload + bytes(16))
@@ -45,7 +45,7 @@ def test_round_trip(batch: Batch) -> None:
 
 
 @given(batches())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_decoding_copies_nothing(batch: Batch) -> None:
     payload = bytearray(encode(batch))
     view = decode(memoryview(payload))
@@ -55,7 +55,7 @@ def test_decoding_copies_nothing(batch: Batch) -> None:
 
 
 @given(batches(), st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_damage_is_refused_or_still_consistent(batch: Batch, data: st.DataObject) -> None:
     payload = bytearray(encode(batch))
     at = data.draw(st.integers(0, len(payload) - 1))
@@ -72,7 +72,7 @@ def test_damage_is_refused_or_still_consistent(batch: Batch, data: st.DataObject
 
 
 @given(batches(), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_truncation_is_refused(batch: Batch, data: st.DataObject) -> None:
     payload = encode(batch)
     with pytest.raises(ValueError, match="malformed payload"):
@@ -80,7 +80,7 @@ def test_truncation_is_refused(batch: Batch, data: st.DataObject) -> None:
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_noise_is_refused(noise: bytes) -> None:
     with pytest.raises(ValueError, match="malformed payload"):
         decode(noise)

@@ -49,7 +49,7 @@ def users_of(log: BehaviourLog, split: Split) -> np.ndarray:
 many_users = st.lists(st.integers(0, 9), min_size=40, max_size=60)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(many_users, st.sampled_from(["last", "rolling"]))
 def test_targets_are_those_of_a_plain_loop(lengths: list[int], protocol: str) -> None:
     log = log_of(lengths)
@@ -65,7 +65,7 @@ def test_targets_are_those_of_a_plain_loop(lengths: list[int], protocol: str) ->
     assert list(zip(owners.tolist(), positions.tolist(), strict=True)) == expected
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(3, 9), min_size=40, max_size=60), st.sampled_from(["last", "rolling"]))
 def test_samples_hold_what_happened_before_the_target(lengths: list[int], protocol: str) -> None:
     log = log_of(lengths)

@@ -55,7 +55,7 @@ def rows_of(split: Split) -> list[tuple[float, list[float], list[int]]]:
     ]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(line, min_size=10, max_size=40), st.booleans(), st.booleans())
 def test_rows_are_those_of_a_naive_reader(lines: list[str], packed: bool, final_newline: bool) -> None:
     text = "\n".join(lines) + ("\n" if final_newline else "")

@@ -34,7 +34,7 @@ def _compare(reference: nn.Module, packed: nn.Module, inputs: list[Tensor], rest
         torch.testing.assert_close(other_parameters[name], gradient, rtol=1e-9, atol=1e-12)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(LENGTHS, st.integers(0, 3))
 def test_gru(lengths: list[int], extra: int) -> None:
     torch.manual_seed(0)
@@ -43,7 +43,7 @@ def test_gru(lengths: list[int], extra: int) -> None:
     _compare(gru, PackedGru(gru), [x], (torch.tensor(lengths),))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(LENGTHS, st.integers(0, 3), st.booleans())
 def test_augru(lengths: list[int], extra: int, shared: bool) -> None:
     torch.manual_seed(0)
