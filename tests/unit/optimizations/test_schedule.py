@@ -43,7 +43,7 @@ def best_of_all_orders(costs: list[int], before: list[frozenset[int]], threads: 
     return min(taken_in_order(list(costs), before, list(order), threads) for order in orders)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(graphs(), st.integers(1, 3))
 def test_no_order_is_better_by_more_than_grahams_bound(graph: Graph, threads: int) -> None:
     """Graham 1969: any list schedule takes at most 2 - 1/threads times the best one; ours never less than the best."""
@@ -57,7 +57,7 @@ def test_no_order_is_better_by_more_than_grahams_bound(graph: Graph, threads: in
     assert schedule(costs, before, 1, 0.0).makespan == sum(costs)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.data(), st.integers(1, 3))
 def test_trees_of_equal_operators_are_scheduled_best(data: st.DataObject, threads: int) -> None:
     """Hu 1961: the longest path first is optimal where operators cost the same and each has one successor at most."""
@@ -68,7 +68,7 @@ def test_trees_of_equal_operators_are_scheduled_best(data: st.DataObject, thread
     assert list_schedule(costs, before, threads)[1] == best_of_all_orders(costs, before, threads)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(graphs(most=9), st.integers(1, 4), st.sampled_from([0.0, 0.5, 20.0]))
 def test_tasks_name_every_operator_once_behind_its_predecessors(graph: Graph, threads: int, handover: float) -> None:
     costs, before = graph

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.traffic.published import PublishedTrace, any_groups, trace_seed
@@ -20,7 +20,6 @@ def test_a_trace_seed_can_be_made_again_by_anyone() -> None:
     assert trace_seed(7, "quad", 3) == int(digest[:16], 16)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 300), st.integers(0, 200))
 def test_moments_and_sizes_depend_neither_on_the_groups_nor_on_how_many_are_asked(
     seed: int, count: int, more: int
@@ -31,7 +30,6 @@ def test_moments_and_sizes_depend_neither_on_the_groups_nor_on_how_many_are_aske
     np.testing.assert_array_equal(short.unit_arrivals, long.unit_arrivals[:count])
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32), st.floats(0.1, 500.0))
 def test_until_holds_every_arrival_before_the_moment(seed: int, mean: float) -> None:
     part = _trace(seed).until(mean, any_groups())
