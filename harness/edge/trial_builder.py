@@ -54,10 +54,10 @@ def build(config: Mapping[str, Any]) -> tuple[Trial, RunOptions]:
         budget=options.budget.name,
         rate_qps=_rate_qps(settings.scenario),
     )
-    require_backend(trial.backend, trial.device)
     if trial.scope == "train":
         _check_training(trial, settings, options.budget)
     _check_opts(trial, settings.scope)
+    require_backend(trial.backend, trial.device)
     if options.budget.certificate_s and trial.scenario != "server":
         raise ConfigurationError(
             f"budget={options.budget.name} scenario={trial.scenario}: a certificate is for a rate that is held, so it "
