@@ -13,6 +13,7 @@ from harness.record.training_rows import Chunk, as_rows
 from harness.training.gate import PARITY_STEPS
 from harness.training.outcome import TrainingFacts, TrainingOutcome, TrainingSeen
 from harness.training.pacing import MOST
+from harness.training.quads import host_shares
 
 LEAST_SHARE = 0.5
 """Of the budget's ``segment_s``: what a timed stretch of the slower side must last in the median."""
@@ -40,7 +41,7 @@ def training_seen(record: Record) -> TrainingSeen:
         chunks=as_rows(Chunk, record.training()),
         parity=as_rows(TensorParity, record.parity()),
         facts=facts,
-        steal={quad["quad"]: float(quad["steal_share"]) for quad in run["quads"]},
+        shares=host_shares(run["quads"]),
         remarks=[reason for reason in result.validity.reasons if not re.match(r"quad \d+: ", reason)],
     )
 

@@ -6,6 +6,9 @@ by quantiles over the elements of each tensor, in units of how far the tensor mo
 what may differ is the plain loop itself, on the same batches with their samples in another order: the same sums, in
 another order. Elements that this moves by a tenth of that unit are not compared; the bias before a softmax is one: its
 gradient is rounding and nothing else.
+
+After many steps two right trainings are apart, but still on the same way: what their movements have in common tells
+them from one that stands still or learns something else.
 """
 
 from __future__ import annotations
@@ -25,8 +28,8 @@ FACTOR = 10.0
 """How much farther than another order of the samples a candidate may be: its kernels round otherwise, too."""
 P50_FLOOR, P99_FLOOR, TAIL = 3e-3, 3e-2, 2e-3
 """Tolerances below which nothing is asked; TAIL: share of elements that may be off by ``UNDETERMINED``."""
-TIMED_P50 = 0.5
-"""After many steps: the median distance, in those of the baseline's own movement."""
+TIMED_SHARED, FEWEST = 0.25, 1000
+"""After many steps: what the movements of a block have to share; of blocks with fewer elements nothing is asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +38,8 @@ class TensorParity:
     that moved on either side, in units of ``scale``, the root mean square of the baseline's movement.
 
     stage: gate | timed (after the last step, where no other order was trained: reordered_* are 0). p50, p99, tail: of
-    the candidate, quantiles and the share beyond ``UNDETERMINED``.
+    the candidate, quantiles and the share beyond ``UNDETERMINED``. shared: b . c / max(|b|^2, |c|^2) of the movements b
+    and c of both sides, 1 where they are the same.
     """
 
     stage: str
@@ -49,19 +53,18 @@ class TensorParity:
     p50: float
     p99: float
     tail: float
+    shared: float
 
     @property
     def tolerance(self) -> float:
         """Of the median distance."""
-        return TIMED_P50 if self.stage == "timed" else max(P50_FLOOR, FACTOR * self.reordered_p50)
+        return max(P50_FLOOR, FACTOR * self.reordered_p50)
 
     @property
     def used(self) -> float:
         """Which part of its tolerance the worst of its distances takes; above 1 is too far."""
         if not self.compared:
             return 0.0
-        if self.stage == "timed":
-            return self.p50 / self.tolerance
         p99 = self.p99 / max(P99_FLOOR, FACTOR * self.reordered_p99)
         return max(self.p50 / self.tolerance, p99, self.tail / TAIL)
 
@@ -102,12 +105,34 @@ def tensor_parity(
         p50=_quantile(distance[known], 0.50),
         p99=_quantile(distance[known], 0.99),
         tail=float(np.mean(distance[known] > UNDETERMINED)) if known.any() else 0.0,
+        shared=_shared(own - begun, candidate[moved].astype(np.float64) - begun),
     )
 
 
 def worst(rows: Iterable[TensorParity]) -> TensorParity | None:
     """The tensor that takes the largest part of its tolerance; None without any."""
     return max(rows, key=lambda row: row.used, default=None)
+
+
+def shared_by_block(rows: Iterable[TensorParity]) -> dict[str, float]:
+    """By block (the first part of a tensor's name), the mean over its elements of what the movements share; only of
+    blocks with ``FEWEST`` elements or more."""
+    blocks: dict[str, list[TensorParity]] = {}
+    for row in rows:
+        blocks.setdefault(row.tensor.split(".")[0], []).append(row)
+    sizes = {name: sum(row.elements for row in found) for name, found in blocks.items()}
+    return {
+        name: sum(row.elements * row.shared for row in found) / sizes[name]
+        for name, found in blocks.items()
+        if sizes[name] >= FEWEST
+    }
+
+
+def _shared(one: Array, other: Array) -> float:
+    """0 where a movement is no number."""
+    largest = max(float(one @ one), float(other @ other))
+    shared = float(one @ other) / largest if largest else 1.0
+    return shared if np.isfinite(shared) else 0.0
 
 
 def _quantile(values: Array, share: float) -> float:

@@ -27,8 +27,9 @@ class ProcessSample:
 class HostSample:
     """Counters since boot. Shares follow from two samples; see ``between``.
 
-    total_ticks and steal_ticks: /proc/stat, all cores. pressure_us: "some" stall time by resource (/proc/pressure),
-    missing where the kernel has none. frequency_mhz: mean over cores, None where it cannot be read.
+    total_ticks, steal_ticks, busy_ticks (neither idle nor stolen): /proc/stat, all cores. pressure_us: "some" stall
+    time by resource (/proc/pressure), missing where the kernel has none. frequency_mhz: mean over cores, None where it
+    cannot be read.
     """
 
     at_ns: int
@@ -37,11 +38,12 @@ class HostSample:
     pressure_us: Mapping[str, int]
     frequency_mhz: float | None
     sides: Mapping[str, ProcessSample]
+    busy_ticks: int = 0
 
 
 def sample_host(sides: Mapping[str, Sequence[int]]) -> HostSample:
     """Sample now; ``sides`` maps a name to its process ids."""
-    total, steal = _ticks()
+    total, steal, busy = _ticks()
     return HostSample(
         at_ns=now_ns(),
         total_ticks=total,
@@ -49,14 +51,15 @@ def sample_host(sides: Mapping[str, Sequence[int]]) -> HostSample:
         pressure_us=_pressure(),
         frequency_mhz=_frequency_mhz(),
         sides={name: _processes(pids) for name, pids in sides.items()},
+        busy_ticks=busy,
     )
 
 
 def between(first: HostSample, last: HostSample) -> dict[str, Any]:
     """What happened from ``first`` to ``last``, for the record: JSON-able.
 
-    steal_share: share of all core time that the hypervisor took. pressure_share: share of the time in which some task
-    waited for the resource. sides: differences of the counters.
+    steal_share: share of all core time that the hypervisor took; busy_share: that any process used. pressure_share:
+    share of the time in which some task waited for the resource. sides: differences of the counters.
     """
     elapsed_us = max(1, (last.at_ns - first.at_ns) // 1000)
     ticks = max(1, last.total_ticks - first.total_ticks)
@@ -68,6 +71,7 @@ def between(first: HostSample, last: HostSample) -> dict[str, Any]:
     return {
         "seconds": elapsed_us * 1e-6,
         "steal_share": (last.steal_ticks - first.steal_ticks) / ticks,
+        "busy_share": (last.busy_ticks - first.busy_ticks) / ticks,
         "pressure_share": pressure,
         "frequency_mhz": [first.frequency_mhz, last.frequency_mhz],
         "sides": {name: _difference(first.sides[name], last.sides[name]) for name in last.sides if name in first.sides},
@@ -76,11 +80,12 @@ def between(first: HostSample, last: HostSample) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostRules:
-    """When a quad is void: above ``steal_share``, or when the null SUT's p99 beside it is above
-    ``null_share`` of the latency limit."""
+    """When a quad is void: above ``steal_share``; when the null SUT's p99 beside it is above ``null_share`` of the
+    latency limit; in training, when processes that are no side used more than ``others_share`` of all core time."""
 
     steal_share: float = 0.02
     null_share: float = 0.10
+    others_share: float = 0.05
 
 
 def void_reasons(
@@ -101,17 +106,29 @@ def void_reasons(
     return tuple(reasons)
 
 
+def void_reasons_of_training(
+    steal_share: float, others_share: float, rules: HostRules | None = None
+) -> tuple[str, ...]:
+    """The same for a quad of training, which has no null probes: stolen time, and what other processes used."""
+    rules = rules or HostRules()
+    reasons = list(void_reasons(steal_share, (), 0, rules))
+    if others_share > rules.others_share:
+        reasons.append(f"other processes used {others_share:.1%} of core time, above {rules.others_share:.1%}")
+    return tuple(reasons)
+
+
 def _difference(first: ProcessSample, last: ProcessSample) -> dict[str, int]:
     return {name: getattr(last, name) - getattr(first, name) for name in ProcessSample.__dataclass_fields__}
 
 
-def _ticks() -> tuple[int, int]:
-    """(all, stolen) ticks; guest time is already part of user time (proc_stat(5))."""
+def _ticks() -> tuple[int, int, int]:
+    """(all, stolen, busy) ticks; guest time is already part of user time (proc_stat(5))."""
     text = _read(Path("/proc/stat"))
     if not text:
-        return 0, 0
+        return 0, 0, 0
     fields = [int(value) for value in text.splitlines()[0].split()[1:]]
-    return sum(fields[:8]), fields[7]
+    total, waiting, steal = sum(fields[:8]), fields[3] + fields[4], fields[7]
+    return total, steal, total - waiting - steal
 
 
 def _pressure() -> dict[str, int]:

@@ -42,6 +42,7 @@ PARITY_COLUMNS: Mapping[str, type] = {
     "p50": np.float64,
     "p99": np.float64,
     "tail": np.float64,
+    "shared": np.float64,
 }
 """Columns of ``parity.parquet`` beside ``PARITY_TEXTS``; the fields of ``harness.estimate.parity.TensorParity``."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from harness.estimate.parity import TensorParity, tensor_parity, worst
+from harness.estimate.parity import TIMED_SHARED, TensorParity, shared_by_block, tensor_parity, worst
 from harness.record.result import GateResult, ParityResult
 from zoo.checkpoint import load_weights
 
@@ -42,7 +42,9 @@ def training_gate(rows: Sequence[TensorParity]) -> GateResult:
     found = worst(gate)
     if found is None:
         raise ValueError("no parameter moved: there is nothing to compare")
-    reasons = [*_reasons(gate), *_reasons(timed)]
+    nobodys = {row.tensor for row in gate if not row.compared}
+    lost = _lost([row for row in timed if row.tensor not in nobodys])
+    reasons = [*_reasons(gate), *lost]
     return GateResult(
         verdict="fail" if reasons else "pass",
         auc_delta=None,
@@ -50,7 +52,7 @@ def training_gate(rows: Sequence[TensorParity]) -> GateResult:
         margin=0.0,
         logloss_delta_ci=None,
         pcoc_ratio=None,
-        timed_answers="fail" if _reasons(timed) else "pass",
+        timed_answers="fail" if lost else "pass",
         reasons=tuple(reasons),
         parity=ParityResult(
             steps=found.steps,
@@ -63,6 +65,17 @@ def training_gate(rows: Sequence[TensorParity]) -> GateResult:
             tolerance=found.tolerance,
         ),
     )
+
+
+def _lost(rows: Sequence[TensorParity]) -> list[str]:
+    """One sentence per block that did not go the baseline's way until the last step."""
+    found = shared_by_block(rows)
+    return [
+        f"{block} after {rows[0].steps} steps: its movement shares {share:.2f} with the baseline's (at least "
+        f"{TIMED_SHARED:g}): it was trained otherwise, or no more"
+        for block, share in sorted(found.items(), key=lambda item: item[1])
+        if share < TIMED_SHARED
+    ][:SHOWN]
 
 
 def _reasons(rows: Sequence[TensorParity]) -> list[str]:

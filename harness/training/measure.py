@@ -148,7 +148,7 @@ def _assemble(run: _Run, kept: _Kept) -> Measurement:
         peak_bytes=kept.peaks,
     )
     numbers = training_outcome(
-        TrainingSeen(chunks=bench.chunks, parity=run.parity, facts=facts, steal=kept.log.steal, remarks=bench.remarks)
+        TrainingSeen(chunks=bench.chunks, parity=run.parity, facts=facts, shares=kept.log.shares, remarks=bench.remarks)
     )
     environment = describe_environment()
     sides = {name: _side(run, kept, name, numbers.sides[name]) for name in what.plans}

@@ -36,12 +36,12 @@ class TrainingFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSeen:
-    """What a training trial has seen. steal: share of core time that the hypervisor took in each quad."""
+    """What a training trial has seen. shares: of core time in each quad (``harness.training.quads.host_shares``)."""
 
     chunks: Sequence[Chunk]
     parity: Sequence[TensorParity]
     facts: TrainingFacts
-    steal: Mapping[int, float]
+    shares: Mapping[int, tuple[float, float]]
     remarks: Sequence[str]
 
     def of(self, side: str, purpose: str, quads: Sequence[int] | None = None) -> list[Chunk]:
@@ -63,7 +63,7 @@ class TrainingOutcome:
 def training_outcome(seen: TrainingSeen) -> TrainingOutcome:
     """All numbers of a training trial. ValueError where the rows do not hold what a number needs."""
     _check(seen)
-    evidence = void_evidence(seen.steal)
+    evidence = void_evidence(seen.shares)
     planned = _planned(seen, evidence)
     validity, kept = validity_of(evidence, planned, seen.remarks)
     sides = {name: _side(seen, name, kept) for name in seen.facts.threads}
@@ -142,7 +142,7 @@ def _rate(chunks: Sequence[Chunk]) -> float | None:
 def _ratio(seen: TrainingSeen, kept: Sequence[int], sides: Mapping[str, TrainResult]) -> Ratio:
     baseline, candidate = sides[BASELINE], sides[CANDIDATE]
     logs = quad_log_ratios(seen, kept)
-    everything = quad_log_ratios(seen, sorted(seen.steal))
+    everything = quad_log_ratios(seen, sorted(seen.shares))
     found, with_voided = _interval(logs), _interval(everything)
     return Ratio(
         lbt=None,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from harness.estimate.comparison import quads_to_repeat
-from harness.host.validity import between, sample_host, void_reasons
+from harness.host.validity import between, sample_host, void_reasons_of_training
 from harness.options import Budget
 from harness.training.bench import TrainingBench
 from harness.training.pacing import Pacing
@@ -19,15 +20,24 @@ READ_FACTOR = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingLog:
-    """What the host did in each quad: share of stolen time, and all of it as the record keeps it."""
+    """What the host did in each quad, as the record keeps it."""
 
-    steal: dict[int, float] = field(default_factory=dict)
     host: list[dict[str, Any]] = field(default_factory=list)
 
+    @property
+    def shares(self) -> dict[int, tuple[float, float]]:
+        """See ``host_shares``."""
+        return host_shares(self.host)
 
-def void_evidence(steal: Mapping[int, float]) -> dict[int, tuple[str, ...]]:
-    """Why each quad is void, () where it counts: steal is what tells from outside of a training."""
-    return {quad: void_reasons(share, (), 0) for quad, share in steal.items()}
+
+def host_shares(host: Sequence[Mapping[str, Any]]) -> dict[int, tuple[float, float]]:
+    """By quad, the shares of core time that the hypervisor took, and that processes used which are no side."""
+    return {int(seen["quad"]): (float(seen["steal_share"]), float(seen["others_share"])) for seen in host}
+
+
+def void_evidence(shares: Mapping[int, tuple[float, float]]) -> dict[int, tuple[str, ...]]:
+    """Why each quad is void, () where it counts: what tells from outside of a training."""
+    return {quad: void_reasons_of_training(*seen) for quad, seen in shares.items()}
 
 
 def run_quads(bench: TrainingBench, budget: Budget, pacing: Pacing) -> TrainingLog:
@@ -36,7 +46,7 @@ def run_quads(bench: TrainingBench, budget: Budget, pacing: Pacing) -> TrainingL
     bench.observer.stage(f"{count} quads of {pacing.timed} steps", total=quad_seconds(bench, budget, count))
     for number in range(count):
         _one_quad(bench, pacing, number, log)
-    again = quads_to_repeat(void_evidence(log.steal))
+    again = quads_to_repeat(void_evidence(log.shares))
     if again:
         bench.observer.stage(f"{len(again)} void quads again", total=quad_seconds(bench, budget, len(again)))
     for number in range(count, count + len(again)):
@@ -59,13 +69,15 @@ def abba(sides: list[str], quad: int) -> list[tuple[str, int]]:
 
 def _one_quad(bench: TrainingBench, pacing: Pacing, number: int, log: TrainingLog) -> None:
     sides = list(bench.position)
+    own_ns = -sum(bench.sides.cpu_ns(side) for side in sides)
     before = sample_host({side: bench.sides.pids(side) for side in sides})
     for side, half in abba(sides, number):
         bench.train(side, "settle", pacing.settle, (number, half))
         bench.train(side, "quad", pacing.timed, (number, half))
     host = between(before, sample_host({side: bench.sides.pids(side) for side in sides}))
-    log.steal[number] = float(host["steal_share"])
-    log.host.append({"quad": number, **host})
+    own_ns += sum(bench.sides.cpu_ns(side) for side in sides)
+    own_share = own_ns * 1e-9 / (host["seconds"] * (os.cpu_count() or 1))
+    log.host.append({"quad": number, **host, "others_share": max(0.0, host["busy_share"] - own_share)})
 
 
 def run_apart(bench: TrainingBench, budget: Budget, pacing: Pacing) -> None:

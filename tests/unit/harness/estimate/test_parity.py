@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.estimate.parity import FACTOR, P50_FLOOR, P99_FLOOR, TAIL, TIMED_P50, TensorParity, tensor_parity, worst
+from harness.estimate.parity import (
+    FACTOR,
+    FEWEST,
+    P50_FLOOR,
+    P99_FLOOR,
+    TAIL,
+    TensorParity,
+    shared_by_block,
+    tensor_parity,
+    worst,
+)
 
 RNG = np.random.default_rng(5)
 START = RNG.normal(size=(50, 40)).astype(np.float32)
@@ -77,9 +87,29 @@ def test_only_what_moved_on_either_side_is_compared():
     assert tensor_parity("gate", "t", 3, start, start, start) is None
 
 
-def test_a_training_that_stands_still_is_told_from_one_that_goes_on():
-    assert compared(START, stage="timed").used > 1.0
-    assert compared(shifted(1.0, 0.3), stage="timed").used == pytest.approx(0.3 / TIMED_P50, rel=1e-3)
+def test_what_movements_share_is_one_for_the_same_and_less_for_every_other():
+    start, move = np.zeros(4000), RNG.normal(size=4000)
+
+    def shared(candidate):
+        return compared(candidate, start=start, baseline=move).shared
+
+    assert shared(move) == pytest.approx(1.0)
+    assert shared(0.3 * move) == shared(move / 0.3) == pytest.approx(0.3)
+    assert shared(-move) == pytest.approx(-1.0) and shared(start) == 0.0
+    # two movements of which half of the variance is their own
+    assert shared(np.sqrt(0.5) * move + np.sqrt(0.5) * RNG.normal(size=4000)) == pytest.approx(np.sqrt(0.5), abs=0.05)
+    assert shared(np.where(np.arange(4000) == 7, np.nan, move)) == 0.0
+
+
+def test_blocks_are_weighed_by_elements_and_small_ones_are_not_judged():
+    def row(tensor, elements, shared):
+        return TensorParity(
+            stage="timed", tensor=tensor, steps=9, elements=elements, compared=elements, scale=1.0,
+            reordered_p50=0.0, reordered_p99=0.0, p50=0.0, p99=0.0, tail=0.0, shared=shared,
+        )  # fmt: skip
+
+    rows = [row("top.0.weight", 3000, 0.9), row("top.0.bias", 1000, 0.1), row("out.bias", FEWEST - 1, 0.0)]
+    assert shared_by_block(rows) == {"top": pytest.approx(0.7)}
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

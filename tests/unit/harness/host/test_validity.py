@@ -8,7 +8,7 @@ import os
 import pytest
 
 from harness.clock import sleep_s
-from harness.host.validity import HostSample, between, sample_host, void_reasons
+from harness.host.validity import HostSample, between, sample_host, void_reasons, void_reasons_of_training
 
 PAGES = 2000
 MS = 1_000_000
@@ -30,9 +30,10 @@ def test_page_faults_and_switches_are_seen() -> None:
     assert 0.0 <= seen["steal_share"] <= 1.0
 
 
-def _sample(at_ns: int, total: int, steal: int, stalled_us: int) -> HostSample:
+def _sample(at_ns: int, total: int, steal: int, stalled_us: int, busy: int = 0) -> HostSample:
     return HostSample(
         at_ns=at_ns,
+        busy_ticks=busy,
         total_ticks=total,
         steal_ticks=steal,
         pressure_us={"cpu": stalled_us},
@@ -42,11 +43,24 @@ def _sample(at_ns: int, total: int, steal: int, stalled_us: int) -> HostSample:
 
 
 def test_shares_are_ratios_of_differences() -> None:
-    seen = between(_sample(0, 1000, 10, 500), _sample(2_000_000_000, 1400, 30, 100_500))
+    seen = between(_sample(0, 1000, 10, 500, 700), _sample(2_000_000_000, 1400, 30, 100_500, 900))
     assert seen["steal_share"] == pytest.approx(20 / 400)
+    assert seen["busy_share"] == pytest.approx(200 / 400)
     assert seen["pressure_share"] == {"cpu": pytest.approx(0.05)}
     assert seen["seconds"] == pytest.approx(2.0)
     assert seen["frequency_mhz"] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("steal", "others", "expected"),
+    [
+        (0.02, 0.05, ()),
+        (0.03, 0.0, ("steal 3.0% of core time, above 2.0%",)),
+        (0.0, 0.07, ("other processes used 7.0% of core time, above 5.0%",)),
+    ],
+)
+def test_void_reasons_of_a_training(steal: float, others: float, expected: tuple[str, ...]) -> None:
+    assert void_reasons_of_training(steal, others) == expected
 
 
 @pytest.mark.parametrize(

@@ -110,16 +110,22 @@ Simulate = Callable[..., tuple[SimulatedSides, Measurement, Path]]
 
 @pytest.fixture
 def simulate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Simulate:
-    """``simulate(quads=, steal=, wrong=, stops=, **fields of the trial)`` -> sides, measurement, record."""
+    """``simulate(quads=, steal=, busy_quads=, wrong=, stops=, **fields of the trial)``: sides, measurement, record."""
 
     def run(
-        quads: int = 6, steal: tuple[int, ...] = (), wrong: float = 0.0, stops: bool = False, **fields: Any
+        quads: int = 6,
+        steal: tuple[int, ...] = (),
+        busy_quads: tuple[int, ...] = (),
+        wrong: float = 0.0,
+        stops: bool = False,
+        **fields: Any,
     ) -> tuple[SimulatedSides, Measurement, Path]:
         sides, seen = SimulatedSides(wrong, stops), []
 
         def between(before: object, after: object) -> dict[str, Any]:
             seen.append(0)
-            return {"steal_share": 0.05 if len(seen) - 1 in steal else 0.0, "seconds": 1.0}
+            stolen, busy = (0.05 if len(seen) - 1 in steal else 0.0), (0.3 if len(seen) - 1 in busy_quads else 0.0)
+            return {"steal_share": stolen, "busy_share": busy, "seconds": 1.0}
 
         monkeypatch.setattr("harness.training.measure.TrainingSides", lambda: sides)
         monkeypatch.setattr("harness.training.bench.now_ns", sides.clock)

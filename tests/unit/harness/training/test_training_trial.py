@@ -117,8 +117,9 @@ def test_a_side_that_trains_no_more_after_the_gate_fails_it(simulate: Simulate):
     assert (gate.verdict, gate.timed_answers) == ("fail", "fail") and gate.parity.share <= 1
 
 
-def test_void_quads_run_again_on_the_steps_that_follow(simulate: Simulate):
-    _, measurement, record = simulate(steal=(1,))
+@pytest.mark.parametrize("evidence", ["steal", "busy_quads"])
+def test_void_quads_run_again_on_the_steps_that_follow(simulate: Simulate, evidence: str):
+    _, measurement, record = simulate(**{evidence: (1,)})
     rows, result = chunks_of(measurement), measurement.result
     assert sorted({c.quad for c in rows if c.purpose == "quad"}) == list(range(7))
     assert (result.validity.verdict, result.validity.voided_quads) == ("valid", 1)
