@@ -1,8 +1,8 @@
 """Child process that exports one model: ``python -m zoo.onnx.export SPEC.json``. It loads PyTorch; who serves does not.
 
 The spec holds ``model`` (name and sizes), ``schema`` (its JSON), ``weights`` (path), ``rows_given`` and ``out`` (the
-``.onnx`` to write; its weights lie beside it in ``<out>.data``). Weights that cannot be read, or do not fit, are told
-as one JSON object on standard output: ``{"refused": reason}``.
+``.onnx`` to write; its weights lie beside it in ``<out>.data``). Weights that cannot be read, or do not fit, and a
+disk that is full, are told as one JSON object on standard output: ``{"refused": reason}``.
 """
 
 from __future__ import annotations
@@ -85,13 +85,22 @@ def _rows(schema: Schema, side: Side, count: int) -> Rows:
 def main(spec_path: str) -> None:
     """Export what the spec says."""
     spec: dict[str, Any] = json.loads(Path(spec_path).read_text("utf-8"))
-    config = model_config(spec["model"]["name"], spec["model"])
+    config, out = model_config(spec["model"]["name"], spec["model"]), Path(spec["out"])
     try:
         model = frozen_model(config, Schema.from_json(spec["schema"]), load_weights(Path(spec["weights"])))
     except ValueError as error:
-        print(json.dumps({"refused": str(error)}), flush=True)
+        _refuse(str(error))
         return
-    export(model, Path(spec["out"]), rows_given=spec["rows_given"])
+    try:
+        export(model, out, rows_given=spec["rows_given"])
+    except OSError as error:
+        _refuse(
+            f"the graph of {config.name} cannot be written below {out.parent} ({error}): make room, or set cache_dir"
+        )
+
+
+def _refuse(reason: str) -> None:
+    print(json.dumps({"refused": reason}), flush=True)
 
 
 if __name__ == "__main__":
