@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from zoo.layers.features import FeatureTransform, TableRows, to_tensors
@@ -20,7 +20,6 @@ HASHED = IdField(name="hashed", side="item", column=0, table="hashed", rows=11)
 PLAIN = IdField(name="plain", side="item", column=1, table="plain", rows=7, hashed=False)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=40))
 def test_the_hash_is_that_of_the_schema_for_each_table(raw: list[int]) -> None:
     ids = np.array([*raw, MISSING_ID, 0], np.int64)
@@ -29,7 +28,6 @@ def test_the_hash_is_that_of_the_schema_for_each_table(raw: list[int]) -> None:
     assert rows.T.tolist() == [hash_rows(ids, int(size)).tolist() for size in sizes]
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(width=32, allow_infinity=False), min_size=1, max_size=50), st.integers(4, 200))
 def test_buckets_are_those_of_the_reference(values: list[float], rows: int) -> None:
     x = np.array(values, np.float32)

@@ -7,7 +7,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from zoo.onnx.export import TWO_DIMENSIONS, example_batch
@@ -20,7 +20,6 @@ def test_the_names_are_those_of_the_form() -> None:
     assert tuple(inspect.signature(PaddedModel.forward).parameters)[1:] == INPUTS
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=5), st.integers(0, 2))
 def test_padding_keeps_every_behaviour_and_has_a_step(lengths: list[int], columns: int) -> None:
     offsets = np.cumsum([0, *lengths])
