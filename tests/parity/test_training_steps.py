@@ -55,7 +55,7 @@ def learner_of(name: str, training: TrainingConfig, precision: torch.dtype) -> t
 
 
 @pytest.mark.parametrize("name", list(CONFIGS))
-@settings(max_examples=8)
+@settings(max_examples=4)
 @given(parts=st.integers(2, 9), size=st.integers(1, 60))
 def test_parts_learn_what_the_batch_does(name: str, parts: int, size: int) -> None:
     """In double precision, where the order of a sum is nothing: parameters, averages and buffers after three steps."""
