@@ -21,6 +21,7 @@ from zoo.frozen_model import frozen_model
 from zoo.prediction import predict
 
 pytestmark = pytest.mark.e2e
+SMALL = ("model.embedding_dim=8", "model.large_dim=16", "model.deep_units=[64,32]")
 
 
 def weights_of(cache: Path, sha256: str) -> Path:
@@ -30,10 +31,11 @@ def weights_of(cache: Path, sha256: str) -> Path:
     return found
 
 
+@pytest.mark.slow
 def test_onnx_runtime_serves_both_sides_and_answers_as_pytorch(main_job: MainJob) -> None:
     if missing := missing_packages("onnxruntime"):
         pytest.skip(f"{', '.join(missing)} not installed: pip install '{BACKENDS['onnxruntime'].requirement}'")
-    done = main_job.run("model=wdl", "backend=onnxruntime", "opt=[executor]")
+    done = main_job.run("model=wdl", *SMALL, "backend=onnxruntime", "opt=[executor]")
     assert done.returncode == 0, done.stdout + done.stderr
     record = main_job.only_record()
     plain, trial = (json.loads((record / f"{name}.json").read_text("utf-8")) for name in ("result", "trial"))

@@ -24,7 +24,7 @@ PLANS = {
 """A model whose tables are larger than trained, and lie in their file."""
 
 
-@pytest.mark.parametrize("model", ["wdl", "din", "dien", "dlrm"])
+@pytest.mark.parametrize("model", ["wdl", pytest.param("din", marks=pytest.mark.slow), "dien", "dlrm"])
 def test_each_model_is_measured_and_its_numbers_follow_from_the_raw_columns(model: str, main_job: MainJob) -> None:
     done = main_job.run(f"model={model}", *PLANS.get(model, ("opt=[fusion,bf16]",)))
     assert done.returncode == 0, done.stdout + done.stderr
