@@ -1,4 +1,4 @@
-"""Builds the native kernels once, keeps the library under the user's cache folder, and loads it.
+"""Builds native sources once, keeps the library under the user's cache folder, and loads it.
 
 The library's name is the hash of everything that shapes it: sources, flags, compiler and processor. It is written
 under a temporary name and renamed, so that several processes may build it at one time.
@@ -33,16 +33,24 @@ class KernelsUnavailable(LoweringError):  # noqa: N818
 
 @functools.cache
 def load_kernels() -> ctypes.CDLL:
-    """The library with its signatures declared; built at first use (some seconds).
+    """The kernels with their signatures declared; built at first use (some seconds).
 
     Calls release the interpreter lock. Raises KernelsUnavailable: no compiler, or one that fails.
     """
+    return declare(load_library(SOURCES))
+
+
+def load_library(sources: Path, more_flags: tuple[str, ...] = ()) -> ctypes.CDLL:
+    """The library of all ``*.cpp`` of a folder, built at first use. Raises KernelsUnavailable as ``load_kernels`` does.
+
+    more_flags: of the compiler, after those that all native code here is built with.
+    """
     compiler = find_compiler()
-    flags = (*FLAGS, *machine_flags())
-    name = f"{_fingerprint(compiler, flags)}.so"
+    flags = (*FLAGS, *machine_flags(), *more_flags)
+    name = f"{_fingerprint(sources, compiler, flags)}.so"
     for folder in (cache_folder(), None):
         try:
-            return declare(ctypes.CDLL(str(_built(compiler, flags, folder, name))))
+            return ctypes.CDLL(str(_built(sources, compiler, flags, folder, name)))
         except OSError as error:
             reason = error
     raise KernelsUnavailable(f"the native kernels were built but cannot be written or loaded: {reason}")
@@ -73,9 +81,9 @@ def machine_flags() -> tuple[str, ...]:
     return ("-march=native",) if platform.machine() in ("x86_64", "AMD64") else ("-mcpu=native",)
 
 
-def _fingerprint(compiler: tuple[str, ...], flags: tuple[str, ...]) -> str:
+def _fingerprint(sources: Path, compiler: tuple[str, ...], flags: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
-    for source in sorted((*SOURCES.glob("*.cpp"), *SOURCES.glob("*.h"))):
+    for source in sorted((*sources.glob("*.cpp"), *sources.glob("*.h"))):
         digest.update(source.name.encode() + b"\0" + source.read_bytes())
     version = subprocess.run([*compiler, "--version"], capture_output=True, check=False).stdout
     digest.update(version + " ".join((*compiler, *flags)).encode() + _processor().encode())
@@ -92,7 +100,7 @@ def _processor() -> str:
     return "\n".join(sorted({line for line in lines if line.startswith(wanted)}))
 
 
-def _built(compiler: tuple[str, ...], flags: tuple[str, ...], folder: Path | None, name: str) -> Path:
+def _built(sources: Path, compiler: tuple[str, ...], flags: tuple[str, ...], folder: Path | None, name: str) -> Path:
     """Path of the library in ``folder`` (None: a fresh temporary folder), built if it is not there yet."""
     if folder is None:
         folder = Path(tempfile.mkdtemp(prefix="recarena-kernels-"))
@@ -100,15 +108,15 @@ def _built(compiler: tuple[str, ...], flags: tuple[str, ...], folder: Path | Non
     if not library.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as work:
-            os.replace(_compile(compiler, flags, Path(work)), library)
+            os.replace(_compile(sources, compiler, flags, Path(work)), library)
     return library
 
 
-def _compile(compiler: tuple[str, ...], flags: tuple[str, ...], work: Path) -> Path:
-    sources = sorted(SOURCES.glob("*.cpp"))
-    objects = [work / f"{source.stem}.o" for source in sources]
+def _compile(sources: Path, compiler: tuple[str, ...], flags: tuple[str, ...], work: Path) -> Path:
+    files = sorted(sources.glob("*.cpp"))
+    objects = [work / f"{source.stem}.o" for source in files]
     program, *own = compiler  # flags in CXX come last: they win
-    _run_all([[program, *flags, *own, "-c", str(s), "-o", str(o)] for s, o in zip(sources, objects, strict=True)])
+    _run_all([[program, *flags, *own, "-c", str(s), "-o", str(o)] for s, o in zip(files, objects, strict=True)])
     library = work / "kernels.so"
     _run_all([[program, *own, "-shared", "-pthread", *map(str, objects), "-o", str(library)]])
     return library
