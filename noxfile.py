@@ -13,7 +13,7 @@ nox.options.default_venv_backend = "virtualenv"
 ENVIRONMENT = Path(__file__).parent / ".nox" / "environment" / "bin"
 SIDE_BY_SIDE = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile", "-m", "not slow")
 KERNELS = ("kernels", "native_evolution", "fused_training", "dedup", "embedding_tier")
-KERNEL_TESTS = tuple(f"tests/parity/test_{name}.py" for name in KERNELS)
+KERNEL_TESTS = (*(f"tests/parity/test_{name}.py" for name in KERNELS), "tests/unit/harness/native")
 # One test after the other to whichever process is free: by files, the few tests of the longest ones would come last.
 ONE_BY_ONE = ("-n", "2", "--dist", "load", "--maxschedchunk", "1", "-m", "not slow")
 TYPED = ("zoo/schema.py", "optimizations/contract.py", "optimizations/plan.py", "harness", "leaderboard")

@@ -7,7 +7,9 @@ those at its speeds. Pure functions.
 from __future__ import annotations
 
 import math
-from functools import cached_property
+from bisect import bisect_right
+from collections.abc import Callable
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -57,6 +59,29 @@ class LateSurface:
             found[at] = near + share[at] * (far - near)
         return np.where(log_load > self._log_loads[-1], 0.0, found)
 
+    def _log_late_at(self, log_scale: float) -> Callable[[float], float]:
+        """``log_late`` of one scale as a function of the log rate, in plain floats: it is asked for one at a time."""
+        scale = min(max(log_scale, float(self._scales[0])), float(self._scales[-1]))
+        step = float(self._scales[1] - self._scales[0])
+        piece = min(int((scale - float(self._scales[0])) / step), self._scales.size - 2)
+        share = (scale - float(self._scales[piece])) / step
+        near_curve, far_curve = self._plain_curves[piece], self._plain_curves[piece + 1]
+        lowest, highest = float(self._log_loads[0]), float(self._log_loads[-1])
+
+        def log_late(log_rate: float) -> float:
+            log_load = log_rate + log_scale - self._log_capacity
+            if log_load > highest:
+                return 0.0
+            inside = max(log_load, lowest)
+            near, far = near_curve(inside), far_curve(inside)
+            return near + share * (far - near)
+
+        return log_late
+
+    @cached_property
+    def _plain_curves(self) -> list[_PlainCurve]:
+        return [_PlainCurve(curve) for curve in self._curves]
+
     def log_lbt(self, log_scales: Array) -> float:
         """log of the rate at which the mean late fraction over these (equally long) speeds is the allowed one.
 
@@ -65,26 +90,43 @@ class LateSurface:
         scales = np.atleast_1d(np.asarray(log_scales, dtype=np.float64))
         low = self._log_loads[0] - float(scales.max()) + self._log_capacity
         high = self._log_loads[-1] - float(scales.min()) + self._log_capacity
+        one = self._log_late_at(float(scales[0])) if scales.size == 1 else None
 
+        @cache
         def excess(log_rate: float) -> float:
-            return float(np.mean(np.exp(self.log_late(log_rate, scales)))) - self._allowed
+            late = np.exp(one(log_rate)) if one else np.mean(np.exp(self.log_late(log_rate, scales)))
+            return float(late) - self._allowed
 
-        if excess(low) >= 0.0:
+        if excess(float(low)) >= 0.0:
             return -math.inf
-        if excess(high) <= 0.0:
+        if excess(float(high)) <= 0.0:
             return float(high)
         return float(optimize.brentq(excess, low, high, xtol=1e-5))
 
     @cached_property
-    def _each(self) -> tuple[Array, Array]:
+    def _each(self) -> interpolate.PchipInterpolator | None:
+        """Log LBT over the log scale; None where some tabulated speed has none."""
         finer = np.linspace(self._scales[0], self._scales[-1], 2 * self._scales.size - 1)
-        return finer, np.array([self.log_lbt(np.array([scale])) for scale in finer])
+        values = np.array([self.log_lbt(np.array([scale])) for scale in finer])
+        return interpolate.PchipInterpolator(finer, values) if np.isfinite(values).all() else None
 
     def log_lbt_each(self, log_scales: Array) -> Array:
         """``log_lbt`` of every single scale; (n,). Where some tabulated speed has none, each is sought by itself."""
         scales = np.asarray(log_scales, dtype=np.float64)
-        at, values = self._each
-        if np.isfinite(values).all() and at[0] <= scales.min() and scales.max() <= at[-1]:
-            smooth: Array = interpolate.PchipInterpolator(at, values)(scales)
+        if self._each is not None and self._scales[0] <= scales.min() and scales.max() <= self._scales[-1]:
+            smooth: Array = self._each(scales)
             return smooth
         return np.array([self.log_lbt(np.array([scale])) for scale in scales])
+
+
+class _PlainCurve:
+    """A piecewise cubic at one point within its range, by plain floats in the steps of scipy's own evaluation."""
+
+    def __init__(self, curve: interpolate.PchipInterpolator) -> None:
+        self._knots, self._pieces = curve.x.tolist(), curve.c.T.tolist()
+
+    def __call__(self, x: float) -> float:
+        piece = min(bisect_right(self._knots, x), len(self._pieces)) - 1
+        cubic, square, slope, value = self._pieces[piece]
+        step = x - self._knots[piece]
+        return float(value + slope * step + square * (step * step) + cubic * (step * step * step))

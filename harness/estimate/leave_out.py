@@ -68,7 +68,7 @@ def table_shifts(seen: Evidence, log_lbt: float) -> Array:
 
 def _quick(twin: QueueTwin) -> QueueTwin:
     """On few traces: the same ones with and without a segment, so that chance cancels."""
-    return dataclasses.replace(twin, traces=min(twin.traces, _TRACES))
+    return twin.on_traces(min(twin.traces, _TRACES))
 
 
 def shared_information(information: Array, fit: TwinFit) -> Array:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,14 @@ class QueueTwin:
     def service(self) -> ServiceAtoms:
         """Service time of a random query."""
         return atoms_of(self.table, self.sizes, self.probability)
+
+    def on_traces(self, traces: int) -> QueueTwin:
+        """This twin, simulated on so many traces."""
+        if traces == self.traces:
+            return self
+        other = replace(self, traces=traces)
+        vars(other)["service"] = self.service  # the same, and found once
+        return other
 
     def believable(self, sla: Sla, scale: float = 1.0) -> QueueTwin:
         """This twin, or the one without service noise where the noise alone makes the SLA unreachable.
@@ -114,14 +122,28 @@ class QueueTwin:
             return [(1.0, 1.0)]
         return [(math.exp(self.spells.log_sd * z), w) for z, w in zip(_NODES, _SHARES, strict=True)]
 
+    @cached_property
+    def _last_late_at(self) -> dict[tuple[float, float], Callable[[float], float]]:
+        return {}
+
     def _late_at(self, limit_ns: float, scale: float) -> Callable[[float], float]:
-        """The late fraction as a function of the rate; delay left out."""
+        """The late fraction as a function of the rate; delay left out. The last one is kept: who asks for an LBT asks
+        for its slope next."""
+        known, asked = self._last_late_at, (limit_ns, scale)
+        if asked not in known:
+            known.clear()
+            known[asked] = cache(self._new_late_at(limit_ns, scale))
+        return known[asked]
+
+    def _new_late_at(self, limit_ns: float, scale: float) -> Callable[[float], float]:
         spells = [(scale * slowness, share) for slowness, share in self._speeds]
         if not self.exact:
             tail = self._tails.late_fraction
             return lambda rate: math.fsum(share * tail(rate * x, limit_ns / x) for x, share in spells)
-        queues = [(mg1.StationaryWait(self.service.scaled(x), limit_ns), share) for x, share in spells]
-        return lambda rate: math.fsum(share * queue.late_fraction(rate, limit_ns) for queue, share in queues)
+        queues = [mg1.StationaryWait(self.service.scaled(x), limit_ns) for x, _ in spells]
+        late = mg1.LateAt(queues, [np.array([limit_ns])] * len(queues))
+        shares = [share for _, share in spells]
+        return lambda rate: math.fsum(w * float(x[0]) for w, x in zip(shares, late([rate] * len(shares)), strict=True))
 
     def late_fraction(self, rate_qps: float, limit_ns: float, scale: float = 1.0) -> float:
         """P(latency > limit) at an offered rate when every service time is multiplied by ``scale``."""
@@ -136,19 +158,33 @@ class QueueTwin:
         limit_ns -= self.delay_ns
         if limit_ns <= 0.0:
             return np.ones((scales.size, loads.size))
-        total = np.zeros((scales.size, loads.size))
-        for slowness, share in self._speeds:
-            limits, rates = limit_ns / (scales * slowness), loads * slowness * self.capacity_qps
-            if self.exact:
-                queue = mg1.StationaryWait(self.service, float(limits.max()))
-                total += share * np.stack([queue.late_fractions(float(rate), limits) for rate in rates], axis=1)
-            else:
-                tail = self._tails.late_fraction
-                total += share * np.array([[tail(float(rate), float(x)) for rate in rates] for x in limits])
+        capacity, total = self.capacity_qps, np.zeros((scales.size, loads.size))
+        limits = [limit_ns / (scales * slowness) for slowness, _ in self._speeds]
+        if self.exact:
+            queues = [mg1.StationaryWait(self.service, float(own.max())) for own in limits]
+            late = mg1.LateAt(queues, limits)
+            each = [late([float(load * x * capacity) for x, _ in self._speeds]) for load in loads]
+            for number, (_, share) in enumerate(self._speeds):
+                total += share * np.stack([found[number] for found in each], axis=1)
+            return total
+        tail = self._tails.late_fraction
+        for own, (slowness, share) in zip(limits, self._speeds, strict=True):
+            self._tails.cover(float(own.min()), float(own.max()))
+            rates = loads * slowness * capacity
+            total += share * np.array([[tail(float(rate), float(x)) for rate in rates] for x in own])
         return total
+
+    @cached_property
+    def _lbts(self) -> dict[tuple[Sla, float], float]:
+        return {}
 
     def lbt_qps(self, sla: Sla, scale: float = 1.0) -> float:
         """Latency-bound throughput: the largest rate that keeps the SLA in the long run; 0 if none does."""
+        if (sla, scale) not in self._lbts:
+            self._lbts[sla, scale] = self._lbt_qps(sla, scale)
+        return self._lbts[sla, scale]
+
+    def _lbt_qps(self, sla: Sla, scale: float) -> float:
         limit_ns = sla.limit_ms * 1e6 - self.delay_ns
         if limit_ns <= 0.0:
             return 0.0
@@ -181,4 +217,6 @@ class QueueTwin:
 
 def ramp_ns(twin: QueueTwin, rate_qps: float) -> float:
     """Start of a segment that does not count: the longer of 1 s and 5 relaxation times."""
+    if mg1.forgets_within(twin.service.scaled(1.0 / twin.workers), rate_qps, NS / 5.0):
+        return NS
     return max(NS, 5.0 * twin.relaxation_ns(rate_qps))

@@ -13,11 +13,14 @@ import numpy.typing as npt
 from harness.estimate.longrun import QueueTwin
 from harness.estimate.mg1 import NS
 from harness.estimate.spells import SegmentSpells
+from harness.native.queues import Traces, compiled
 
 Array = npt.NDArray[Any]
 
 SMOOTHING = 0.25
 """Half width, in log latency, of the ramp that stands for the step at the limit while twin and SUT are matched."""
+_SURELY_IN_TIME = math.exp(-1.01 * SMOOTHING)
+"""In limits: a latency so far below has a lateness of 0, however it is rounded."""
 THAW_NS = NS
 """Queries planned in the first second of a segment load the queue, in SUT and twin alike, and are not counted."""
 _SIMULATED_QUERIES = 200_000
@@ -76,45 +79,60 @@ class Replay:
         spells: Sequence[SegmentSpells] | None = None,
     ) -> None:
         self._segments, self._queue, self._limit_ns = segments, twin, limit_ns
-        self._arrivals = _side_by_side([s.planned_ns for s in segments])
-        self._sizes = _side_by_side([s.sizes for s in segments])
-        self._mean_ns = twin.table.mean(self._sizes)
+        arrivals = _side_by_side([s.planned_ns for s in segments])
+        sizes = _side_by_side([s.sizes for s in segments], np.result_type(*(s.sizes for s in segments)).type)
         latency = _side_by_side([s.latency_ns for s in segments])
-        self._counts = np.zeros(self._arrivals.shape, dtype=bool)
-        for row, segment in zip(self._counts, segments, strict=True):
+        counts = np.zeros(arrivals.shape, dtype=bool)
+        for row, segment in zip(counts, segments, strict=True):
             row[: segment.planned_ns.size] = segment.counted
         most = copies if twin.plain else min(copies, _DISPATCH_COPIES)
         copies = (
-            int(np.clip(_SIMULATED_QUERIES // self._sizes.size, 1, most))
+            int(np.clip(_SIMULATED_QUERIES // sizes.size, 1, most))
             if twin.table.log_sd > 0.0 or twin.spells.log_sd > 0.0
             else 1
         )
         own = np.zeros(len(segments)) if log_speeds is None else np.asarray(log_speeds)
-        self._noise = twin.table.draw((copies,), self._sizes, seed=0) * np.exp(own)[:, None]
+        noise = twin.table.draw((copies,), sizes, seed=0) * np.exp(own)[:, None]
         for i, of in enumerate(spells or ()):
-            block = of.block_of(self._arrivals[i])
-            drawn = np.random.default_rng((1, i)).normal(size=(copies, of.log_factor.size))
-            self._noise[:, i] *= np.exp(of.log_factor + of.left_sd * drawn)[:, block]
+            if of.log_factor.any() or of.left_sd.any():
+                drawn = np.random.default_rng((1, i)).normal(size=(copies, of.log_factor.size))
+                noise[:, i] *= np.exp(of.log_factor + of.left_sd * drawn)[:, of.block_of(arrivals[i])]
+        self._traces = Traces(arrivals_ns=arrivals, mean_ns=twin.table.mean(sizes), noise=noise, counted=counts)
         self._known: dict[float, Array] = {}
         self._variance: dict[float, Array] = {}
         numbers, self.quads = np.unique([s.quad for s in segments], return_inverse=True)
         self.quad_numbers = tuple(int(number) for number in numbers)
         self.rates = np.array([s.offered_qps for s in segments])
-        self.counted = self._counts.sum(axis=1)
-        self._observed = np.where(self._counts, lateness(latency, limit_ns), 0.0)
+        self.counted = counts.sum(axis=1)
+        self._observed = np.where(counts, lateness(latency, limit_ns), 0.0)
         self.real = self._observed.sum(axis=1)
 
     def _copies(self, log_scale: float) -> Array:
-        """Smoothed lateness of each counted query in each copy of the noise; (copies, segments, longest)."""
-        factor = self._noise * math.exp(log_scale)
+        """Smoothed lateness of each counted query in each copy of the noise; (copies, segments, longest).
+
+        Few queries come near the limit: the others' is 0, and their logarithm is not taken.
+        """
+        place, latency = self._near_limit(math.exp(log_scale))
+        late = np.zeros(self._traces.noise.size)
+        late[place] = lateness(latency, self._limit_ns)
+        return late.reshape(self._traces.noise.shape)
+
+    def _near_limit(self, scale: float) -> tuple[Array, Array]:
+        """Place in the flat (copies, segments, longest) and latency of the counted queries that are late at all."""
+        library, traces, threshold = compiled(), self._traces, self._limit_ns * _SURELY_IN_TIME
+        if library and self._queue.plain:
+            return library.late(traces, self._queue.workers, scale, self._queue.delay_ns, threshold)
+        factor = traces.noise * scale
         if self._queue.plain:
-            latency = self._queue.latency_of(self._arrivals, self._mean_ns * factor)
+            factor *= traces.mean_ns
+            latency = self._queue.latency_of(traces.arrivals_ns, factor)
         else:
-            latency = np.ones(factor.shape)
+            latency = np.zeros(factor.shape)
             for i, s in enumerate(self._segments):
                 n = s.planned_ns.size
                 latency[:, i, :n] = self._queue.latency(s.planned_ns, s.sizes, factor[:, i, :n])
-        return np.where(self._counts, lateness(latency, self._limit_ns), 0.0)
+        place = np.flatnonzero(traces.counted & (latency > threshold))
+        return place, latency.ravel()[place]
 
     def twin(self, log_scale: float) -> Array:
         """Twin's lateness summed by segment, expected over its noise; (segments,)."""
@@ -140,7 +158,7 @@ class Replay:
         """Pearson correlation of SUT and twin over the lateness of at least 24 blocks of time; 0 if one is constant."""
         segments, per_segment = len(self._segments), -(-_BLOCKS // len(self._segments))
         span = np.array([[max(s.duration_s * NS - THAW_NS, 1.0)] for s in self._segments])
-        part = np.clip((self._arrivals - THAW_NS) / span * per_segment, 0, per_segment - 1).astype(np.int64)
+        part = np.clip((self._traces.arrivals_ns - THAW_NS) / span * per_segment, 0, per_segment - 1).astype(np.int64)
         block = (part + per_segment * np.arange(segments)[:, None]).ravel()
         blocks = segments * per_segment
         x = np.bincount(block, self._observed.ravel(), blocks)
@@ -148,7 +166,9 @@ class Replay:
         return float(np.corrcoef(x, y)[0, 1]) if x.std() > 0.0 and y.std() > 0.0 else 0.0
 
 
-def _side_by_side(columns: Sequence[Array]) -> Array:
+def _side_by_side(columns: Sequence[Array], kind: type = np.float64) -> Array:
     """Columns of unequal length as rows of one array, the short ones filled up with their last value."""
-    longest = max(column.size for column in columns)
-    return np.stack([np.pad(np.asarray(c, dtype=np.float64), (0, longest - c.size), mode="edge") for c in columns])
+    rows: Array = np.empty((len(columns), max(column.size for column in columns)), dtype=kind)
+    for row, column in zip(rows, columns, strict=True):
+        row[: column.size], row[column.size :] = column, column[-1]
+    return rows

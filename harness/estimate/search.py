@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -90,7 +89,7 @@ def steer(done: Sequence[SegmentObservation], twin: QueueTwin, sla: Sla) -> Stee
         )
         scale = free_scale(replay, opened.log_sd)
     last = [i for i, s in enumerate(done) if s.quad == done[-1].quad] if done[-1].quad >= 0 else [len(done) - 1]
-    twin = dataclasses.replace(opened.twin, traces=STEERING_TRACES)
+    twin = opened.twin.on_traces(STEERING_TRACES)
     return Steering(twin=twin, log_scale=scale + 0.5 * float(np.mean(opened.log_speeds[last])))
 
 

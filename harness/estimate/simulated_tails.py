@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import signal
 
-from harness.estimate.mg1 import NS
-from harness.estimate.twin import simulate
+from harness.estimate.long_traces import LongTraces
 
 if TYPE_CHECKING:
     from harness.estimate.longrun import QueueTwin
@@ -21,13 +19,9 @@ TRACES = 128
 LOAD_STEP = 0.02
 LOWEST_LOAD = 350
 """Loads of the simulated grid are exp(-0.02 i) of capacity, down to i = 350, a thousandth."""
-_QUERIES, _DISCARD = 8192, 1024
-_DISPATCH_QUERIES = 120_000
-_SEED = 20_190_625
 _LOG_TIMES = np.linspace(-8.0, 12.0, 8001)
-_SPELLS = 1024
-_BLOCK = 8
-"""Traces that are simulated together: half a megabyte an array."""
+_HALF = 0.5 * float(_LOG_TIMES[1] - _LOG_TIMES[0])
+_AROUND = 0.3
 
 
 def on_grid(loads: Array) -> Array:
@@ -37,57 +31,68 @@ def on_grid(loads: Array) -> Array:
     return nearest
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Tail:
+    """log P(latency > time) at the log times number ``first`` to ``last`` of the grid, both included."""
+
+    first: int
+    last: int
+    log_late: Array
+
+    def covers(self, log_time: float) -> bool:
+        """Whether the tail is known there; beyond the grid it stays as it is at its end."""
+        after = self.first == 0 or log_time >= _LOG_TIMES[self.first]
+        return after and (self.last == _LOG_TIMES.size - 1 or log_time <= _LOG_TIMES[self.last])
+
+    def at(self, log_time: float) -> float:
+        """Linear between the points of the grid."""
+        return float(np.interp(log_time, _LOG_TIMES[self.first : self.last + 1], self.log_late))
+
+
 class SimulatedTails:
     """Latency tails of a twin at unit scale on a grid of loads, each simulated when first asked for.
 
     Scaling every time of a queue by one factor scales its latency alike, so one simulation serves every scale
-    (``wait_ms`` and the length of spells are scaled along, which matters little for scales near 1).
+    (``wait_ms`` and the length of spells are scaled along, which matters little for scales near 1). Latencies are told
+    apart around the times that were asked for; those beyond are only counted.
     """
 
     def __init__(self, twin: QueueTwin) -> None:
-        shape = (twin.traces, _QUERIES) if twin.plain else (1, _DISPATCH_QUERIES)
-        self._twin, self._tail = twin, dict[int, Array]()
-        self._arrivals = _unit_arrivals(shape)
-        weights = twin.probability / np.sum(twin.probability)
-        kind = np.random.default_rng(_SEED + 3).choice(len(twin.sizes), size=shape, p=weights)
-        self._sizes = np.asarray(twin.sizes)[kind]
-        self._factor = twin.table.draw((), self._sizes, _SEED + 1)
-        self._service = twin.table.mean(twin.sizes)[kind] * self._factor if twin.plain else None
-        self._spells = _spell_paths(twin, shape[0])
+        self._traces, self._tail = LongTraces(twin), dict[int, _Tail]()
+        self._mean_ns, self._capacity_qps = twin.service.mean_ns, twin.capacity_qps
+        self._first, self._last = _LOG_TIMES.size, 0
         # Merging can serve more than the capacity without it, by at most the batch; splitting never adds any.
         self._highest_load = -math.ceil(math.log(twin.dispatch.batch) / LOAD_STEP)
 
+    def cover(self, shortest_ns: float, longest_ns: float) -> None:
+        """Tell latencies apart from the shortest to the longest of these, and a little beyond."""
+        low, high = (math.log(time / self._mean_ns) for time in (shortest_ns, longest_ns))
+        first, last = (int(np.searchsorted(_LOG_TIMES, x)) for x in (low - _AROUND, high + _AROUND))
+        self._first = min(self._first, max(min(first, _LOG_TIMES.size - 1) - 1, 0))
+        self._last = max(self._last, min(max(last, 1), _LOG_TIMES.size - 1))
+
     def _log_tail(self, index: int, time_ns: float) -> float:
         """log P(latency > time) at the load exp(-0.02 index) of capacity."""
-        if index not in self._tail:
-            self._tail[index] = self._simulated(math.exp(-LOAD_STEP * index))
-        log_time = math.log(time_ns / self._twin.service.mean_ns)
-        return float(np.interp(log_time, _LOG_TIMES, self._tail[index]))
+        log_time, known = math.log(time_ns / self._mean_ns), self._tail.get(index)
+        if known is None or not known.covers(log_time):
+            self.cover(time_ns, time_ns)
+            known = self._tail[index] = self._simulated(math.exp(-LOAD_STEP * index))
+        return known.at(log_time)
 
-    def _simulated(self, load: float) -> Array:
-        """Log tail at every time of the grid, a block of traces that fits the cache at a time."""
-        counts = np.zeros(_LOG_TIMES.size + 1, np.int64)
-        for first in range(0, len(self._arrivals), _BLOCK):
-            block = slice(first, first + _BLOCK)
-            latency = self._latency(self._arrivals[block] / (self._twin.capacity_qps * load), block)
-            counts += np.bincount(_bins(latency[:, _DISCARD:] / self._twin.service.mean_ns), minlength=counts.size)
-        within = np.cumsum(counts[: _LOG_TIMES.size])
-        return np.asarray(np.log(np.maximum(1.0 - within / counts.sum(), 1e-9)))
-
-    def _latency(self, arrivals: Array, block: slice) -> Array:
-        twin = self._twin
-        slowness: Array | float = 1.0
-        if self._spells is not None:
-            spell = (arrivals / twin.spells.length_ns).astype(np.int64) % _SPELLS
-            spell += np.arange(len(arrivals))[:, None] * _SPELLS
-            slowness = self._spells[block].take(spell)
-        if self._service is not None:
-            return simulate(arrivals, self._service[block] * slowness, twin.workers)
-        return twin.latency(arrivals[0], self._sizes[0], self._factor * slowness) - twin.delay_ns
+    def _simulated(self, load: float) -> _Tail:
+        first, last = self._first, self._last
+        # Half a step of the grid away from its ends: rounding moves no latency that far.
+        low, high = (self._mean_ns * math.exp(_LOG_TIMES[i] + half) for i, half in ((first, -_HALF), (last, _HALF)))
+        between, above = self._traces.between(self._capacity_qps * load, low, high)
+        counts = np.bincount(_bins(between / self._mean_ns, first, last + 1), minlength=last - first + 2)
+        queries = self._traces.queries
+        counts[0] += queries - between.size - above
+        within = np.cumsum(counts[:-1])
+        return _Tail(first=first, last=last, log_late=np.log(np.maximum(1.0 - within / queries, 1e-9)))
 
     def late_fraction(self, rate_qps: float, limit_ns: float) -> float:
         """P(latency > limit), between the two nearest loads of the grid."""
-        position = -math.log(rate_qps / self._twin.capacity_qps) / LOAD_STEP
+        position = -math.log(rate_qps / self._capacity_qps) / LOAD_STEP
         position = min(max(position, self._highest_load), LOWEST_LOAD)
         index = round(position)
         if abs(position - index) < 1e-9:
@@ -106,37 +111,16 @@ class SimulatedTails:
             busy, idle = (middle, idle) if self._log_tail(middle, limit_ns) > target else (busy, middle)
         high, low = self._log_tail(busy, limit_ns), self._log_tail(idle, limit_ns)
         position = idle - min(max((target - low) / max(high - low, 1e-12), 0.0), 1.0)
-        return self._twin.capacity_qps * math.exp(-LOAD_STEP * position)
+        return self._capacity_qps * math.exp(-LOAD_STEP * position)
 
 
-def _bins(times: Array) -> Array:
-    """Index of the first time of the grid that is not below each of these.
+def _bins(times: Array, first: int, last: int) -> Array:
+    """Index of the first time of the grid that is not below each of these, between two of them; 0 for ``first``.
 
     Counting in bins is ten times quicker than sorting a million values, and 32 bits tell bins of 0.25 % apart.
     """
-    place = np.log(times.ravel().astype(np.float32))
+    place = np.log(times.astype(np.float32))
     place -= np.float32(_LOG_TIMES[0])
     place *= np.float32(1.0 / (_LOG_TIMES[1] - _LOG_TIMES[0]))
-    index: Array = np.clip(np.ceil(place), 0, _LOG_TIMES.size).astype(np.int32)
+    index: Array = np.clip(np.ceil(place), first, last).astype(np.int64) - first
     return index
-
-
-@lru_cache(maxsize=4)
-def _unit_arrivals(shape: tuple[int, int]) -> Array:
-    """Poisson arrivals at one query per second, in ns."""
-    return np.cumsum(np.random.default_rng(_SEED).exponential(NS, shape), axis=-1)
-
-
-def _spell_paths(twin: QueueTwin, traces: int) -> Array | None:
-    """Service factors of consecutive spells, (traces, spells); None without spells that end.
-
-    Every other trace has the opposite speeds of the one before it, which leaves less to chance.
-    """
-    spells = twin.spells
-    if spells.log_sd == 0.0 or spells.lasting:
-        return None
-    shocks = np.random.default_rng(_SEED + 2).normal(size=(-(-traces // 2), _SPELLS))
-    shocks[:, 1:] *= math.sqrt(1.0 - spells.keep**2)
-    log_factor = spells.log_sd * signal.lfilter([1.0], [1.0, -spells.keep], shocks, axis=1)
-    paths: Array = np.exp(np.stack((log_factor, -log_factor), axis=1).reshape(-1, _SPELLS)[:traces])
-    return paths

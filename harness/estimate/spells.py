@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize
 
-from harness.estimate.stats import beyond_chance, grouped_medians
+from harness.estimate.medians import Groups, grouped_medians
+from harness.estimate.stats import beyond_chance
 
 Array = npt.NDArray[Any]
 
@@ -171,16 +172,16 @@ def _clipped(segments: Sequence[Residuals], blocks: Sequence[Array]) -> tuple[li
     """
     sizes = [s.log_ratio.size for s in segments]
     log_ratio, kind = (np.concatenate(x) for x in zip(*((s.log_ratio, s.kind) for s in segments), strict=True))
-    log_ratio -= grouped_medians(log_ratio, kind)
+    kinds = Groups(kind)
+    log_ratio -= kinds.medians(log_ratio)
     ends = np.cumsum(sizes)[:-1]
     after = np.cumsum([0, *(int(b.max(initial=0)) + 2 for b in blocks[:-1])])  # -1 is no block, of any segment
     level = grouped_medians(log_ratio, np.concatenate([b + 1 + n for b, n in zip(blocks, after, strict=True)]))
-    noise, precision = log_ratio - level, np.ones(log_ratio.size)
-    most = _CLIP * _MAD_TO_SD * grouped_medians(np.abs(noise), kind)
+    noise = log_ratio - level
+    most = _CLIP * _MAD_TO_SD * kinds.medians(np.abs(noise))
     noise = np.clip(noise, -most, most)
-    for k in np.unique(kind):
-        mine = kind == k
-        precision[mine] = 1.0 / max(float(np.var(noise[mine])), _LEAST_SD**2)
+    each = [1.0 / max(float(np.var(part)), _LEAST_SD**2) for part in kinds.parts(noise)]
+    precision = kinds.spread(np.array(each))
     return np.split(level + noise, ends), np.split(precision, ends)
 
 

@@ -147,16 +147,3 @@ def jackknife_half_width(full: float, without: Sequence[float] | Array, degrees:
 def t_factor(degrees: float) -> float:
     """Standard errors in half a 95 % Student's t interval; inf below one degree of freedom."""
     return float(sps.t.ppf(0.975, degrees)) if degrees >= 1.0 else math.inf
-
-
-def grouped_medians(values: Array, group: Array) -> Array:
-    """The median of each value's group, as ``np.median`` gives it. values, group: (n,); groups are any integers."""
-    if not values.size:
-        return np.zeros(0)
-    order = np.lexsort((values, group))
-    ordered, sizes = values[order], np.unique(group, return_counts=True)[1]
-    first = np.cumsum(sizes) - sizes
-    medians = 0.5 * (ordered[first + (sizes - 1) // 2] + ordered[first + sizes // 2])
-    found = np.empty(values.size)
-    found[order] = np.repeat(medians, sizes)
-    return found

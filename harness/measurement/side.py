@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -183,7 +182,7 @@ def prepare_quad(bench: Load, sides: Sequence[Side], quad: Quad) -> None:
 
 def _log_spread(bench: Load, side: Side) -> float:
     """Width of the log interval of the LBT so far; inf where it has none. The next segment waits for it."""
-    twin = dataclasses.replace(side.twin(bench), traces=STEERING_TRACES)
+    twin = side.twin(bench).on_traces(STEERING_TRACES)
     estimate = lbt_of(side.probes, side.refined, twin, bench.trial.sla)
     return math.log(estimate.ci[1] / estimate.ci[0]) if estimate and estimate.ci and estimate.ci[0] > 0.0 else math.inf
 

@@ -52,3 +52,12 @@ def test_no_rate_where_even_an_idle_system_is_late() -> None:
     surface = LateSurface(_twin(0.0), Sla(limit_ms=8.0), -0.1, 0.1)
     assert surface.log_lbt(np.zeros(2)) == -math.inf
     assert surface.log_lbt_each(np.zeros(2)).tolist() == [-math.inf, -math.inf]
+
+
+@pytest.mark.parametrize("scale", [-0.35, -0.2, 0.0, 0.049, 0.31])
+def test_one_speed_is_read_off_as_many_are(scale: float) -> None:
+    """In plain floats, at, between and beyond the tabulated scales and loads."""
+    surface = LateSurface(_twin(0.1), Sla(limit_ms=20.0), -0.2, 0.25)
+    one = surface._log_late_at(scale)
+    for log_rate in np.log([2.0, 40.0, 120.0, 199.0, 260.0]).tolist():
+        assert one(log_rate) == pytest.approx(float(surface.log_late(log_rate, np.array([scale]))[0]), rel=1e-14)

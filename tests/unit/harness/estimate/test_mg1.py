@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from harness.estimate.mg1 import (
+    LateAt,
     ServiceAtoms,
     StationaryWait,
+    edge_tails,
+    forgets_within,
     late_fraction,
     lbt_qps,
     log_slope,
@@ -67,6 +70,29 @@ def test_mean_wait_is_pollaczek_khinchine() -> None:
     assert wait.tail(rate, np.array([0.0]))[0] == pytest.approx(0.6, rel=1e-9)
 
 
+def test_a_tail_at_fixed_moments_is_interpolated_as_numpy_does() -> None:
+    """At the edges of cells, between them, before 0 and at the horizon; the first moments alone need fewer cells."""
+    service, rng = _exponential(5.0), np.random.default_rng(1)
+    wait = StationaryWait(service, 50 * MS)
+    edges = np.concatenate(([0.0], (np.arange(8192) + 0.5) * (50 * MS / 4096)))
+    t = np.concatenate((edges[:4096:7], rng.uniform(-5 * MS, 50 * MS, 500), [50 * MS, np.nextafter(edges[9], 0.0)]))
+    for rate in (20.0, 150.0, 199.0):
+        load = np.array([rate * service.mean_ns / 1e9])
+        wanted = np.where(t < 0.0, 1.0, np.interp(t, edges, edge_tails(wait.transform[None], load, edges.size)[0]))
+        np.testing.assert_allclose(wait.tail(rate, t), wanted, rtol=1e-14)
+        assert wait.tail(rate, t[:5]).tolist() == wait.tail(rate, t)[:5].tolist()
+
+
+def test_queues_at_many_limits_and_rates_are_solved_as_each_alone() -> None:
+    """Among them one beyond its capacity, which is always late, and one with a shorter horizon."""
+    queues = [StationaryWait(_exponential(5.0), 50 * MS), StationaryWait(_exponential(9.0), 40 * MS)]
+    limits = [np.array([12.0, 50.0, 33.3]) * MS, np.array([40.0]) * MS]
+    late = LateAt(queues, limits)
+    for rates in ([90.0, 60.0], [150.0, 120.0], [250.0, 20.0]):
+        for queue, own, rate, found in zip(queues, limits, rates, late(rates), strict=True):
+            assert found == pytest.approx([queue.late_fraction(rate, float(x)) for x in own], rel=1e-12)
+
+
 @pytest.mark.parametrize("slack", [2.0, 5.0, 20.0, 40.0])
 def test_lbt_of_md1_is_the_root_of_erlangs_formula(slack: float) -> None:
     rate = lbt_qps(_fixed(5.0), slack * 5 * MS, 0.01)
@@ -117,3 +143,16 @@ def test_service_atoms_refuse_what_is_no_distribution() -> None:
     for ns, weights in [([], []), ([0.0], [1.0]), ([1.0, 2.0], [0.5, 0.4])]:
         with pytest.raises(ValueError, match="positive"):
             service_atoms(np.array(ns), np.array(weights))
+
+
+def test_a_queue_forgets_within_a_time_only_if_it_does() -> None:
+    """What is sure is true, and is sure for most: up to half the load at which it becomes false."""
+    for service in (_fixed(5.0), _exponential(5.0)):
+        sure, true = (
+            [load for load in np.arange(0.05, 1.2, 0.05) if says(load / 5e-3)]
+            for says in (
+                lambda rate, s=service: forgets_within(s, rate, 200 * MS),
+                lambda rate, s=service: relaxation_ns(s, rate) < 200 * MS,
+            )
+        )
+        assert set(sure) <= set(true) and max(true) < 1.0 and max(sure) > 0.5

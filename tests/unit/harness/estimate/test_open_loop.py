@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.estimate.longrun import QueueTwin
-from harness.estimate.open_loop import FEWEST_QUERIES, open_loop_twin, work_of
+from harness.estimate.open_loop import FEWEST_QUERIES, open_loop_twin
 from harness.estimate.replay import SegmentObservation
 from harness.estimate.spells import SpellProcess
 from harness.estimate.twin import ServiceTable, simulate, unit_trace
+from harness.estimate.work import work_of
 from optimizations.contract import Dispatch
 
 MS = 1e6

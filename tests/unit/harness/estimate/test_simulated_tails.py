@@ -79,6 +79,25 @@ def test_the_grid_holds_each_load_once_in_ascending_order() -> None:
     assert np.abs(np.log(found[0] / 0.5)) <= LOAD_STEP / 2
 
 
+def test_what_was_asked_before_does_not_change_a_tail() -> None:
+    """Latencies are told apart around the times asked for: far ones first, near ones first, and by ``late_table``."""
+    sla, times = Sla(limit_ms=20.0), [0.5, 19.0, 20.0, 400.0, 4e7]
+    spells = SpellProcess(log_sd=0.06, length_ns=0.2 * NS)
+
+    def found(order: list[float]) -> dict[float, list[float]]:
+        twin = _twin(spells, traces=16)
+        return {ms: [twin.late_fraction(rate, ms * MS) for rate in (300.0, 900.0, 990.0)] for ms in order}
+
+    assert found(times) == found(times[::-1]) == {ms: found([ms])[ms] for ms in times}
+    loads, scales = on_grid(np.array([0.5, 0.9])), np.array([0.4, 1.0, 2.5])
+    table = _twin(spells, traces=16).late_table(loads, 20 * MS, scales)
+    for row, scale in zip(table, scales, strict=True):
+        one = [_twin(spells, traces=16).late_fraction(load * 1000.0, 20 * MS / scale) for load in loads]
+        assert row.tolist() == one
+    twin = _twin(spells, traces=16)
+    assert twin.late_fraction(500.0, 1.0) == 1.0 and twin.lbt_qps(sla) == _twin(spells, traces=16).lbt_qps(sla)
+
+
 def _segments(memory_s: float, seed: int, sd: float = 0.08, noise: float = 0.2) -> list[Residuals]:
     """Twelve segments of 20 s, 4,000 queries in each; the speed wavers in steps of 50 ms."""
     rng, found = np.random.default_rng(seed), []

@@ -15,7 +15,6 @@ from harness.estimate.stats import (
     busy_periods,
     clopper_pearson,
     effective_degrees,
-    grouped_medians,
     holm,
     jackknife_half_width,
     late_clumps,
@@ -163,12 +162,3 @@ def test_nothing_shows_half_as_much_as_when_cut_off_at_zero() -> None:
     exact = sps.norm.pdf(1.0) - special.exp1(0.5) / (2.0 * math.sqrt(2.0 * math.pi))
     assert np.mean([beyond_chance(float(z), 1.0) for z in drawn]) == pytest.approx(exact, rel=0.02)
     assert exact < 0.4 * sps.norm.pdf(0.0)
-
-
-@settings(max_examples=60)
-@given(st.lists(st.tuples(st.integers(-3, 5), st.floats(-1e6, 1e6)), max_size=60))
-def test_grouped_medians_are_those_of_each_group(pairs: list[tuple[int, float]]) -> None:
-    group = np.array([g for g, _ in pairs], dtype=np.int64)
-    values = np.array([v for _, v in pairs])
-    wanted = [np.median(values[group == g]) for g in group]
-    assert grouped_medians(values, group).tolist() == wanted

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.estimate.fifo import FEW_TRACES
 from harness.estimate.twin import (
-    FEW_TRACES,
     DispatchedService,
     ServiceTable,
     fit_service_table,
