@@ -1,7 +1,8 @@
 """``python -m harness.calibrate``: the whole estimator against systems of known truth, as a table and as JSON.
 
 Simulated by default; with ``--processes`` the whole referee against real processes, on an otherwise idle machine.
-Repeats are kept as they end (``--results``), so that a long run that is stopped goes on where it stood.
+Repeats are kept as they end (``--results``), so that a study of days may be run in parts: ``--minutes 20`` goes on
+where the last part stood, for so long, and then prints what there is; ``--minutes 0`` only prints.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.calibrate.cells import CELLS, Cell
+from harness.calibrate.cells import Cell
+from harness.calibrate.crew import WorkerLost
 from harness.calibrate.jobs import all_repeats
 from harness.calibrate.processes import PROCESS_CELLS, ProcessCell, process_table
-from harness.calibrate.study import Row, summarise
+from harness.calibrate.summary import Row, summarise
+from harness.calibrate.table import CELLS
 
 COLUMNS = (
     ("cell", "{0.cell}"),
@@ -48,26 +51,34 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--processes", action="store_true", help="real systems under test instead of simulated ones")
     parser.add_argument("--workers", type=int, default=1, help="simulations at a time")
     parser.add_argument("--results", type=Path, help="JSON lines, one per repeat; read first if it exists")
+    parser.add_argument("--minutes", type=float, help="begin no repeat after so long; by default until all are done")
     parser.add_argument("--out", type=Path, help="the rows as JSON")
     given = parser.parse_args(arguments)
     everything: Sequence[Cell | ProcessCell] = PROCESS_CELLS if given.processes else CELLS
     names = given.cells or [cell.name for cell in everything]
     if unknown := [name for name in names if name not in {cell.name for cell in everything}]:
         parser.error(f"unknown cell {unknown[0]!r}; choose of {', '.join(cell.name for cell in everything)}")
-    jobs = [(cell, given.budget, seed) for cell in everything if cell.name in names for seed in range(given.repeats)]
+    # One repeat of every cell after the other: whenever it is stopped, the cells are equally far.
+    jobs = [(cell, given.budget, seed) for seed in range(given.repeats) for cell in everything if cell.name in names]
     workers = 1 if given.processes else given.workers
-    results = all_repeats(jobs, given.results, workers, lambda line: print(line, file=sys.stderr, flush=True))
+    try:
+        results = all_repeats(jobs, given.results, workers, _say, given.minutes)
+    except WorkerLost as error:
+        parser.exit(1, f"{parser.prog}: {error}\n")
     if given.processes:
         sys.stdout.write(process_table(results))
         rows: list[Any] = list(results)
     else:
-        found = [
-            summarise(cell, [r for r in results if r["cell"] == cell.name]) for cell in CELLS if cell.name in names
-        ]
+        of_cell = {cell: [r for r in results if r["cell"] == cell.name] for cell in CELLS}
+        found = [summarise(cell, repeats) for cell, repeats in of_cell.items() if repeats]
         sys.stdout.write(markdown(found))
         rows = [dataclasses.asdict(row) for row in found]
     if given.out:
         given.out.write_text(json.dumps(rows, indent=1), "utf-8")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def markdown(rows: Sequence[Row]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +19,9 @@ MLPERF_LARGEST = 700
 Pmf = npt.NDArray[np.float64]
 
 
+@lru_cache
 def pmf(name: str) -> Pmf:
-    """Probability of each size: float64 [LARGEST + 1], index = samples, entry 0 is 0.
+    """Probability of each size: float64 [LARGEST + 1], index = samples, entry 0 is 0. Read-only.
 
     * "heavy": log-normal, median parameter 22, sigma 1, in unit bins [n - 0.5, n + 0.5), cut to [1, 100].
       Mean 27.1; quantiles .05/.25/.50/.75/.90/.95/.99 = 4/11/20/37/60/75/94; the largest 25 % of queries carry 54 % of
@@ -43,6 +45,7 @@ def pmf(name: str) -> Pmf:
             f"whole numbers from 1 to {LARGEST}"
         ) from error
     normalised: Pmf = table / table.sum()
+    normalised.flags.writeable = False
     return normalised
 
 

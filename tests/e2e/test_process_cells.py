@@ -9,6 +9,7 @@ import pytest
 
 from harness.calibrate.cells import Cell
 from harness.calibrate.processes import BOTH, PROCESS_CELLS, compare_processes
+from harness.calibrate.truth import truth_qps
 
 pytestmark = pytest.mark.e2e
 
@@ -20,7 +21,7 @@ def test_a_spinning_process_is_at_most_as_fast_as_its_law(tmp_path: Path) -> Non
     """
     (cell,) = (cell for cell in PROCESS_CELLS if cell.name == "md1-s5")
     found = compare_processes(cell, "smoke", 1, tmp_path, Mock())
-    exact = Cell(name="md1", slack=5.0).truth_qps()
+    exact = truth_qps(Cell(name="md1", slack=5.0))
     assert exact == pytest.approx(112.0, abs=0.5)
     for name in BOTH:
         assert 0.0 < found[name]["truth"] < 1.001 * exact

@@ -1,18 +1,15 @@
 """The calibration's own truths, its simulated bench, and its arithmetic."""
 
-import json
 import math
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from harness.calibrate.__main__ import main
-from harness.calibrate.cells import CELLS, Cell, host_speed, staged_latency
+from harness.calibrate.cells import Cell, host_speed, staged_latency
 from harness.calibrate.simulated import SimulatedBench
-from harness.calibrate.study import summarise
+from harness.calibrate.summary import summarise
+from harness.calibrate.table import CELLS
+from harness.calibrate.truth import truth_qps
 from harness.estimate.twin import simulate
 from harness.measurement.bench import Stretch
 from harness.options import BUDGETS
@@ -24,8 +21,8 @@ MS = 1e6
 def test_the_truth_of_exponential_service_is_the_closed_form() -> None:
     """M/M/1: P(latency > t) = exp(-(mu - lambda) t), so the LBT is mu - ln(100) / limit."""
     cell = Cell(name="mm1", slack=10.0, exponential=True)
-    assert cell.truth_qps() == pytest.approx(200.0 - math.log(100.0) / 0.05, rel=2e-3)
-    assert cell.truth_qps(gain=5.0) == pytest.approx(1000.0 - math.log(100.0) / 0.05, rel=2e-3)
+    assert truth_qps(cell) == pytest.approx(200.0 - math.log(100.0) / 0.05, rel=2e-3)
+    assert truth_qps(cell, gain=5.0) == pytest.approx(1000.0 - math.log(100.0) / 0.05, rel=2e-3)
 
 
 @pytest.mark.parametrize("name", ["heavy-s5-n15", "stalls", "delay", "md2-s5-n15", "spells6"])
@@ -37,7 +34,7 @@ def test_at_the_truth_one_query_in_a_hundred_is_late(name: str) -> None:
     sizes = rng.choice(table.size, n, p=table)
     service = cell.mean_ns(sizes) * cell.noise_factors(rng, n)
     service += (rng.random(n) < cell.stall_share) * cell.stall_ms * MS
-    arrivals = np.cumsum(rng.exponential(1e9 / cell.truth_qps(), n))
+    arrivals = np.cumsum(rng.exponential(1e9 / truth_qps(cell), n))
     speed = host_speed(rng, cell, float(arrivals[-1]) / 1e9)
     service *= speed[(arrivals / 1e9 / 0.05).astype(int)]
     latency = simulate(arrivals, service, cell.workers) + cell.delay_ms * MS
@@ -53,6 +50,10 @@ def test_one_query_ahead_is_looked_up_beside_the_compute() -> None:
     rng = np.random.default_rng(4)
     arrivals, service = np.cumsum(rng.exponential(1.2, (2, 500)), axis=1), rng.exponential(1.0, (2, 500))
     np.testing.assert_allclose(staged_latency(arrivals, 0.0 * service, service), simulate(arrivals, service))
+    together = staged_latency(arrivals, 0.3 * service, 0.7 * service)
+    for trace in range(2):
+        alone = staged_latency(arrivals[trace], 0.3 * service[trace], 0.7 * service[trace])
+        np.testing.assert_array_equal(alone, together[trace])
     assert (staged_latency(arrivals, 0.3 * service, 0.7 * service) <= simulate(arrivals, service) + 1e-9).all()
 
 
@@ -77,7 +78,7 @@ def test_both_sides_run_the_same_trace_with_noise_of_their_own() -> None:
 
 def test_a_row_says_what_its_repeats_say() -> None:
     cell = Cell(name="c", noise=0.05)
-    truth = cell.truth_qps()
+    truth = truth_qps(cell)
 
     def side(factor: float) -> dict[str, object]:
         ci = [truth * factor / 1.02, truth * factor * 1.02]
@@ -93,48 +94,3 @@ def test_a_row_says_what_its_repeats_say() -> None:
     assert (row.covered, row.overstated, row.sides, row.ratio_covered, row.seconds) == (0.5, 0.25, 4, 0.5, 2.0)
     assert row.error == pytest.approx(np.mean(np.log([1.01, 0.99, 1.05, 0.95])))
     assert row.half_width == pytest.approx(0.02)
-
-
-def test_a_stopped_calibration_goes_on_where_it_stood(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Three repeats of M/D/1 at the quick budget; the second call finds two of them done and adds one."""
-    results = tmp_path / "results.jsonl"
-    arguments = ["--budget", "quick", "--cells", "md1-s5", "--results", str(results)]
-    main([*arguments, "--repeats", "2"])
-    first = results.read_text()
-    main([*arguments, "--repeats", "3", "--out", str(tmp_path / "rows.json")])
-    assert results.read_text().startswith(first) and len(results.read_text().splitlines()) == 3
-    (row,) = json.loads((tmp_path / "rows.json").read_text())
-    assert row["repeats"] == 3 and row["truth_qps"] == pytest.approx(111.9, rel=1e-3)
-    assert abs(row["error"]) < 0.03
-    assert "| md1-s5 |" in capsys.readouterr().out
-
-
-def test_a_line_that_a_kill_cut_off_is_made_again(tmp_path: Path) -> None:
-    results = tmp_path / "results.jsonl"
-    arguments = ["--budget", "quick", "--cells", "md1-s5", "--results", str(results), "--repeats"]
-    main([*arguments, "2"])
-    whole = results.read_text()
-    results.write_text(whole[:-40])
-    main([*arguments, "2"])
-    first, torn, again = results.read_text().splitlines()
-    assert json.loads(first)["seed"] == 0 and not torn.endswith("}") and json.loads(again)["seed"] == 1
-    results.write_text(whole.replace(json.loads(first)["source"], "another source"))
-    main([*arguments, "1"])
-    assert len(results.read_text().splitlines()) == 3
-
-
-def test_an_unknown_cell_is_named() -> None:
-    with pytest.raises(SystemExit):
-        main(["--cells", "nosuch"])
-
-
-def test_several_workers_give_what_one_gives(tmp_path: Path) -> None:
-    """As a user starts it: the workers must find the code of a program that was started by ``python -m``."""
-    tables = []
-    for workers in ("1", "2"):
-        out = tmp_path / f"{workers}.json"
-        command = [sys.executable, "-m", "harness.calibrate", "--budget", "quick", "--cells", "md1-s5"]
-        subprocess.run([*command, "--repeats", "2", "--workers", workers, "--out", str(out)], check=True, timeout=120)
-        (row,) = json.loads(out.read_text())
-        tables.append({name: value for name, value in row.items() if name != "seconds"})
-    assert tables[0] == pytest.approx(tables[1])
