@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.calibrate.bars import verdicts
 from harness.calibrate.cells import Cell
 from harness.calibrate.crew import WorkerLost
 from harness.calibrate.jobs import all_repeats
@@ -71,7 +72,7 @@ def main(arguments: Sequence[str]) -> None:
     else:
         of_cell = {cell: [r for r in results if r["cell"] == cell.name] for cell in CELLS}
         found = [summarise(cell, repeats) for cell, repeats in of_cell.items() if repeats]
-        sys.stdout.write(markdown(found))
+        sys.stdout.write(f"{markdown(found)}\n{verdicts(found)}")
         rows = [dataclasses.asdict(row) for row in found]
     if given.out:
         given.out.write_text(json.dumps(rows, indent=1), "utf-8")
