@@ -63,7 +63,8 @@ class LbtEstimate:
     twin. speed_sd: spread of the segments' log speeds; spell_sd: of spells within them. For paired comparison, all
     empty when there is no root: quads: their numbers; log_lbt: log LBT by the twin; log_lbt_without: the same with each
     quad left out in turn; quad_information: how much each quad knows. prior_log_sd: the part of log LBT's standard
-    error that comes from the twin's prior, which no scatter shows.
+    error that comes from the twin's prior, which no scatter shows. recent_log_lbt: mean log LBT at the speeds that the
+    host had in the last quad; nan where there is none.
     """
 
     lbt_qps: float | None
@@ -85,6 +86,7 @@ class LbtEstimate:
     log_lbt_without: tuple[float, ...]
     quad_information: tuple[float, ...]
     prior_log_sd: float
+    recent_log_lbt: float
 
 
 def _count(segments: Sequence[SegmentObservation], limit_ns: float) -> Counts:
@@ -147,7 +149,7 @@ def _rootless(counts: Counts, status: Status, highest: float) -> LbtEstimate:
         lbt_qps={"above_range": highest, "unreachable": 0.0}.get(status), ci=None, status=status, method="twin",
         correlation=0.0, clumps=counts.clumps, late=counts.late, queries=counts.queries, slope=math.nan, phi=1.0,
         service_scale=math.nan, delay_ns=0.0, speed_sd=0.0, spell_sd=0.0, quads=(), log_lbt=math.nan,
-        log_lbt_without=(), quad_information=(), prior_log_sd=0.0,
+        log_lbt_without=(), quad_information=(), prior_log_sd=0.0, recent_log_lbt=math.nan,
     )  # fmt: skip
 
 
@@ -182,6 +184,7 @@ def _with_root(seen: Evidence) -> LbtEstimate:
         delay_ns=seen.opened.twin.delay_ns, speed_sd=float(speeds.std()), spell_sd=seen.opened.twin.spells.log_sd,
         quads=fit.quads, log_lbt=log_lbt, log_lbt_without=without_quads(seen, by_table),
         quad_information=tuple(float(x) for x in shared_information(fit.information_quad, fit)), prior_log_sd=prior_sd,
+        recent_log_lbt=mean_log_lbt(surface, speeds[[s.quad == fit.quads[-1] for s in seen.segments]] + fit.log_scale),
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from harness.estimate.lbt import LbtEstimate
 from harness.estimate.longrun import QueueTwin
 from harness.estimate.matching import free_scale
 from harness.estimate.open_loop import open_loop_twin
@@ -134,25 +135,44 @@ def _lbt(found: Steering, sla: Sla) -> float:
     return found.twin.believable(sla, scale).lbt_qps(sla, scale)
 
 
-def quad_rates(done: Sequence[SegmentObservation], twin: QueueTwin, sla: Sla, centre_qps: float) -> tuple[float, float]:
+def quad_rates(
+    done: Sequence[SegmentObservation],
+    twin: QueueTwin,
+    sla: Sla,
+    centre_qps: float,
+    estimate: LbtEstimate | None = None,
+) -> tuple[float, float]:
     """Rates of one side's two segments in the next quad: one on either side of the crossing.
 
-    done: segments of this side so far, oldest first, probes included. The crossing is that of the twin refitted to all
-    of them (``centre_qps`` as long as there are none); the two rates stand where the late fraction is 0.6 and 1.5
-    times the allowed one, and 2 % to 20 % away from the crossing. Higher rates would make more late queries in the
-    same time, but farther from the crossing, where a twin that is wrong in shape misleads. Every other quad starts
-    with the upper rate.
+    done: segments of this side so far, oldest first, probes included. estimate: of its refined segments so far, if
+    there are enough. The two rates stand where the late fraction is 0.6 and 1.5 times the allowed one, and 2 % to 20 %
+    away from the crossing. Higher rates would make more late queries in the same time, but farther from the crossing,
+    where a twin that is wrong in shape misleads. Every other quad starts with the upper rate.
     """
+    centre, slope = _believed(estimate) or _refitted(done, twin, sla, centre_qps)
+    below, above = (min(max(math.log(f) / slope, 0.02), 0.20) for f in RATE_FACTORS)
+    low, high = centre * math.exp(-below), centre * math.exp(above)
+    quads = len({s.quad for s in done if s.quad >= 0})
+    return (low, high) if quads % 2 == 0 else (high, low)
+
+
+def _believed(estimate: LbtEstimate | None) -> tuple[float, float] | None:
+    """Crossing and log slope by the estimate that will count in the end: rates around any other one may leave its
+    result outside of what was offered. The next speed is expected halfway between the last quad's and the mean."""
+    if estimate is None or not math.isfinite(estimate.log_lbt):
+        return None
+    recent = estimate.recent_log_lbt if math.isfinite(estimate.recent_log_lbt) else estimate.log_lbt
+    return math.exp(0.5 * (estimate.log_lbt + recent)), estimate.slope
+
+
+def _refitted(done: Sequence[SegmentObservation], twin: QueueTwin, sla: Sla, centre_qps: float) -> tuple[float, float]:
+    """Crossing and log slope of the twin refitted to all segments; ``centre_qps`` as long as there is no crossing."""
     found = steer(done, twin, sla) if done else Steering(twin=twin, log_scale=math.inf)
     finite = math.isfinite(found.log_scale)
     centre = (_lbt(found, sla) if finite else 0.0) or centre_qps
     # A system that was never late has no scale yet: the twin's slope is taken where its own crossing is the centre.
     scale = math.exp(found.log_scale) if finite else found.twin.lbt_qps(sla) / centre
-    slope = found.twin.log_slope(centre, sla, scale or 1.0)
-    below, above = (min(max(math.log(f) / slope, 0.02), 0.20) for f in RATE_FACTORS)
-    low, high = centre * math.exp(-below), centre * math.exp(above)
-    quads = len({s.quad for s in done if s.quad >= 0})
-    return (low, high) if quads % 2 == 0 else (high, low)
+    return centre, found.twin.log_slope(centre, sla, scale or 1.0)
 
 
 def time_shares(spread_baseline: float, spread_candidate: float) -> tuple[float, float]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from harness.estimate.lbt import LbtEstimate
 from harness.estimate.longrun import QueueTwin
 from harness.estimate.replay import SegmentObservation
-from harness.estimate.search import STEERING_TRACES, futility_limits, next_rate, quad_rates, time_shares
+from harness.estimate.search import futility_limits, next_rate, quad_rates, time_shares
 from harness.estimate.twin import ServiceTable
 from harness.measurement.bench import OFFLINE_IN_FLIGHT, Bench, ClosedStretch, Quad, Stretch
 from harness.measurement.evidence import Answers
@@ -41,6 +41,8 @@ SWEEP_QUERIES = 256
 MOST_QUERIES = 4000
 PAIRED_S = 0.3
 PAIRED_LIMIT_S = 5.0
+BELIEVED_QUADS = 2
+"""From so many on, the estimate so far says where the next rates lie."""
 OUTSIDE = Quad(number=-1, traces=-1)
 """Of a segment that belongs to no quad."""
 Float64 = npt.NDArray[np.float64]
@@ -181,15 +183,17 @@ def prepare_quad(bench: Load, sides: Sequence[Side], quad: Quad) -> None:
 
 
 def _log_spread(bench: Load, side: Side) -> float:
-    """Width of the log interval of the LBT so far; inf where it has none. The next segment waits for it."""
-    twin = side.twin(bench).on_traces(STEERING_TRACES)
-    estimate = lbt_of(side.probes, side.refined, twin, bench.trial.sla)
+    """Width of the log interval of the LBT so far; inf where it has none."""
+    estimate = side.estimate(bench)
     return math.log(estimate.ci[1] / estimate.ci[0]) if estimate and estimate.ci and estimate.ci[0] > 0.0 else math.inf
 
 
 def _aim(bench: Load, side: Side) -> None:
     """Choose the two rates of the next quad; the middle moves at most one step of 30 %."""
-    rates = quad_rates([*side.probes, *side.refined], side.twin(bench), bench.trial.sla, side.centre_qps)
+    done, estimate = [*side.probes, *side.refined], None
+    if len({segment.quad for segment in side.refined}) >= BELIEVED_QUADS:
+        estimate = side.estimate(bench)
+    rates = quad_rates(done, side.twin(bench), bench.trial.sla, side.centre_qps, estimate)
     middle = math.sqrt(rates[0] * rates[1])
     moved = min(max(middle, side.centre_qps / LARGEST_STEP), side.centre_qps * LARGEST_STEP)
     side.rates_qps = (rates[0] * moved / middle, rates[1] * moved / middle)
