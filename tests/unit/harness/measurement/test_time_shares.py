@@ -16,9 +16,9 @@ from optimizations.contract import Dispatch
 BUDGET = BUDGETS["quick"]
 
 
-def _run(gain: float) -> list[Side]:
+def _run(gain: float, seed: int = 1) -> list[Side]:
     cell = Cell(name="heavy", sizes="heavy", noise=0.15)
-    bench = SimulatedBench(cell=cell, budget=BUDGET, seed=1, gains={"baseline": 1.0, "candidate": gain})
+    bench = SimulatedBench(cell=cell, budget=BUDGET, seed=seed, gains={"baseline": 1.0, "candidate": gain})
     info = SideInfo(report={}, start_s=0.0, pid=0, rss_bytes=0)
     sides = [
         Side(name=name, info=info, workers=1, dispatch=Dispatch(), table=bench.closed_table(name))
@@ -47,5 +47,7 @@ def test_a_faster_side_needs_less_time_from_half_time_on() -> None:
 
 
 def test_equal_sides_share_about_equally() -> None:
-    baseline, candidate = _run(gain=1.0)
-    assert math.log(baseline.time_factor / candidate.time_factor) == pytest.approx(0.0, abs=0.6)
+    """Three quads know little of either spread, so one trial may lean to a side; on the average of five none does."""
+    sides = [_run(gain=1.0, seed=seed) for seed in range(5)]
+    leaning = [math.log(baseline.time_factor / candidate.time_factor) for baseline, candidate in sides]
+    assert sum(leaning) / len(leaning) == pytest.approx(0.0, abs=0.4)
