@@ -18,6 +18,7 @@ from harness.host.environment import describe_environment
 from harness.host.validity import sample_host
 from harness.measurement.bench import Bench, Stretch
 from harness.measurement.certificate import issue_certificate
+from harness.measurement.closed_loops import accuracy_run, offline, service_table, single_stream
 from harness.measurement.evidence import Evidence
 from harness.measurement.floor import NULL, measure_floor, null_latency
 from harness.measurement.identity import identity
@@ -26,8 +27,9 @@ from harness.measurement.mlperf import loadgen_runs
 from harness.measurement.outcome import LATENCY_LOAD, Seen, latency_qps, outcome
 from harness.measurement.preparation import BASELINE, CANDIDATE, Prepared, prepare
 from harness.measurement.quads import QuadLog, quad_seconds, run_quads
+from harness.measurement.rates import search_rate
 from harness.measurement.referee import Referee, ring_shape
-from harness.measurement.side import Side, accuracy_run, offline, search_rate, service_table, single_stream
+from harness.measurement.side import Side
 from harness.measurement.sut_spec import model_spec, plan_lines, settled
 from harness.measurement.weights import file_sha256
 from harness.options import RunOptions

@@ -20,11 +20,13 @@ from harness.console.observer import Observer
 from harness.estimate import mg1
 from harness.estimate.comparison import lbt_ratio
 from harness.measurement.bench import Bench, ClosedStretch
+from harness.measurement.closed_loops import service_table
 from harness.measurement.evidence import Evidence
 from harness.measurement.floor import NULL
 from harness.measurement.quads import QuadLog, quad_seconds, run_quads
+from harness.measurement.rates import search_rate
 from harness.measurement.referee import Referee, ring_shape
-from harness.measurement.side import Side, search_rate, service_table
+from harness.measurement.side import Side
 from harness.options import BUDGETS
 from harness.record.service import SERVICE_SIZES
 from harness.trial import Sla, Trial

@@ -16,7 +16,8 @@ from harness.host.environment import project_root
 SHAPING = (
     "harness/calibrate/cells.py", "harness/calibrate/simulated.py", "harness/calibrate/study.py",
     "harness/estimate/*.py", "harness/native/*.cpp", "harness/native/*.py",
-    "harness/measurement/bench.py", "harness/measurement/quads.py", "harness/measurement/side.py",
+    "harness/measurement/bench.py", "harness/measurement/quads.py", "harness/measurement/rates.py",
+    "harness/measurement/side.py",
     "harness/options.py", "harness/trial.py",
     "harness/record/service.py", "harness/record/side_numbers.py",
     "harness/traffic/published.py", "harness/traffic/query_sizes.py",

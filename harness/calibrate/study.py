@@ -12,7 +12,8 @@ from harness.estimate.comparison import lbt_ratio
 from harness.estimate.lbt import LbtEstimate
 from harness.measurement.bench import Quad
 from harness.measurement.quads import abba_order
-from harness.measurement.side import Side, prepare_quad, refine, search_rate
+from harness.measurement.rates import prepare_quad, refine, search_rate
+from harness.measurement.side import Side
 from harness.options import BUDGETS
 from harness.sut.process import SideInfo
 from optimizations.contract import Dispatch

@@ -8,17 +8,10 @@ from dataclasses import dataclass, field
 from harness.estimate.comparison import quads_to_repeat, void_quads
 from harness.host.validity import HostSample, between, sample_host, void_reasons
 from harness.measurement.bench import Bench, Quad
+from harness.measurement.closed_loops import PAIRED_S, offline, paired_count, paired_service, single_stream
 from harness.measurement.floor import PROBE_S, null_probe_p99_ns
-from harness.measurement.side import (
-    PAIRED_S,
-    Side,
-    offline,
-    paired_count,
-    paired_service,
-    prepare_quad,
-    refine,
-    single_stream,
-)
+from harness.measurement.rates import prepare_quad, refine
+from harness.measurement.side import Side
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

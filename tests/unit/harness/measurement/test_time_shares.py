@@ -8,7 +8,8 @@ from harness.calibrate.cells import Cell
 from harness.calibrate.simulated import SimulatedBench
 from harness.measurement.bench import Quad
 from harness.measurement.quads import abba_order
-from harness.measurement.side import Side, prepare_quad, refine, search_rate
+from harness.measurement.rates import prepare_quad, refine, search_rate
+from harness.measurement.side import Side
 from harness.options import BUDGETS
 from harness.sut.process import SideInfo
 from optimizations.contract import Dispatch
