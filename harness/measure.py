@@ -22,6 +22,7 @@ from harness.measurement.closed_loops import accuracy_run, offline, service_tabl
 from harness.measurement.evidence import Evidence
 from harness.measurement.floor import NULL, measure_floor, null_latency
 from harness.measurement.identity import identity
+from harness.measurement.idle_cores import cores_awake
 from harness.measurement.mlperf import SCENARIO as MLPERF
 from harness.measurement.mlperf import loadgen_runs
 from harness.measurement.outcome import LATENCY_LOAD, Seen, latency_qps, outcome
@@ -57,7 +58,7 @@ def measure(trial: Trial, options: RunOptions, observer: Observer) -> Measuremen
         evidence=Evidence(),
         observer=observer,
     )
-    with bench.referee:
+    with cores_awake(options.keep_awake), bench.referee:
         floor = _start_floor(bench)
         sides = _start_sides(bench, prepared, options.cache_dir)
         prepared = _as_started(prepared, sides)
@@ -68,7 +69,7 @@ def measure(trial: Trial, options: RunOptions, observer: Observer) -> Measuremen
         facts = {side.name: _other_scenarios(bench, side, prepared.plans[side.name]) for side in sides}
         _certify(bench, prepared, sides[-1], log, options.cache_dir)
         _finish_floor(bench, floor, sides)
-    return _assemble(bench, prepared, sides, _Kept(log=log, facts=facts, logs=logs))
+    return _assemble(bench, prepared, sides, _Kept(log=log, facts=facts, logs=logs, awake=options.keep_awake))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +77,7 @@ class _Kept:
     log: QuadLog
     facts: dict[str, SideResult]
     logs: dict[str, bytes]
+    awake: bool
 
 
 def _start_floor(bench: Bench) -> Floor:
@@ -221,7 +223,7 @@ def _assemble(bench: Bench, prepared: Prepared, sides: list[Side], kept: _Kept) 
             remarks=bench.remarks,
         )
     )
-    environment = describe_environment()
+    environment = describe_environment(kept.awake)
     result = Result(
         **identity(trial, prepared.dataset, environment),
         plan=_lines(prepared, sides),

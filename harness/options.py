@@ -98,7 +98,7 @@ class RunOptions:
 
     records_dir: parent of the record folders. cache_dir: data, weights and builds by content hash.
     tracking_uri: of the MLflow server or store, None for no tracking. weights_file: the user's own checkpoint, "" to
-    train or to take the cached one.
+    train or to take the cached one. keep_awake: cores do not halt while queries are answered.
     """
 
     budget: Budget
@@ -106,6 +106,7 @@ class RunOptions:
     cache_dir: Path
     tracking_uri: str | None
     weights_file: str = ""
+    keep_awake: bool = False
 
 
 def budget_named(name: str, changes: Mapping[str, Any] | None = None) -> Budget:

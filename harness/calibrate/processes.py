@@ -23,6 +23,7 @@ from harness.measurement.bench import Bench, ClosedStretch
 from harness.measurement.closed_loops import service_table
 from harness.measurement.evidence import Evidence
 from harness.measurement.floor import NULL
+from harness.measurement.idle_cores import cores_awake, keeps_awake
 from harness.measurement.quads import QuadLog, quad_seconds, run_quads
 from harness.measurement.rates import search_rate
 from harness.measurement.referee import Referee, ring_shape
@@ -71,7 +72,7 @@ def compare_processes(cell: ProcessCell, budget: str, seed: int, cache_dir: Path
         evidence=Evidence(),
         observer=observer,
     )
-    with bench.referee:
+    with cores_awake(keeps_awake("auto")), bench.referee:
         sides = _start(bench, cell, seed)
         observer.stage("gaps between answers", total=2 * len(sides), unit="")
         idle_ns = {side.name: [_idle_ns(bench, side, 0)] for side in sides}

@@ -41,6 +41,7 @@ OVERRIDES = {
     "device=cpu|cuda": "where the model runs",
     "seed=N": "of the query traces",
     "records_dir=DIR": "where records go, default records",
+    "keep_awake=never": "let cores halt between queries; by default they do not on a virtual machine",
     "tracking=sqlite|none": "MLflow; tracking.uri=URI for a store or server of your own",
     "experiment=best|best_open": "the fastest plan that is known for the model on this kind of processor",
     "experiment=big_tables": "tables of 1.7 GB, far beyond the caches (DLRM; 1.7 GB of disk)",

@@ -88,6 +88,7 @@ class Settings:
     scope: Literal["serve", "train"]
     seed: int
     records_dir: str
+    keep_awake: str
     cache_dir: str | None
     training: Mapping[str, Any]
 

@@ -67,8 +67,8 @@ class Sweep:
         """
         if not self._multirun:
             return None
-        source, hardware = self._identity
-        record = find_resumable(options.records_dir, trial.trial_id, source, hardware)
+        hardware = hardware_class(options.keep_awake)
+        record = find_resumable(options.records_dir, trial.trial_id, self._source_sha256, hardware)
         if record is None:
             return None
         return Outcome(code=record.result.exit_code, result=record.result, record=record.path, resumed=True)
@@ -84,8 +84,8 @@ class Sweep:
         return worst([outcome.code for outcome in self.outcomes])
 
     @cached_property
-    def _identity(self) -> tuple[str, str]:
-        return source_sha256(), hardware_class()
+    def _source_sha256(self) -> str:
+        return source_sha256()
 
 
 def summary_table(outcomes: Sequence[Outcome]) -> Table:

@@ -13,6 +13,7 @@ from harness.backends.catalogue import BACKENDS, require_backend, require_traini
 from harness.edge.settings import ScenarioSettings, Settings, nearest, read_settings, refuse_unknown, strict
 from harness.errors import ConfigurationError
 from harness.host.environment import capabilities
+from harness.measurement.idle_cores import keeps_awake
 from harness.options import Budget, RunOptions, budget_named
 from harness.record.reader import file_sha256
 from harness.traffic import query_sizes
@@ -105,6 +106,7 @@ def _run_options(settings: Settings) -> RunOptions:
         cache_dir=Path(settings.cache_dir).absolute() if settings.cache_dir else default_cache_dir(),
         tracking_uri=settings.tracking.uri or None,
         weights_file="" if weights is None else str(Path(str(weights)).absolute()),
+        keep_awake=settings.scope == "serve" and keeps_awake(str(settings.keep_awake)),
     )
 
 

@@ -42,10 +42,16 @@ def capabilities() -> frozenset[str]:
     return frozenset(found)
 
 
-def hardware_class() -> str:
+def is_virtual() -> bool:
+    """Whether a hypervisor shares this machine's cores out (x86; False where nothing tells)."""
+    return "hypervisor" in _cpuinfo().get("flags", "").split()
+
+
+def hardware_class(awake: bool = False) -> str:
     """Short stable name of the machine's kind, for deciding whether two records may be compared.
 
-    Processor, family and model number, usable cores, memory in GiB, "cuda" if present.
+    Processor, family and model number, usable cores, memory in GiB, "cuda" if present, "awake" if its cores are kept
+    from halting.
     """
     fields = _cpuinfo()
     name = fields.get("model name") or platform.processor() or platform.machine()
@@ -55,6 +61,8 @@ def hardware_class() -> str:
     parts += [f"{len(available_cores())}c", f"{round(memory_bytes() / 2**30)}g"]
     if "cuda" in capabilities():
         parts.append("cuda")
+    if awake:
+        parts.append("awake")
     return "-".join(parts)
 
 
@@ -85,12 +93,12 @@ def git_state(root: Path | None = None) -> dict[str, Any]:
     return {"sha": sha, "dirty": None if changes is None else bool(changes)}
 
 
-def describe_environment() -> dict[str, Any]:
-    """Everything about machine and software that belongs into a record: JSON-able."""
+def describe_environment(awake: bool = False) -> dict[str, Any]:
+    """Everything about machine and software that belongs into a record: JSON-able. awake: see ``hardware_class``."""
     fields, cores = _cpuinfo(), available_cores()
     sets = cpu_sets(cores)
     return {
-        "hardware_class": hardware_class(),
+        "hardware_class": hardware_class(awake),
         "cpu": {
             "model": fields.get("model name", platform.processor()),
             "family": fields.get("cpu family"),
@@ -104,6 +112,8 @@ def describe_environment() -> dict[str, Any]:
             "smt": _text("/sys/devices/system/cpu/smt/active"),
             "capabilities": sorted(capabilities()),
         },
+        "virtual": is_virtual(),
+        "kept_awake": awake,
         "cores": {"sender": list(sets.sender), "sut": list(sets.sut)},
         "memory_bytes": memory_bytes(),
         "transparent_huge_pages": _text("/sys/kernel/mm/transparent_hugepage/enabled"),

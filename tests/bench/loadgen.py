@@ -18,6 +18,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from harness.estimate.mg1 import ServiceAtoms, late_fraction, service_atoms
+from harness.measurement.idle_cores import cores_awake, keeps_awake
 from harness.measurement.referee import OpenLimits, Referee, ring_shape
 from harness.traffic.arrivals import Queries, make_trace
 from harness.traffic.loadgen import LoadGenPlan
@@ -38,7 +39,7 @@ def main() -> None:
     options = parser.parse_args()
     split = _split()
     library = make_trace(1, 1000, "heavy", split.groups).queries(split.groups)
-    with Referee() as referee, tempfile.TemporaryDirectory() as folder:
+    with cores_awake(keeps_awake("auto")), Referee() as referee, tempfile.TemporaryDirectory() as folder:
         spec = {"kind": "synthetic", "service": {"law": "fixed", "mean_ms": SERVICE_MS}}
         referee.start_side("sut", spec, ring_shape([split], 100))
         heading = f"{'LoadGen late':26}{'own sender late':26}{'exact, from .. to':17}{'difference':22}agree"

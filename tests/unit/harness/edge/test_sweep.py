@@ -37,7 +37,8 @@ class Bench:
         fields = {name: getattr(trial, name) for name in TRIAL_FIELDS}
         made, measurement = self.fabricate(**fields, shift=self.shifts.get(trial.model, 0.0))
         assert made.trial_id == trial.trial_id
-        result = dataclasses.replace(measurement.result, source_sha256=source_sha256(), hardware_class=hardware_class())
+        hardware = hardware_class(options.keep_awake)
+        result = dataclasses.replace(measurement.result, source_sha256=source_sha256(), hardware_class=hardware)
         observer.done(result)
         return dataclasses.replace(measurement, result=result)
 

@@ -1,0 +1,68 @@
+"""What cores do between queries: on a virtual machine they are kept from halting while systems are measured.
+
+A core that halts goes back to the hypervisor, and a query that arrives waits until it is given again: up to some
+milliseconds, by the neighbours' load. That is the machine's latency, not the system's, and it grows as the system idles
+more. So a loop of the lowest priority runs on each core, as a server that polls while idle would (the kernel's own
+switch for it, ``idle=poll``, is set at boot). Both sides of a comparison run the same way, and the name of the
+hardware says so.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from harness.errors import ConfigurationError
+from harness.host.environment import is_virtual, project_root
+from harness.host.scheduling import available_cores
+from harness.native.awake import READY
+from harness.native.library import native_library
+
+CHOICES = ("auto", "always", "never")
+
+
+def keeps_awake(choice: str) -> bool:
+    """Whether cores are kept awake: "auto" does so on a virtual machine that runs Linux and can build the loop.
+
+    Raises ConfigurationError for another word, and for "always" where it cannot be done.
+    """
+    if choice not in CHOICES:
+        raise ConfigurationError(f"keep_awake={choice}: choose one of {', '.join(CHOICES)}")
+    if choice == "never" or (choice == "auto" and not is_virtual()):
+        return False
+    possible = hasattr(os, "SCHED_IDLE") and native_library() is not None
+    if choice == "always" and not possible:
+        raise ConfigurationError(
+            "keep_awake=always: cores are kept awake on Linux only, by a loop that needs a C++ compiler; install one "
+            "or use keep_awake=auto"
+        )
+    return possible
+
+
+@contextmanager
+def cores_awake(wanted: bool) -> Iterator[None]:
+    """Keep every core that this process may use from halting. Raises ConfigurationError where the system refuses."""
+    if not wanted:
+        yield
+        return
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness.native.awake", "--parent", str(os.getpid()),
+         "--cores", *(str(core) for core in available_cores())],
+        cwd=project_root(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None and process.stderr is not None
+        if process.stdout.readline().strip() != READY or process.poll() is not None:
+            process.kill()
+            raise ConfigurationError(
+                f"cores cannot be kept awake here ({process.stderr.read().strip().splitlines()[-1:]}); "
+                "keep_awake=never measures without"
+            )
+        yield
+    finally:
+        process.kill()
+        process.communicate()
