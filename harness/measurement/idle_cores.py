@@ -19,7 +19,7 @@ from harness.errors import ConfigurationError
 from harness.host.environment import is_virtual, project_root
 from harness.host.scheduling import available_cores
 from harness.native.awake import READY
-from harness.native.library import native_library
+from optimizations.kernels.loader import KernelsUnavailable, find_compiler
 
 CHOICES = ("auto", "always", "never")
 
@@ -33,13 +33,22 @@ def keeps_awake(choice: str) -> bool:
         raise ConfigurationError(f"keep_awake={choice}: choose one of {', '.join(CHOICES)}")
     if choice == "never" or (choice == "auto" and not is_virtual()):
         return False
-    possible = hasattr(os, "SCHED_IDLE") and native_library() is not None
+    possible = hasattr(os, "SCHED_IDLE") and _has_compiler()
     if choice == "always" and not possible:
         raise ConfigurationError(
             "keep_awake=always: cores are kept awake on Linux only, by a loop that needs a C++ compiler; install one "
             "or use keep_awake=auto"
         )
     return possible
+
+
+def _has_compiler() -> bool:
+    """It is looked for and not yet used: a bad command line must not wait for it."""
+    try:
+        find_compiler()
+    except KernelsUnavailable:
+        return False
+    return True
 
 
 @contextmanager
