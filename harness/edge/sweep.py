@@ -1,7 +1,4 @@
-"""What happened to the trials of one command line: outcomes, resumption, the summary and the worst exit code.
-
-Imports stand where they are needed: a bad command line must not wait for statistics and pictures.
-"""
+"""What happened to the trials of one command line: outcomes, resumption, the summary and the worst exit code."""
 
 from __future__ import annotations
 
@@ -11,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -25,10 +21,8 @@ from harness.options import RunOptions
 from harness.record.reader import find_resumable
 from harness.record.result import Result
 from harness.record.side_result import SideResult
+from harness.record.tracking import SweepTag
 from harness.trial import Trial
-
-if TYPE_CHECKING:
-    from harness.record.tracking import SweepTag
 
 LEVEL = 0.05
 
@@ -62,8 +56,6 @@ class Sweep:
         """Identity of the sweep for tracking: the same command line has the same one. None for a single run."""
         if not self._multirun:
             return None
-        from harness.record.tracking import SweepTag
-
         digest = hashlib.sha256(json.dumps(sorted(self._arguments)).encode()).hexdigest()
         return SweepTag(sweep_id=digest[:12], overrides=self._arguments)
 
@@ -111,7 +103,7 @@ def summary_table(outcomes: Sequence[Outcome]) -> Table:
 
 def holm_calls(results: Sequence[Result | None]) -> list[str]:
     """Verdict on each ratio of a sweep: faster or slower only where it holds for the whole family (Holm 1979)."""
-    from harness.estimate.stats import holm
+    from harness.estimate.stats import holm  # loads scipy, for which a bad command line must not wait
 
     found = [(None, None, None) if result is None else result.speedup for result in results]
     p_values = {index: p for index, (_, _, p) in enumerate(found) if p is not None}

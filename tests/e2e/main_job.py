@@ -21,8 +21,7 @@ class MainJob:
         """The command line."""
         # The limit is far away and the training short: these runs are about what is written down, on machines that
         # may be busy.
-        common = ["dataset.size=tiny", "training.max_epochs=1", "budget=smoke", "budget.settle_s=0.2"]
-        common += ["scenario.sla_ms=2000", "tracking=none"]
+        common = ["dataset.size=tiny", "training.max_epochs=1", "budget=smoke", "scenario.sla_ms=2000", "tracking=none"]
         common += [f"records_dir={self.folder}", f"cache_dir={self.cache}"]
         return [sys.executable, str(ROOT / "run.py"), *common, *overrides]
 
