@@ -25,7 +25,7 @@ TIMED = "accuracy run"
 
 def _command(folder: Path, cache: Path) -> list[str]:
     sweep = ["-m", "model=dlrm", "scenario=offline,server", "scenario.sla_ms=2000", "dataset.size=tiny"]
-    sweep += ["training.max_epochs=1", "budget=smoke", "budget.settle_s=0.2", "tracking=none"]
+    sweep += ["training.max_epochs=1", "budget=smoke", "tracking=none"]
     return [sys.executable, str(ROOT / "run.py"), *sweep, f"records_dir={folder / 'records'}", f"cache_dir={cache}"]
 
 
