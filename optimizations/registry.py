@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import sys
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -54,8 +56,14 @@ def _built_in(name: str) -> Optimization:
     return spec
 
 
-def _third_party() -> list[EntryPoint]:
-    return sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: (point.name, point.value))
+def _third_party() -> tuple[EntryPoint, ...]:
+    return _entry_points_on(tuple(sys.path))
+
+
+@functools.cache
+def _entry_points_on(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """What the packages on ``path``, which is ``sys.path``, register: a file of each of them is read for it."""
+    return tuple(sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: (point.name, point.value)))
 
 
 def _load(point: EntryPoint) -> Optimization:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -310,6 +312,18 @@ def split() -> Split:
         labels=rng.integers(0, 2, groups * each).astype(np.float32),
         groups=np.arange(groups + 1) * each,
     )
+
+
+@pytest.fixture(scope="session")
+def job_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data and weights of all runs of the whole program: what one has trained, the next one finds.
+
+    The processes that run tests side by side share it, as runs of one user share ``cache_dir``.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    cache = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "job_cache"
+    cache.mkdir(exist_ok=True)
+    return cache
 
 
 @pytest.fixture(scope="session", autouse=True)

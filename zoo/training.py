@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 from zoo.checkpoint import Weights, check_weights, save_weights
 from zoo.configs import model_config
-from zoo.datasets import load_dataset
 from zoo.fitting import Progress, fit
 from zoo.layers.packed_recurrence import Evolve, evolve
 from zoo.models.ctr_model import CtrModel
@@ -59,6 +58,8 @@ def _in_place(array: npt.NDArray[np.float32]) -> Tensor:
 
 def main(spec_path: str, recurrence: Evolve = evolve) -> None:
     """Load the data, fit, write the weights. ``recurrence``: what the recurrent layers are trained with."""
+    from zoo.datasets import load_dataset  # its readers of files are not for who takes weights from here, and serves
+
     spec: dict[str, Any] = json.loads(Path(spec_path).read_text("utf-8"))
     name = spec["model"]["name"]
     config = model_config(name, spec["model"])

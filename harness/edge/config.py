@@ -6,6 +6,7 @@ match and the list of those that exist, in one paragraph.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -158,15 +159,17 @@ def _sweep_texts(override: Override, groups: Mapping[str, list[str]]) -> list[st
 
 
 def _compose(overrides: Sequence[Override], groups: Mapping[str, list[str]]) -> dict[str, Any]:
-    choices = [o.input_line for o in overrides if o.key_or_group in groups]
+    lines = [o.input_line for o in overrides]
     settings = [o for o in overrides if o.key_or_group not in groups]
+    if not any(o.is_add() or o.is_force_add() for o in settings):
+        # Hydra itself refuses a key that is not there, in words of its own: what is wrong is then said below.
+        with contextlib.suppress(HydraException, OmegaConfBaseException):
+            return to_values(compose(PRIMARY, overrides=lines))
     try:
-        known = to_values(compose(PRIMARY, overrides=choices))
-        if not settings:
-            return known
+        known = to_values(compose(PRIMARY, overrides=[o.input_line for o in overrides if o.key_or_group in groups]))
         for override in settings:
             _check_key(override, known)
-        return to_values(compose(PRIMARY, overrides=[o.input_line for o in overrides]))
+        return to_values(compose(PRIMARY, overrides=lines))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigurationError(f"the configuration cannot be composed: {_first_sentence(error)}") from error
 

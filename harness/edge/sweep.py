@@ -16,7 +16,6 @@ from rich.table import Table
 
 from harness.console.report import DASH, number, ratio_verdict, with_interval
 from harness.errors import ExitCode, worst
-from harness.estimate.stats import holm
 from harness.host.environment import hardware_class, source_sha256
 from harness.options import RunOptions
 from harness.record.reader import find_resumable
@@ -104,6 +103,8 @@ def summary_table(outcomes: Sequence[Outcome]) -> Table:
 
 def holm_calls(results: Sequence[Result | None]) -> list[str]:
     """Verdict on each ratio of a sweep: faster or slower only where it holds for the whole family (Holm 1979)."""
+    from harness.estimate.stats import holm  # loads scipy, for which a bad command line must not wait
+
     found = [(None, None, None) if result is None else result.speedup for result in results]
     p_values = {index: p for index, (_, _, p) in enumerate(found) if p is not None}
     adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -93,8 +94,12 @@ def _training_spec(
 
 
 def _train(spec: Mapping[str, Any], observer: Observer) -> None:
-    """Run the training child and pass its progress on."""
-    model, step = str(spec["model"]["name"]), 0
+    """Run the training child and pass its progress on.
+
+    It writes into a folder of its own: of two runs that train the same weights at one time, neither meets the other's
+    half file.
+    """
+    model, step, out = str(spec["model"]["name"]), 0, Path(spec["out"])
 
     def follow(event: Event) -> None:
         nonlocal step
@@ -106,4 +111,8 @@ def _train(spec: Mapping[str, Any], observer: Observer) -> None:
         observer.advance(event["step"] - step, f"loss {event['loss']:.4f}{auc}")
         step = event["step"]
 
-    run_job("optimizations.trainer", spec, f"The training of {model}", follow)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.stem}-", dir=out.parent) as folder:
+        made = Path(folder) / out.name
+        run_job("optimizations.trainer", {**spec, "out": str(made)}, f"The training of {model}", follow)
+        made.replace(out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 import typing
@@ -53,7 +54,7 @@ def mismatches(cls: type[Any], data: Any, where: str = "") -> list[str]:
     if not isinstance(data, Mapping):
         return [f"{where or cls.__name__} is {_short(data)}, expected an object"]
     problems: list[str] = []
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     for item in dataclasses.fields(cls):
         path = f"{where}.{item.name}" if where else item.name
         if item.name in data:
@@ -104,13 +105,19 @@ def _decode(hint: Any, value: Any) -> Any:
     if origin in (types.UnionType, typing.Union):
         return _decode(_not_none(arguments), value)
     if dataclasses.is_dataclass(hint):
-        hints = typing.get_type_hints(hint)
+        hints = _hints(hint)
         known = {f.name for f in dataclasses.fields(hint)} & set(value)
         return typing.cast(type[Any], hint)(**{name: _decode(hints[name], value[name]) for name in known})
     if origin is tuple:
         kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
         return tuple(_decode(kind, item) for kind, item in zip(kinds, value, strict=True))
     return float(value) if hint is float else value
+
+
+@functools.cache
+def _hints(cls: Any) -> dict[str, Any]:
+    """Types of the fields. A record holds hundreds of values of a few classes; to read the hints takes longest."""
+    return typing.get_type_hints(cls)
 
 
 def _not_none(arguments: tuple[Any, ...]) -> Any:

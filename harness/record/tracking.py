@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.host.environment import project_root
+from harness.record.durable_files import write_json
 from harness.record.jsonable import from_plain, to_plain
 from harness.record.reader import TRACKING, Record, RecordError, find_records, read_json, read_record
 from harness.record.result import Result, SegmentInfo
 from harness.record.side_result import SideResult
-from harness.record.writer import write_json
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.errors import ConfigurationError
+from harness.record.durable_files import json_bytes, sync_file, sync_folder, write_bytes
 from harness.record.plots import write_plots
 from harness.record.reader import MANIFEST, PREDICTION_TEXTS, QUERY_TEXTS, RecordError, file_sha256
 from harness.record.result import PREDICTION_COLUMNS, QUERY_COLUMNS, Measurement, Result
@@ -51,7 +52,7 @@ class RecordWriter:
             name = f"{TEMPORARY_PREFIX}{self._trial.trial_id}-{os.getpid()}@{socket.gethostname()}"
             self._temporary = self._records_dir / name
             self._temporary.mkdir()
-            _write_bytes(self._temporary / "trial.json", _pretty(json.loads(self._trial.to_json())))
+            write_bytes(self._temporary / "trial.json", json_bytes(json.loads(self._trial.to_json())))
         except OSError as error:
             self._discard()
             raise ConfigurationError(
@@ -71,11 +72,11 @@ class RecordWriter:
             raise RecordError("a record can be written once, inside of its with block")
         try:
             _write_files(self._temporary, measurement)
-            _write_bytes(self._temporary / MANIFEST, _pretty(_manifest(self._temporary)))
-            _sync_folder(self._temporary)
+            write_bytes(self._temporary / MANIFEST, json_bytes(_manifest(self._temporary)))
+            sync_folder(self._temporary)
             target = _free_name(self._records_dir, measurement.result)
             os.rename(self._temporary, target)
-            _sync_folder(self._records_dir)
+            sync_folder(self._records_dir)
         except OSError as error:
             raise RecordError(
                 f"the record could not be written to {self._records_dir} ({error.strerror or error}); the result was "
@@ -107,30 +108,23 @@ def remove_abandoned(records_dir: Path) -> list[Path]:
     return removed
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file so that a reader sees the old or the new content, never a part."""
-    temporary = path.with_name(f".{path.name}-{os.getpid()}")
-    _write_bytes(temporary, _pretty(value))
-    os.replace(temporary, path)
-
-
 def _write_files(folder: Path, measurement: Measurement) -> None:
-    _write_bytes(folder / "result.json", _pretty(measurement.result.to_dict()))
-    _write_bytes(folder / "environment.json", _pretty(dict(measurement.environment)))
+    write_bytes(folder / "result.json", json_bytes(measurement.result.to_dict()))
+    write_bytes(folder / "environment.json", json_bytes(dict(measurement.environment)))
     _write_columns(folder / "queries.parquet", measurement.queries, QUERY_TEXTS, QUERY_COLUMNS)
     _write_columns(folder / "predictions.parquet", measurement.predictions, PREDICTION_TEXTS, PREDICTION_COLUMNS)
     if measurement.training:
         _write_columns(folder / "training.parquet", measurement.training, CHUNK_TEXTS, CHUNK_COLUMNS)
         _write_columns(folder / "parity.parquet", measurement.parity, PARITY_TEXTS, PARITY_COLUMNS)
     for name, content in measurement.logs.items():
-        _write_bytes(folder / name, content)
+        write_bytes(folder / name, content)
     plots = (
         write_training_plots(folder, measurement.training)
         if measurement.training
         else write_plots(folder, measurement.result, measurement.queries)
     )
     for plot in plots:
-        _sync_file(plot)
+        sync_file(plot)
 
 
 def _write_columns(
@@ -139,7 +133,7 @@ def _write_columns(
     arrays = {name: pa.array(np.asarray(columns[name]).astype(str), pa.string()).dictionary_encode() for name in texts}
     arrays |= {name: pa.array(np.asarray(columns[name], dtype=kind)) for name, kind in numbers.items()}
     pq.write_table(pa.table(arrays), path, compression="zstd")
-    _sync_file(path)
+    sync_file(path)
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
@@ -163,30 +157,6 @@ def _make_folders(folder: Path) -> list[Path]:
     missing = [path for path in (folder, *folder.parents) if not path.exists()][::-1]
     folder.mkdir(parents=True, exist_ok=True)
     return missing
-
-
-def _pretty(value: Any) -> bytes:
-    return (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
-
-
-def _write_bytes(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_file(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _is_alive(pid: int) -> bool:

@@ -12,15 +12,18 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.main_job import MainJob
+from tests.e2e.paired_record import check_paired_record
 
 pytestmark = pytest.mark.e2e
+DLRM = ("model=dlrm", "opt=[fusion,bf16,embedding_tier]", "opt.bf16.embedding=false", "dataset.table_copies=50")
+"""A model whose tables are larger than trained, and lie in their file."""
 
 
 @pytest.fixture
 def started(main_job: MainJob) -> Iterator[subprocess.Popen[str]]:
     """A run that has reached its timed part."""
     process = subprocess.Popen(
-        main_job.command("model=dlrm", "opt=[fusion]"),
+        main_job.command(*DLRM),
         cwd=main_job.folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -49,7 +52,7 @@ def _gone(pids: list[int]) -> bool:
     return False
 
 
-def test_an_interrupted_run_leaves_neither_processes_nor_half_records_and_can_be_started_again(
+def test_an_interrupted_run_leaves_neither_processes_nor_half_records_and_is_measured_when_started_again(
     started: subprocess.Popen[str], main_job: MainJob
 ) -> None:
     children = _children_of(started.pid)
@@ -59,8 +62,9 @@ def test_an_interrupted_run_leaves_neither_processes_nor_half_records_and_can_be
     assert started.returncode == 130
     assert _gone(children)
     assert list(main_job.folder.iterdir()) == []
-    assert main_job.run("model=dlrm", "opt=[fusion]").returncode == 0
-    assert main_job.only_record().is_dir()
+    again = main_job.run(*DLRM)
+    assert again.returncode == 0, again.stdout + again.stderr
+    check_paired_record(main_job.only_record())
 
 
 def test_a_system_under_test_that_is_killed_ends_the_run_with_a_message(

@@ -97,9 +97,10 @@ def test_a_query_without_a_free_slot_is_dropped_and_late(split: Split, tmp_path:
     assert (segment.sent_ns[segment.status == Status.DROPPED] == -1).all()
 
 
-def test_the_scenario_keeps_loadgens_logs_beside_both_late_fractions(tmp_path: Path) -> None:
+def test_the_scenario_keeps_loadgens_logs_beside_both_late_fractions(tmp_path: Path, job_cache: Path) -> None:
     overrides = ["scenario=mlperf_server", "scenario.rate_qps=40", "scenario.sla_ms=200", "model=dlrm", "opt=[fusion]"]
-    overrides += ["dataset.size=tiny", "budget=smoke", "tracking=none", f"cache_dir={tmp_path / 'cache'}"]
+    overrides += ["dataset.size=tiny", "training.max_epochs=1", "budget=smoke", "tracking=none"]
+    overrides += [f"cache_dir={job_cache}"]
     program = [sys.executable, str(ROOT / "run.py"), *overrides, f"records_dir={tmp_path / 'records'}"]
     done = subprocess.run(program, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

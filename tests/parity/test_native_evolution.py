@@ -86,9 +86,9 @@ def _train(folder: Path, environment: dict[str, str]) -> dict[str, np.ndarray]:
     spec = {
         "model": {"name": "dien"},
         "dataset": "planted",
-        "dataset_options": {"shape": "sequence", "size": "tiny"},
+        "dataset_options": {"shape": "sequence", "size": "tiny", "train_users": 400},
         "cache_dir": str(folder / "cache"),
-        "training": {"max_epochs": 1, "batch_size": 1000, "threads": 1},
+        "training": {"max_epochs": 1, "batch_size": 400, "threads": 1},
         "out": str(out),
     }
     (folder / "spec.json").write_text(json.dumps(spec))

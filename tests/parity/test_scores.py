@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from optimizations.plan import available
-from zoo.schema import Batch, Split
+from zoo.schema import Batch, Float32, Split
 
 MODELS = ["wdl", "din", "dien", "dlrm"]
 PLANS: dict[str, dict[str, Any]] = {
@@ -59,17 +59,31 @@ def batches(split: Split) -> Iterator[Batch]:
         yield split.training_batch(anyone)
 
 
+@pytest.fixture(scope="module")
+def asked(request: pytest.FixtureRequest) -> Callable[[str, str], tuple[Any, list[tuple[Batch, Float32]]]]:
+    """A model on data, and each query with the reference's scores: every plan is held to the same ones."""
+    made: dict[tuple[str, str], tuple[Any, list[tuple[Batch, Float32]]]] = {}
+
+    def of(data: str, model: str) -> tuple[Any, list[tuple[Batch, Float32]]]:
+        if (data, model) not in made:
+            served = request.getfixturevalue(data)(model)
+            reference = served.session({})
+            made[data, model] = served, [(batch, reference.predict(batch)) for batch in batches(served.split)]
+        return made[data, model]
+
+    return of
+
+
 @pytest.mark.parametrize("plan", PLANS)
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("data", ["every_column", "planted"])
-def test_scores_agree(request: pytest.FixtureRequest, data: str, model: str, plan: str) -> None:
-    served = request.getfixturevalue(data)(model)
-    reference, first = served.session({}), served.session(PLANS[plan])
+def test_scores_agree(asked: Callable[[str, str], Any], data: str, model: str, plan: str) -> None:
+    served, queries = asked(data, model)
+    first = served.session(PLANS[plan])
     sessions = [first] if "dedup" in plan else [first, served.session(PLANS[plan], expand="late")]
     assert all(step["matched"] and not step["fallbacks"] for step in first.report)
     spread = []
-    for batch in batches(served.split):
-        expected = reference.predict(batch)
+    for batch, expected in queries:
         spread.append(np.ptp(expected))
         for session in sessions:
             scores = session.predict(batch)
@@ -102,12 +116,12 @@ def test_one_program_gives_the_scores_of_its_blocks(
 
 
 @pytest.mark.parametrize(("model", "role"), [(model, role) for model in MODELS for role in ROLES[model]])
-def test_each_role_alone_agrees(every_column: Callable[[str], Any], model: str, role: str) -> None:
-    served = every_column(model)
+def test_each_role_alone_agrees(asked: Callable[[str, str], Any], model: str, role: str) -> None:
+    served, queries = asked("every_column", model)
     only = {each: each == role for each in ("features", "embedding", "fc", "interaction", "attention", "recurrent")}
-    reference, fused = served.session({}), served.session({"fusion": only})
-    for batch in batches(served.split):
-        np.testing.assert_allclose(fused.predict(batch), reference.predict(batch), rtol=0, atol=1e-5)
+    fused = served.session({"fusion": only})
+    for batch, expected in queries:
+        np.testing.assert_allclose(fused.predict(batch), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -1,4 +1,7 @@
-"""The main process of a sweep is killed (SIGKILL): no orphan, no half record, and the same command goes on."""
+"""The main process of a sweep is killed (SIGKILL): no orphan, no half record, and the same command goes on.
+
+Its trials are of no optimization: the baseline alone is measured, under two scenarios.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import pytest
 
 from harness.clock import sleep_s
 from harness.host.processes import read_stat
-from harness.record.reader import file_sha256, find_records, record_problems
+from harness.record.reader import file_sha256, find_records, read_record, record_problems
 from harness.record.writer import TEMPORARY_PREFIX
 
 pytestmark = pytest.mark.e2e
@@ -20,9 +23,10 @@ ROOT = Path(__file__).resolve().parents[2]
 TIMED = "accuracy run"
 
 
-def _command(folder: Path) -> list[str]:
-    sweep = ["-m", "model=dlrm", "seed=1,2", "dataset.size=tiny", "budget=smoke", "scenario=offline", "tracking=none"]
-    return [sys.executable, str(ROOT / "run.py"), *sweep, f"records_dir={folder / 'records'}", f"cache_dir={folder}"]
+def _command(folder: Path, cache: Path) -> list[str]:
+    sweep = ["-m", "model=dlrm", "scenario=offline,server", "scenario.sla_ms=2000", "dataset.size=tiny"]
+    sweep += ["training.max_epochs=1", "budget=smoke", "tracking=none"]
+    return [sys.executable, str(ROOT / "run.py"), *sweep, f"records_dir={folder / 'records'}", f"cache_dir={cache}"]
 
 
 def _descendants(pid: int) -> list[int]:
@@ -41,10 +45,9 @@ def _running(pids: list[int]) -> list[int]:
 
 
 @pytest.mark.timeout(600)
-def test_a_killed_sweep_goes_on_where_it_was(tmp_path: Path) -> None:
-    sweep = subprocess.Popen(
-        _command(tmp_path), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+def test_a_killed_sweep_goes_on_where_it_was(tmp_path: Path, job_cache: Path) -> None:
+    command = _command(tmp_path, job_cache)
+    sweep = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert sweep.stdout is not None
     timed = 0
     for line in sweep.stdout:
@@ -69,10 +72,14 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path: Path) -> None:
     assert left.name.startswith(TEMPORARY_PREFIX)
     before = {path.name: file_sha256(path) for path in first.iterdir()}
 
-    done = subprocess.run(_command(tmp_path), cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"skipped, its valid record is {first}" in done.stdout
     kept, second = find_records(records)
     assert kept == first and {path.name: file_sha256(path) for path in first.iterdir()} == before
     assert record_problems(second) == []
+    result = read_record(second).result
+    assert result.trial["scenario"] == "server" and result.plan == ()
+    assert (result.candidate, result.ratio, result.gate) == (None, None, None)
+    assert result.baseline.auc > 0.5
     assert set(records.iterdir()) == {first, second}

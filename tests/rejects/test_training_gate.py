@@ -45,7 +45,7 @@ BUILDERS = {("fc", "forgetful", "fp32"): lambda reference, block, context: Forge
 """
 
 
-def test_other_mathematics_fail_the_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_mathematics_fail_the_gate(tmp_path: Path, job_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plugins, work = tmp_path / "plugins", tmp_path / "work"
     code, info = plugins / "arena_forgetful", plugins / "arena_forgetful-1.0.dist-info"
     for folder in (code, info, work):
@@ -56,7 +56,7 @@ def test_other_mathematics_fail_the_gate(tmp_path: Path, monkeypatch: pytest.Mon
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: arena_forgetful\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[recarena.optimizations]\nforgetful = arena_forgetful.spec:SPEC\n")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(plugins), os.environ.get("PYTHONPATH", "")]))
-    job = MainJob(work, tmp_path / "cache")
+    job = MainJob(work, job_cache)
     short = ("scope=train", "training.batch_size=64", "budget.segment_s=0.2", "budget.settle_s=0.1")
     done = job.run(*short, "model=dlrm", "opt=[forgetful]")
     assert done.returncode == ExitCode.GATE_FAILED, done.stdout + done.stderr

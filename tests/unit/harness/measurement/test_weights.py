@@ -94,3 +94,31 @@ def test_a_full_disk_is_one_paragraph(
     with pytest.raises(ConfigurationError, match=r"0.00 GB are free.*choose fewer dataset.table_copies"):
         served(tmp_path, COPIES, data)
     assert len(list((tmp_path / "weights").iterdir())) == 1
+
+
+def test_two_runs_that_train_the_same_at_one_time_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another run trains while the trainer of this one is at work: they write apart, and one whole file is left."""
+    out, written = tmp_path / "weights" / "key.npz", list[Path]()
+    spec = {"model": {"name": "dlrm"}, "out": str(out)}
+
+    def job(module: str, order: dict[str, Any], title: str, follow: object) -> None:
+        written.append(Path(order["out"]))
+        if len(written) == 1:
+            weights._train(spec, Silent())
+        save_weights(Path(order["out"]), {"w": np.ones(3, np.float32)})
+
+    monkeypatch.setattr(weights, "run_job", job)
+    weights._train(spec, Silent())
+    assert len({*written, out}) == 3 and list(out.parent.iterdir()) == [out]
+    np.testing.assert_array_equal(load_weights(out)["w"], np.ones(3))
+
+
+def test_a_training_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def job(module: str, order: dict[str, Any], title: str, follow: object) -> None:
+        Path(order["out"]).write_bytes(b"half")
+        raise RuntimeError("the trainer was killed")
+
+    monkeypatch.setattr(weights, "run_job", job)
+    with pytest.raises(RuntimeError, match="was killed"):
+        weights._train({"model": {"name": "dlrm"}, "out": str(tmp_path / "weights" / "key.npz")}, Silent())
+    assert list((tmp_path / "weights").iterdir()) == []

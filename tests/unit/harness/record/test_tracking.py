@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -92,36 +93,42 @@ def test_sqlite_store_holds_parent_children_values_and_files(store, tmp_path, wr
     assert plain.tags["plan"] == "none" and "ratio_lbt" not in plain.metrics
 
 
-def test_a_dead_server_leaves_a_pending_note_that_is_uploaded_later(store, tmp_path, write, monkeypatch):
+def test_a_dead_server_leaves_a_pending_note_and_a_real_one_takes_the_run_later(
+    tmp_path, write, monkeypatch, empty_store
+):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     path = write()
     started = now_ns()
-    note = track(path, f"http://127.0.0.1:{free_port()}")
+    note = track(path, f"http://127.0.0.1:{free_port()}", SWEEP)
     assert (now_ns() - started) / 1e9 < 60
     assert note.status == "pending" and note.error and "sync" in note.sentence
     assert read_note(path) == note and pending(tmp_path / "records") == [path]
     assert record_problems(path) == []
-    after = retry(path, store)
-    assert after.status == "uploaded" and after.error == ""
-    assert client_of(store).get_run(after.run_id).data.tags["trial_id"] == read_record(path).result.trial_id
+    with real_server(tmp_path, empty_store) as uri:
+        after = retry(path, uri)
+        assert (after.status, after.error, after.uri) == ("uploaded", "", uri)
+        run = client_of(uri).get_run(after.run_id)
+    assert run.data.metrics["lbt_qps"] == 240.0 and "mlflow.parentRunId" in run.data.tags
+    assert run.data.tags["trial_id"] == read_record(path).result.trial_id
+    assert list((tmp_path / "files").rglob("queries.parquet"))
     assert pending(tmp_path / "records") == []
 
 
-def test_a_real_server_takes_the_run(tmp_path, write, monkeypatch, empty_store):
-    monkeypatch.chdir(tmp_path)
+@contextmanager
+def real_server(folder, empty_store):
+    """The URI of an MLflow server on a store of its own, with its files in ``folder / "files"``."""
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{shutil.copy(empty_store, tmp_path / 'server.db')}"]
-    command += ["--artifacts-destination", str(tmp_path / "files")]
-    log = (tmp_path / "server.log").open("wb")
-    server = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True)
+    command += ["--backend-store-uri", f"sqlite:///{shutil.copy(empty_store, folder / 'server.db')}"]
+    command += ["--artifacts-destination", str(folder / "files")]
+    # The jobs that a server can run itself are several more processes, each of which loads all of MLflow.
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    log = (folder / "server.log").open("wb")
+    server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
-        wait_for(port, server, tmp_path / "server.log")
-        note = track(write(), f"http://127.0.0.1:{port}", SWEEP)
-        assert (note.status, note.error) == ("uploaded", "")
-        run = client_of(note.uri).get_run(note.run_id)
-        assert run.data.metrics["lbt_qps"] == 240.0 and "mlflow.parentRunId" in run.data.tags
-        assert list((tmp_path / "files").rglob("queries.parquet"))
+        wait_for(port, server, folder / "server.log")
+        yield f"http://127.0.0.1:{port}"
     finally:
         os.killpg(server.pid, 9)
         server.wait()
