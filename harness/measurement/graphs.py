@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.backends.catalogue import BACKENDS
+from harness.clock import now_ns
 from harness.console.observer import Observer
 from harness.errors import ConfigurationError
 from harness.measurement.child_job import run_job
@@ -16,6 +18,8 @@ from harness.measurement.weights import file_sha256
 from zoo.configs import ModelConfig
 from zoo.onnx.graph_cache import graph_file, graph_folder, graph_key
 from zoo.schema import Schema
+
+MADE = "made.json"
 
 
 def ensure_graph(
@@ -43,6 +47,14 @@ def ensure_graph(
     return graph_file(folder)
 
 
+def export_seconds(graph: Path | None) -> float | None:
+    """How long the child took that made ``graph``, whenever that was; None without one."""
+    if graph is None or not (file := graph.parent / MADE).is_file():
+        return None
+    seconds: float = json.loads(file.read_text("utf-8"))["seconds"]
+    return seconds
+
+
 def _export(spec: Mapping[str, Any], folder: Path) -> None:
     """Make the graph beside ``folder``, then rename: a killed process leaves no half graph under its name."""
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +62,9 @@ def _export(spec: Mapping[str, Any], folder: Path) -> None:
         made = Path(temporary) / "graph"
         made.mkdir()
         order = {**spec, "out": str(graph_file(made).absolute())}
+        started = now_ns()
         run_job("zoo.onnx.export", order, f"The export of {spec['model']['name']}", _refuse)
+        (made / MADE).write_text(json.dumps({"seconds": (now_ns() - started) * 1e-9}), "utf-8")
         try:
             made.rename(folder)
         except OSError:

@@ -14,7 +14,7 @@ from harness.backends.catalogue import missing_packages
 from harness.errors import ConfigurationError
 from harness.measurement import graphs
 from harness.measurement.child_job import run_job
-from harness.measurement.graphs import ensure_graph
+from harness.measurement.graphs import ensure_graph, export_seconds
 from zoo.checkpoint import save_weights
 from zoo.configs import DlrmConfig
 from zoo.schema import DenseField, IdField, Schema
@@ -58,6 +58,18 @@ def weights(folder: Path, content: bytes = b"weights") -> Path:
 
 def test_pytorch_needs_no_graph(tmp_path: Path) -> None:
     assert ensure_graph("torch", CONFIG, SCHEMA, tmp_path / "nowhere", tmp_path, Stages()) is None
+    assert export_seconds(None) is None
+
+
+def test_how_long_an_export_took_is_known_to_later_runs(
+    tmp_path: Path, exported: list[Mapping[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stamps = iter([5_000_000_000, 12_500_000_000])
+    monkeypatch.setattr(graphs, "now_ns", lambda: next(stamps))
+    for _ in range(2):
+        made = ensure_graph("onnxruntime", CONFIG, SCHEMA, weights(tmp_path), tmp_path, Stages())
+        assert export_seconds(made) == pytest.approx(7.5)
+    assert len(exported) == 1 and export_seconds(tmp_path / "made_by_hand.onnx") is None
 
 
 def test_a_graph_is_made_once_per_weights_form_and_schema(tmp_path: Path, exported: list[Mapping[str, Any]]) -> None:
