@@ -91,7 +91,7 @@ def _start_sides(bench: Bench, prepared: Prepared, cache_dir: Path) -> list[Side
     sides = []
     bench.observer.stage("starting systems under test", total=len(prepared.plans), unit="")
     for name, plan in prepared.plans.items():
-        with model_spec(prepared, plan, cache_dir) as spec:
+        with model_spec(prepared, name, cache_dir) as spec:
             info = bench.referee.start_side(name, spec, shape)
         bench.joined(name)
         bench.observer.advance(1, f"{name} ready in {info.start_s:.1f} s")
@@ -172,7 +172,7 @@ def _other_scenarios(bench: Bench, side: Side, prepared: Prepared) -> SideResult
         workers=side.workers,
         dispatch=side.dispatch,
         dtypes=tuple(sorted({block.dtype for block in plan.pipeline.blocks})),
-        export_s=export_seconds(prepared.graph),
+        export_s=export_seconds(prepared.graphs.get(side.name)),
     )
 
 
@@ -192,8 +192,7 @@ def _certify(bench: Bench, prepared: Prepared, side: Side, log: QuadLog, cache_d
     if bench.budget.certificate_s and bench.trial.scenario == "server":
         shape = ring_shape([bench.split], max(SERVICE_SIZES))
         estimate = side.estimate(bench, log.kept(int(bench.budget.quads), bench.limit_ns))
-        plan = prepared.plans[side.name]
-        issue_certificate(bench, side.name, estimate, lambda: model_spec(prepared, plan, cache_dir), shape)
+        issue_certificate(bench, side.name, estimate, lambda: model_spec(prepared, side.name, cache_dir), shape)
 
 
 def _finish_floor(bench: Bench, floor: Floor, sides: list[Side]) -> None:

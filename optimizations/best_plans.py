@@ -22,8 +22,8 @@ _PLANS: Mapping[tuple[BestPlan, str], Mapping[str, tuple[str, ...]]] = {
     ("best_open", "any"): {"wdl": _BYTES, "din": _FLOATS, "dien": _FLOATS, "dlrm": _BYTES},
 }
 _OF_GRAPHS: Mapping[str, tuple[str, ...]] = {
-    "onnxruntime": ("executor",),
-    "openvino": ("executor",),
+    "onnxruntime": ("dedup", "executor"),
+    "openvino": ("dedup", "executor"),
     "tensorflow": ("fusion", "dedup", "executor"),
 }
 

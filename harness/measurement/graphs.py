@@ -23,24 +23,33 @@ MADE = "made.json"
 
 
 def ensure_graph(
-    backend: str, config: ModelConfig, schema: Schema, weights: Path, cache_dir: Path, observer: Observer
+    backend: str,
+    config: ModelConfig,
+    schema: Schema,
+    weights: Path,
+    cache_dir: Path,
+    observer: Observer,
+    *,
+    expand_first: bool = True,
 ) -> Path | None:
     """Path of the ``.onnx`` of ``weights``; None for a backend that builds from the weights themselves.
 
-    Both sides of a trial serve the same file. Raises ConfigurationError for weights that do not fit the model, or
-    cannot be read, RuntimeError with the child's last words when the export fails.
+    Sides that copy the user's columns at the same place serve the same file. Raises ConfigurationError for weights that
+    do not fit the model, or cannot be read, RuntimeError with the child's last words when the export fails.
     """
     form = BACKENDS[backend].graph
     if form is None:
         return None
     rows_given = form == "rows"
-    folder = graph_folder(cache_dir, config.name, graph_key(config, schema, file_sha256(weights), rows_given))
+    key = graph_key(config, schema, file_sha256(weights), rows_given, expand_first=expand_first)
+    folder = graph_folder(cache_dir, config.name, key)
     if not folder.exists():
         spec = {
             "model": dataclasses.asdict(config),
             "schema": schema.to_json(),
             "weights": str(weights.resolve()),
             "rows_given": rows_given,
+            "expand_first": expand_first,
         }
         observer.stage(f"exporting {config.name}", total=None)
         _export(spec, folder)

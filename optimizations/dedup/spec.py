@@ -1,6 +1,6 @@
 """dedup: what belongs to the user is computed once per user of a query, not once per sample.
 
-On TensorFlow that holds for features, lookups, histories and the GRU; layers that mix both sides stay whole.
+On backends other than PyTorch layers that mix both sides stay whole.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from optimizations.contract import Optimization, Phase, Pipeline
 from zoo.blueprint import Block
 
-BACKENDS = ("torch", "tensorflow")
+BACKENDS = ("torch", "onnxruntime", "openvino", "tensorflow")
 SPLITTING = ("torch",)
 """Backends that take layers apart."""
 

@@ -83,7 +83,7 @@ def write_spec(served: Any, folder: Path, backend: str, opts: tuple[str, ...]) -
         from zoo.onnx.export import export
 
         graph = folder / "model.onnx"
-        export(reference_model(context), graph, rows_given=form == "rows")
+        export(reference_model(context), graph, rows_given=form == "rows", expand_first="dedup" not in opts)
     first = first_pipeline(context.config, context.schema, backend, "cpu", "serve")
     spec = {
         "plan": plan_to_json(resolve(first, dict.fromkeys(opts), frozenset())),

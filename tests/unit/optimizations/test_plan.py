@@ -218,10 +218,10 @@ def test_what_no_data_can_mend_is_refused_before_there_are_any(backend: str, opt
 
 
 def test_only_what_needs_no_block_is_offered_on_a_graph() -> None:
-    """A graph runtime has no blocks whose slots an optimization could write."""
+    """An exported graph has no blocks whose slots an optimization could write."""
     for backend in ("onnxruntime", "openvino"):
         able = {name for name, spec in available().items() if backend in spec.backends}
-        assert able == {"allocator", "executor"}
+        assert able == {"allocator", "executor", "dedup"}
         blocks = {block.path for block in dien().blocks}
         for name in able:
             claims = resolve(dien(backend=backend), {name: {}}, NOTHING).steps[0].claims

@@ -81,9 +81,12 @@ def test_a_graph_is_made_once_per_weights_form_and_schema(tmp_path: Path, export
         for backend, schema, content in (*asked, *asked)
     ]
     assert len(set(made[:4])) == 4 and made[:4] == made[4:] and all(path and path.exists() for path in made)
-    assert [order["rows_given"] for order in exported] == [False, True, False, False]
-    assert stages == ["exporting dlrm"] * 4
-    assert len(list((tmp_path / "graphs").iterdir())) == 4  # and nothing temporary
+    late = ensure_graph("onnxruntime", CONFIG, SCHEMA, weights(tmp_path, b"a"), tmp_path, stages, expand_first=False)
+    assert late not in made
+    assert [order["rows_given"] for order in exported] == [False, True, False, False, False]
+    assert [order["expand_first"] for order in exported] == [True, True, True, True, False]
+    assert stages == ["exporting dlrm"] * 5
+    assert len(list((tmp_path / "graphs").iterdir())) == 5  # and nothing temporary
 
 
 def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
