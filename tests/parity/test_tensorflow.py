@@ -32,16 +32,17 @@ pytestmark = pytest.mark.skipif(
 MODELS = ["wdl", "din", "dien", "dlrm"]
 TOLERANCE = 1e-5
 REAL_SAMPLES = 1200
-PLANS: list[dict[str, Any]] = [
+PLANS: list[Any] = [
     {"executor": {}},
     {"executor": {"threads": 2, "workers": 2}},
     {"executor": {"mode": "parallel"}},
     {"executor": {"mode": "inter_op"}},
     {"fusion": {}, "executor": {}},
     {"dedup": {}},
-    {"fusion": {"xla": True}, "executor": {}},
-    {"fusion": {"xla": True}, "dedup": {}, "executor": {}},
+    pytest.param({"fusion": {"xla": True}, "executor": {}}, marks=pytest.mark.slow),
+    pytest.param({"fusion": {"xla": True}, "dedup": {}, "executor": {}}, marks=pytest.mark.slow),
 ]
+"""XLA compiles for every size that it may meet, half a second and more for each."""
 
 
 def session_on(served: Any, opts: dict[str, Any], threads: int = 1, **changes: Any) -> Session:

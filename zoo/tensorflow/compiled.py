@@ -16,18 +16,18 @@ from zoo.tensorflow.parameters import Parameters
 
 LARGEST = 2**20
 WARM_SAMPLES = 128
-FEWEST_STEPS = 16
+SMALL = (4, 16)
+"""Below 32 samples a query has so little work that padding costs less than more sizes to compile."""
 
 
 def sample_sizes() -> list[int]:
-    """Samples that are compiled for: powers of two."""
-    return [2**power for power in range(LARGEST.bit_length())]
+    """Samples that are compiled for: a few small sizes, then powers of two."""
+    return [*SMALL, *(2**power for power in range(5, LARGEST.bit_length()))]
 
 
 def step_sizes(longest: int) -> list[int]:
-    """Steps that are compiled for: powers of two, and ``longest``, which most long histories have."""
-    powers = {size for size in sample_sizes() if size >= FEWEST_STEPS}
-    return [1, *sorted(powers | ({longest} if longest > FEWEST_STEPS else set()))]
+    """Steps that are compiled for: one, those of the longest history, and doublings of them."""
+    return [1, *(longest * 2**power for power in range(LARGEST.bit_length()) if 1 < longest * 2**power <= LARGEST)]
 
 
 def compiled_logit(
