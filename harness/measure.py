@@ -21,6 +21,7 @@ from harness.measurement.certificate import issue_certificate
 from harness.measurement.closed_loops import accuracy_run, offline, service_table, single_stream
 from harness.measurement.evidence import Evidence
 from harness.measurement.floor import NULL, measure_floor, null_latency
+from harness.measurement.graphs import export_seconds
 from harness.measurement.identity import identity
 from harness.measurement.idle_cores import cores_awake
 from harness.measurement.mlperf import SCENARIO as MLPERF
@@ -39,7 +40,6 @@ from harness.record.service import SERVICE_SIZES, slack
 from harness.record.side_result import Latency, ServiceTimes, SideResult, SingleStream
 from harness.training.measure import measure_training
 from harness.trial import Trial
-from optimizations.contract import Plan
 
 
 def measure(trial: Trial, options: RunOptions, observer: Observer) -> Measurement:
@@ -66,7 +66,7 @@ def measure(trial: Trial, options: RunOptions, observer: Observer) -> Measuremen
         _find_rates(bench, sides, prepared)
         log = _quads(bench, sides)
         logs = loadgen_runs(bench, sides) if trial.scenario == MLPERF else {}
-        facts = {side.name: _other_scenarios(bench, side, prepared.plans[side.name]) for side in sides}
+        facts = {side.name: _other_scenarios(bench, side, prepared) for side in sides}
         _certify(bench, prepared, sides[-1], log, options.cache_dir)
         _finish_floor(bench, floor, sides)
     return _assemble(bench, prepared, sides, _Kept(log=log, facts=facts, logs=logs, awake=options.keep_awake))
@@ -93,7 +93,7 @@ def _start_sides(bench: Bench, prepared: Prepared, cache_dir: Path) -> list[Side
     sides = []
     bench.observer.stage("starting systems under test", total=len(prepared.plans), unit="")
     for name, plan in prepared.plans.items():
-        with model_spec(prepared, plan, cache_dir) as spec:
+        with model_spec(prepared, name, cache_dir) as spec:
             info = bench.referee.start_side(name, spec, shape)
         bench.joined(name)
         bench.observer.advance(1, f"{name} ready in {info.start_s:.1f} s")
@@ -140,11 +140,12 @@ def _quads(bench: Bench, sides: list[Side]) -> QuadLog:
     return log
 
 
-def _other_scenarios(bench: Bench, side: Side, plan: Plan) -> SideResult:
+def _other_scenarios(bench: Bench, side: Side, prepared: Prepared) -> SideResult:
     """Load at 70 % of the side's own LBT (or at the trial's own rate), single stream and offline.
 
     Returns what no column of the record tells.
     """
+    plan = prepared.plans[side.name]
     server, given = bench.trial.scenario == "server", bench.trial.scenario == MLPERF
     seconds = bench.budget.settle_s + bench.budget.latency_s
     at = f"{bench.trial.rate_qps:g} qps" if given else f"{LATENCY_LOAD:.0%}"
@@ -173,6 +174,7 @@ def _other_scenarios(bench: Bench, side: Side, plan: Plan) -> SideResult:
         workers=side.workers,
         dispatch=side.dispatch,
         dtypes=tuple(sorted({block.dtype for block in plan.pipeline.blocks})),
+        export_s=export_seconds(prepared.graphs.get(side.name)),
     )
 
 
@@ -192,8 +194,7 @@ def _certify(bench: Bench, prepared: Prepared, side: Side, log: QuadLog, cache_d
     if bench.budget.certificate_s and bench.trial.scenario == "server":
         shape = ring_shape([bench.split], max(SERVICE_SIZES))
         estimate = side.estimate(bench, log.kept(int(bench.budget.quads), bench.limit_ns))
-        plan = prepared.plans[side.name]
-        issue_certificate(bench, side.name, estimate, lambda: model_spec(prepared, plan, cache_dir), shape)
+        issue_certificate(bench, side.name, estimate, lambda: model_spec(prepared, side.name, cache_dir), shape)
 
 
 def _finish_floor(bench: Bench, floor: Floor, sides: list[Side]) -> None:

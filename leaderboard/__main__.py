@@ -13,6 +13,7 @@ from harness.console.observer import console_for
 from harness.edge.failures import INTERRUPTED, explain
 from harness.errors import ConfigurationError, ExitCode
 from harness.record.reader import RecordError, find_records, read_record
+from leaderboard.backends import into_page, matrix
 from leaderboard.compare import compare, comparison_view, regressed
 from leaderboard.show import board_view, record_view
 from leaderboard.site import write_site
@@ -71,6 +72,15 @@ def _verify(options: argparse.Namespace, console: Console) -> int:
     return 0 if verification.passed else 1
 
 
+def _backends(options: argparse.Namespace, console: Console) -> int:
+    table = matrix(entry.result for group in load_board(options.records_dir).groups.values() for entry in group)
+    if options.into is None:
+        print(table)
+    else:
+        into_page(table, options.into)
+    return 0
+
+
 def _found(name: str, records_dir: Path) -> Path:
     """A record by its folder, its name in the records folder, or the start of its trial id (the newest of these)."""
     for path in (Path(name), records_dir / name):
@@ -115,6 +125,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     sync_.add_argument("--uri", help="upload to this tracking URI (default: the one of the run)")
     sync_.set_defaults(command=_sync)
+
+    backends = commands.add_parser(
+        "backends",
+        help="models on backends, as a Markdown table",
+        description="The newest record of each model on each backend as a Markdown table: as it comes, by its plan.",
+    )
+    backends.add_argument("--into", type=Path, help="a page, whose table between its two marks is replaced")
+    backends.set_defaults(command=_backends)
 
     verify_ = commands.add_parser(
         "verify",

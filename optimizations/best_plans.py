@@ -1,6 +1,7 @@
 """The plans that are held to be fastest, by model and by what the processor multiplies.
 
-Measured as served: DIEN's with AMX (docs/results.md). The others follow from the times of single queries.
+Measured as served: DIEN's with AMX (docs/results.md). The others follow from the times of single queries. On a backend
+that runs whole graphs there is one plan for all models, in either division (docs/backends.md).
 """
 
 from __future__ import annotations
@@ -20,6 +21,11 @@ _PLANS: Mapping[tuple[BestPlan, str], Mapping[str, tuple[str, ...]]] = {
     ("best_open", "amx"): {"wdl": _BYTES, "din": _PAIRS, "dien": _PAIRS, "dlrm": _BYTES},
     ("best_open", "any"): {"wdl": _BYTES, "din": _FLOATS, "dien": _FLOATS, "dlrm": _BYTES},
 }
+_OF_GRAPHS: Mapping[str, tuple[str, ...]] = {
+    "onnxruntime": ("dedup", "executor"),
+    "openvino": ("dedup", "executor"),
+    "tensorflow": ("fusion", "dedup", "executor"),
+}
 
 
 def best_plan(which: BestPlan, model: str, capabilities: Collection[str], backend: str = "torch") -> tuple[str, ...]:
@@ -27,9 +33,11 @@ def best_plan(which: BestPlan, model: str, capabilities: Collection[str], backen
 
     Raises PlanError for a model or a backend that nobody has measured.
     """
-    if backend != "torch":
-        raise PlanError(f"experiment={which}: no best plan is known for backend={backend}; write opt=[...] yourself")
     plans = _PLANS[which, "amx" if "amx_bf16" in capabilities else "any"]
     if model not in plans:
         raise PlanError(f"experiment={which}: no best plan is known for model={model}; write opt=[...] yourself")
-    return plans[model]
+    if backend == "torch":
+        return plans[model]
+    if backend not in _OF_GRAPHS:
+        raise PlanError(f"experiment={which}: no best plan is known for backend={backend}; write opt=[...] yourself")
+    return _OF_GRAPHS[backend]

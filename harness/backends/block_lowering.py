@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -97,9 +97,9 @@ class BlockLowering:
                     continue
                 module = self._try(block, got, reference, reasons)
                 if module is not None:
-                    self._account(block, got, reasons)
+                    self.account(block, got, reasons)
                     return module
-        self._account(block, whole, reasons)
+        self.account(block, whole, reasons)
         return None
 
     def whole(self, name: str, model: Any) -> Predict | None:
@@ -140,7 +140,8 @@ class BlockLowering:
         finally:
             report.build_ns += now_ns() - started
 
-    def _account(self, block: Block, slots: dict[str, Any], reasons: list[str]) -> None:
+    def account(self, block: Block, slots: Mapping[str, Any], reasons: Sequence[str]) -> None:
+        """The slots that ``block`` has in what was built, and why where they are not those of the plan."""
         for slot, got in slots.items():
             owner = self._claims.get(f"{block.path}.{slot}")
             if owner is None:

@@ -21,7 +21,7 @@ class BackendEntry:
 
     summary: one line for ``--help``. packages: what it imports; requirement: what pip calls all that it needs.
     graph: the exported graph that it serves, which takes ``EXPORTERS`` to make; None where it builds from the weights.
-    trains: whether it has ``scope=train``.
+    trains: whether it has ``scope=train``. state_dicts: whether weights may lie in a PyTorch file, which PyTorch reads.
     """
 
     summary: str
@@ -30,6 +30,7 @@ class BackendEntry:
     devices: tuple[str, ...] = ("cpu",)
     graph: Graph | None = None
     trains: bool = False
+    state_dicts: bool = True
 
 
 BACKENDS: dict[str, BackendEntry] = {
@@ -51,6 +52,12 @@ BACKENDS: dict[str, BackendEntry] = {
         packages=("openvino",),
         requirement="recarena[openvino]",
         graph="rows",
+    ),
+    "tensorflow": BackendEntry(
+        summary="TensorFlow, the same models from the same weights; pip install 'recarena[tf]'",
+        packages=("tensorflow",),
+        requirement="recarena[tf]",
+        state_dicts=False,
     ),
 }
 
@@ -75,6 +82,15 @@ def require_backend(name: str, device: str) -> None:
         raise ConfigurationError(
             f"backend={name} runs on device={' or '.join(entry.devices)}, not on device={device}: change one of them "
             f"(device={device}: backend={', '.join(able)})"
+        )
+
+
+def require_weights(name: str, path: str) -> None:
+    """Raises ConfigurationError where the known backend ``name`` cannot read the user's weights at ``path``, if any."""
+    if path and not path.endswith(".npz") and not BACKENDS[name].state_dicts:
+        raise ConfigurationError(
+            f"backend={name} model.weights={path}: it serves without PyTorch, which a state dict needs; save "
+            "the arrays as .npz (numpy.savez of names and arrays), or say backend=torch"
         )
 
 

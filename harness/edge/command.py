@@ -10,7 +10,8 @@ from types import FrameType
 from typing import Any
 
 from harness.console.observer import console_for
-from harness.edge.config import plan_runs
+from harness.edge.config import CONF, plan_runs
+from harness.edge.experiments import GROUP, NOT_AGAIN, with_sweep
 from harness.edge.failures import INTERRUPTED, TERMINATED, exit_code, explain
 from harness.edge.sweep import Outcome, Sweep
 from harness.edge.trial_builder import build
@@ -26,6 +27,8 @@ class Command:
         self._multirun = any(argument in MULTIRUN_FLAGS for argument in arguments)
         self._run_trial = run_trial
         self._overrides = [a for a in arguments if not a.startswith("-")]
+        if self._multirun:
+            self._overrides = with_sweep(self._overrides, CONF / GROUP)
         self._foreign_flags = [a for a in arguments if a.startswith("-") and a not in MULTIRUN_FLAGS]
         self._sweep = Sweep(self._overrides, self._multirun)
 
@@ -64,7 +67,7 @@ class Command:
         with tempfile.TemporaryDirectory(prefix="recarena-sweep-") as folder:
             arguments = self._arguments
             if not self._foreign_flags:
-                sweep = ["-m", f"hydra.sweep.dir={folder}"] if self._multirun else []
+                sweep = ["-m", f"hydra.sweep.dir={folder}", NOT_AGAIN] if self._multirun else []
                 arguments = [*sweep, *self._overrides]
             sys.argv = [sys.argv[0], *arguments]
             application()

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.backends.catalogue import BACKENDS, require_backend, require_training
+from harness.backends.catalogue import BACKENDS, require_backend, require_training, require_weights
 from harness.edge.settings import ScenarioSettings, Settings, nearest, read_settings, refuse_unknown, strict
 from harness.errors import ConfigurationError
 from harness.host.environment import capabilities
@@ -59,6 +59,7 @@ def build(config: Mapping[str, Any]) -> tuple[Trial, RunOptions]:
         _check_training(trial, settings, options.budget)
     _check_opts(trial, settings.scope)
     require_backend(trial.backend, trial.device)
+    require_weights(trial.backend, options.weights_file)
     if options.budget.certificate_s and trial.scenario != "server":
         raise ConfigurationError(
             f"budget={options.budget.name} scenario={trial.scenario}: a certificate is for a rate that is held, so it "

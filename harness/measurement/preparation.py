@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,7 +29,7 @@ class Prepared:
     """What both sides share, and the plan of each. ``plans`` has no candidate for ``opt=[]``.
 
     weights: the file that is served. trained: the one that training left, or the user's own; ``weights`` itself, but
-    for tables in copies. graph: what ``weights`` were exported to, for a backend that serves a graph.
+    for tables in copies. graphs: by side, what ``weights`` were exported to; None where a backend serves no graph.
     """
 
     trial: Trial
@@ -38,7 +38,7 @@ class Prepared:
     weights: Path
     trained: Path
     plans: dict[str, Plan]
-    graph: Path | None = None
+    graphs: Mapping[str, Path | None] = field(default_factory=dict)
 
 
 def resolve_plans(trial: Trial, config: ModelConfig, dataset: Dataset) -> dict[str, Plan]:
@@ -74,9 +74,20 @@ def prepare(trial: Trial, options: RunOptions, observer: Observer) -> Prepared:
     config, dataset, plans = planned.config, planned.dataset, planned.plans
     trained = ensure_weights(trial, config, dataset, options, observer)
     weights = in_copies(trial, config, dataset, trained, options, observer)
-    graph = ensure_graph(trial.backend, config, dataset.schema, weights, options.cache_dir, observer)
+    graphs = {
+        side: ensure_graph(
+            trial.backend,
+            config,
+            dataset.schema,
+            weights,
+            options.cache_dir,
+            observer,
+            expand_first=plan.pipeline.expand == "first",
+        )
+        for side, plan in plans.items()
+    }
     return Prepared(
-        trial=trial, dataset=dataset, config=config, weights=weights, trained=trained, plans=plans, graph=graph
+        trial=trial, dataset=dataset, config=config, weights=weights, trained=trained, plans=plans, graphs=graphs
     )
 
 

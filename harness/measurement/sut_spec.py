@@ -26,9 +26,10 @@ COUNTED_SAMPLES = 2_000_000
 
 
 @contextmanager
-def model_spec(prepared: Prepared, plan: Plan, cache_dir: Path) -> Iterator[dict[str, Any]]:
-    """Spec of a model SUT. The calibration rows (training split, no labels) lie in a file that goes on leaving, and so
-    do the frequencies of the training split's rows where the plan asks for them."""
+def model_spec(prepared: Prepared, side: str, cache_dir: Path) -> Iterator[dict[str, Any]]:
+    """Spec of the model SUT of ``side``. The calibration rows (training split, no labels) lie in a file that goes on
+    leaving, and so do the frequencies of the training split's rows where the plan asks for them."""
+    plan, graph = prepared.plans[side], prepared.graphs.get(side)
     with tempfile.TemporaryDirectory(prefix="recarena-") as folder:
         calibration, frequencies = Path(folder) / "calibration.bin", Path(folder) / "frequencies.npz"
         calibration.write_bytes(encode(calibration_batch(prepared.dataset.train)))
@@ -42,7 +43,7 @@ def model_spec(prepared: Prepared, plan: Plan, cache_dir: Path) -> Iterator[dict
             "model": dataclasses.asdict(prepared.config),
             "schema": prepared.dataset.schema.to_json(),
             "weights": str(prepared.weights.resolve()),
-            "graph": None if prepared.graph is None else str(prepared.graph.resolve()),
+            "graph": None if graph is None else str(graph.resolve()),
             "calibration": str(calibration),
             "frequencies": str(frequencies) if counted else None,
             "cache_dir": str(cache_dir.resolve()),

@@ -83,6 +83,8 @@ class SideResult:
     of the closed loop; lbt_speed_sd: spread of the log speeds of its segments; lbt_spell_sd: that of spells within
     them; lbt_delay_ms: latency that is neither queueing nor work.
     workers, dispatch, dtypes: what the plan runs with; the twin and the tolerance of timed answers follow from them.
+    export_s: what it took to make the graph that it serves, in this run or an earlier one; None where it builds from
+    the weights.
     """
 
     auc: float | None
@@ -111,3 +113,4 @@ class SideResult:
     workers: int = 1
     dispatch: Dispatch = field(default_factory=Dispatch)
     dtypes: tuple[str, ...] = ()
+    export_s: float | None = None

@@ -88,5 +88,5 @@ SPEC = Optimization(
     options=AllocatorOptions,
     claims=claims,
     apply=apply,
-    backends=("torch", "onnxruntime", "openvino"),
+    backends=("torch", "onnxruntime", "openvino", "tensorflow"),
 )

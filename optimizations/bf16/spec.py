@@ -1,11 +1,19 @@
-"""bf16: weights, embedding rows and operands in bfloat16, sums in fp32."""
+"""bf16: weights, embedding rows and operands in bfloat16, sums in fp32.
+
+On TensorFlow it is oneDNN's automatic mixed precision: every matrix product of the graph, and no table.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from optimizations.contract import Optimization, Phase, Pipeline
+from optimizations.contract import Optimization, Phase, Pipeline, PlanError
+from optimizations.fusion.spec import XLA
 from zoo.blueprint import Block
+
+BACKENDS = ("torch", "tensorflow")
+MULTIPLYING = ("fc", "interaction", "attention", "recurrent")
+"""Roles with matrix products."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +27,8 @@ class Bf16Options:
 
 
 def _chosen(pipeline: Pipeline, options: Bf16Options) -> tuple[Block, ...]:
+    if pipeline.backend == "tensorflow":
+        return tuple(block for block in pipeline.blocks if block.role in MULTIPLYING)
     return tuple(
         block
         for block in pipeline.blocks
@@ -27,7 +37,12 @@ def _chosen(pipeline: Pipeline, options: Bf16Options) -> tuple[Block, ...]:
 
 
 def claims(pipeline: Pipeline, options: Bf16Options) -> tuple[str, ...]:
-    """The ``dtype`` slot of every block whose role is switched on."""
+    """The ``dtype`` slot of every block whose role is switched on. Raises PlanError where XLA compiles the blocks."""
+    if XLA in pipeline.passes:
+        raise PlanError(
+            "opt.bf16: TensorFlow's mixed precision does not reach into what XLA has compiled: leave opt.fusion.xla "
+            "or bf16 out"
+        )
     return tuple(f"{block.path}.dtype" for block in _chosen(pipeline, options))
 
 
@@ -53,6 +68,8 @@ SPEC = Optimization(
     options=Bf16Options,
     claims=claims,
     apply=apply,
+    backends=BACKENDS,
+    narrowed=lambda options: BACKENDS if options == Bf16Options() else ("torch",),
     score_tolerance=4e-3,
     native=native,
 )

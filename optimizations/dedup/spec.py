@@ -1,4 +1,7 @@
-"""dedup: what belongs to the user is computed once per user of a query, not once per sample."""
+"""dedup: what belongs to the user is computed once per user of a query, not once per sample.
+
+On backends other than PyTorch layers that mix both sides stay whole.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,10 @@ from dataclasses import dataclass
 
 from optimizations.contract import Optimization, Phase, Pipeline
 from zoo.blueprint import Block
+
+BACKENDS = ("torch", "onnxruntime", "openvino", "tensorflow")
+SPLITTING = ("torch",)
+"""Backends that take layers apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +39,8 @@ def claims(pipeline: Pipeline, options: DedupOptions) -> tuple[str, ...]:
     """``expand``, and ``split`` of the blocks that mix user and sample columns; nothing without a user side."""
     if not _has_user_side(pipeline):
         return ()
-    mixing = [block.path for block in pipeline.blocks if options.split and _splittable(block)]
+    splits = options.split and pipeline.backend in SPLITTING
+    mixing = [block.path for block in pipeline.blocks if splits and _splittable(block)]
     return ("expand", *(f"{path}.split" for path in mixing))
 
 
@@ -56,5 +64,6 @@ SPEC = Optimization(
     options=DedupOptions,
     claims=claims,
     apply=apply,
+    backends=BACKENDS,
     score_tolerance=1e-5,
 )

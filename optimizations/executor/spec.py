@@ -19,9 +19,11 @@ MODES: dict[str, tuple[int, int]] = {
 }
 """Workers and threads of each mode where the options give none; a 0 as in ``Runtime``."""
 TRAINING_MODES = ("inline", "parallel")
-BACKENDS = ("torch", "onnxruntime", "openvino")
-ONLY_ON = {COST_MODEL: ("torch",), INTER_OP: ("onnxruntime",)}
+BACKENDS = ("torch", "onnxruntime", "openvino", "tensorflow")
+ONLY_ON = {COST_MODEL: ("torch",), INTER_OP: ("onnxruntime", "tensorflow")}
 """Backends of a mode that not all have."""
+ONEDNN_OFF = ("TF_ENABLE_ONEDNN_OPTS", "0")
+"""The variable that TensorFlow reads as it is loaded, and the value at which its own kernels multiply."""
 SIDE_BY_SIDE = frozenset({COST_MODEL, INTER_OP})
 NOT_ON_CPU = "cuda_graph"
 
@@ -31,15 +33,17 @@ class ExecutorOptions:
     """mode: "inline", a worker runs its whole query on its own thread; "parallel", one query at a time, each operator
     on all threads; "cost_model", operators of one query side by side by their measured costs; "inter_op", side by side
     as the runtime finds them ready; "auto", as the service times of the machine demand. workers: queries at a time.
-    threads: threads within one query. 0 for either: the mode's own number.
+    threads: threads within one query. 0 for either: the mode's own number. onednn: on TensorFlow, whether oneDNN's
+    kernels run the operators that it has, as they do unless told otherwise.
     """
 
     mode: str = "inline"
     workers: int = 0
     threads: int = 0
+    onednn: bool = True
 
     def __post_init__(self) -> None:
-        """Raises ValueError for an unknown mode, a negative count, or counts that the mode excludes."""
+        """Raises ValueError for an unknown mode, a negative count, or what the mode excludes."""
         if self.mode == NOT_ON_CPU:
             raise ValueError(
                 f"mode={NOT_ON_CPU!r} replays a graph of kernels that was captured on device=cuda, and is not "
@@ -69,6 +73,8 @@ class ExecutorOptions:
                 f"mode={self.mode!r} runs operators side by side and needs 2 threads or more, got threads=1: leave "
                 "threads out, or use mode='inline'"
             )
+        if self.mode == COST_MODEL and not self.onednn:
+            raise ValueError(f"mode={COST_MODEL!r} is PyTorch's and onednn=False TensorFlow's: leave one of them out")
 
 
 def claims(pipeline: Pipeline, options: ExecutorOptions) -> tuple[str, ...]:
@@ -80,6 +86,8 @@ def claims(pipeline: Pipeline, options: ExecutorOptions) -> tuple[str, ...]:
         _check_training(options)
         return ("runtime.executor", "runtime.threads")
     runtime = ("runtime.executor", "runtime.threads", "runtime.workers")
+    if not options.onednn:
+        runtime += (f"runtime.environment.{ONEDNN_OFF[0]}",)
     if options.mode != COST_MODEL:
         return runtime
     if "program" not in pipeline.passes:
@@ -104,6 +112,7 @@ def apply(pipeline: Pipeline, options: ExecutorOptions) -> Pipeline:
         executor=options.mode,
         threads=options.threads or threads,
         workers=options.workers or workers,
+        environment=pipeline.runtime.environment if options.onednn else (*pipeline.runtime.environment, ONEDNN_OFF),
     )
     passes = (COST_MODEL, *pipeline.passes) if options.mode == COST_MODEL else pipeline.passes
     return dataclasses.replace(pipeline, runtime=runtime, passes=passes)
@@ -124,8 +133,9 @@ def _check_training(options: ExecutorOptions) -> None:
 
 
 def narrowed(options: ExecutorOptions) -> tuple[str, ...]:
-    """The backends that have the mode."""
-    return ONLY_ON.get(options.mode, BACKENDS)
+    """The backends that have the mode, and oneDNN to switch off."""
+    able = ONLY_ON.get(options.mode, BACKENDS)
+    return able if options.onednn else tuple(backend for backend in able if backend == "tensorflow")
 
 
 SPEC = Optimization(

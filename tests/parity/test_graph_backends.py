@@ -34,7 +34,7 @@ OF_EVERY_COLUMN = ["dien", SLOW_WDL]
 OF_THE_DATA = ["din", "dien", "dlrm", SLOW_WDL]
 TOLERANCE = 1e-5
 REAL_SAMPLES = 1200
-Graph = Callable[[str, str, str], Path]
+Graph = Callable[..., Path]
 
 
 @pytest.fixture(params=[name for name, entry in BACKENDS.items() if entry.graph])
@@ -51,12 +51,12 @@ def graph(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """The graph that a backend serves of a model on a data set, exported once."""
     folder = tmp_path_factory.mktemp("graphs")
 
-    def of(backend: str, data: str, model: str) -> Path:
+    def of(backend: str, data: str, model: str, expand_first: bool = True) -> Path:
         form = BACKENDS[backend].graph
-        path = folder / f"{data}-{model}-{form}.onnx"
+        path = folder / f"{data}-{model}-{form}-{'first' if expand_first else 'late'}.onnx"
         if not path.exists():
             served = request.getfixturevalue(data)(model)
-            export(reference_model(served.context), path, rows_given=form == "rows")
+            export(reference_model(served.context), path, rows_given=form == "rows", expand_first=expand_first)
         return path
 
     return of
@@ -99,6 +99,19 @@ def test_every_column_gives_the_scores_of_pytorch(
         assert scores.shape == (len(batch),) and scores.dtype == np.float32
         np.testing.assert_allclose(scores, expected, rtol=0, atol=TOLERANCE)
     assert max(spread) > 8 * TOLERANCE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["wdl", "din", "dien", "dlrm"])
+def test_what_belongs_to_the_user_may_be_computed_once(
+    every_column: Callable[[str], Any], graph: Graph, backend: str, model: str
+) -> None:
+    served = every_column(model)
+    path = graph(backend, "every_column", model, expand_first=False)
+    eager, session = served.session({}), session_on(served, backend, path, {"dedup": {}})
+    assert session.report[0]["matched"] == ["expand"]
+    for batch in queries(served.split):
+        np.testing.assert_allclose(session.predict(batch), eager.predict(batch), rtol=0, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("model", OF_THE_DATA)

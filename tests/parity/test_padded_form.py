@@ -18,13 +18,13 @@ MODELS = ["wdl", "din", "dien", "dlrm"]
 
 
 @pytest.mark.parametrize("rows_given", [False, True])
-@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("how", [{}, {"compiled": True}, {"expand_first": False}], ids=["stock", "compiled", "late"])
 @pytest.mark.parametrize("model", MODELS)
-def test_it_agrees(every_column: Callable[[str], Any], model: str, compiled: bool, rows_given: bool) -> None:
+def test_it_agrees(every_column: Callable[[str], Any], model: str, how: dict[str, bool], rows_given: bool) -> None:
     """One user at a time, with and without a history, then all of them, and a user row per sample."""
     served = every_column(model)
     reference = reference_model(served.context)
-    form = PaddedModel(reference, rows_given=rows_given, compiled=compiled).eval()
+    form = PaddedModel(reference, rows_given=rows_given, **how).eval()
     arrays_of, eager, split = (
         RowArrays(served.context.schema) if rows_given else raw_arrays,
         served.session({}),

@@ -1,8 +1,8 @@
 """Child process that exports one model: ``python -m zoo.onnx.export SPEC.json``. It loads PyTorch; who serves does not.
 
-The spec holds ``model`` (name and sizes), ``schema`` (its JSON), ``weights`` (path), ``rows_given`` and ``out`` (the
-``.onnx`` to write; its weights lie beside it in ``<out>.data``). Weights that cannot be read, or do not fit, and a
-disk that is full, are told as one JSON object on standard output: ``{"refused": reason}``.
+The spec holds ``model`` (name and sizes), ``schema`` (its JSON), ``weights`` (path), ``rows_given``, ``expand_first``
+and ``out`` (the ``.onnx`` to write; its weights lie beside it in ``<out>.data``). Weights that cannot be read, or do
+not fit, and a disk that is full, are told as one JSON object on standard output: ``{"refused": reason}``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TWO_DIMENSIONS = frozenset({"history"})
 """Arguments whose second dimension varies, too; the first one of all does."""
 
 
-def export(reference: CtrModel, path: Path, *, rows_given: bool = False) -> None:
+def export(reference: CtrModel, path: Path, *, rows_given: bool = False, expand_first: bool = True) -> None:
     """Write ``PaddedModel(reference)`` as ONNX for any number of users, samples, steps and bag values.
 
     The weights lie in a file of their own, ``<path>.data``: runtimes map it, so that processes share its pages.
@@ -47,7 +47,7 @@ def export(reference: CtrModel, path: Path, *, rows_given: bool = False) -> None
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with contextlib.redirect_stdout(io.StringIO()):
         program = torch.onnx.export(
-            PaddedModel(reference, rows_given=rows_given).eval(),
+            PaddedModel(reference, rows_given=rows_given, expand_first=expand_first).eval(),
             tuple(torch.from_numpy(arrays[name].copy()) for name in INPUTS),
             dynamo=True,
             dynamic_shapes=tuple(dict.fromkeys(varying[name], torch.export.Dim.AUTO) for name in INPUTS),
@@ -92,7 +92,7 @@ def main(spec_path: str) -> None:
         _refuse(str(error))
         return
     try:
-        export(model, out, rows_given=spec["rows_given"])
+        export(model, out, rows_given=spec["rows_given"], expand_first=spec["expand_first"])
     except OSError as error:
         _refuse(
             f"the graph of {config.name} cannot be written below {out.parent} ({error}): make room, or set cache_dir"

@@ -18,13 +18,22 @@ _ZOO = Path(__file__).parents[1]
 _SHAPING = ("schema.py", "blueprint.py", "table_rows.py", "layers/*.py", "models/ctr_model.py", "onnx/*.py")
 
 
-def graph_key(config: ModelConfig, schema: Schema, weights_sha256: str, rows_given: bool, root: Path = _ZOO) -> str:
+def graph_key(
+    config: ModelConfig,
+    schema: Schema,
+    weights_sha256: str,
+    rows_given: bool,
+    root: Path = _ZOO,
+    *,
+    expand_first: bool = True,
+) -> str:
     """Hex SHA-256 of all that shapes a graph: weights, sizes, schema, form, the exporter's code and versions."""
     parts = {
         "weights": weights_sha256,
         "model": asdict(config),
         "schema": json.loads(schema.to_json()),
         "rows_given": rows_given,
+        "expand_first": expand_first,
         "code": code_sha256(root, (*_SHAPING, f"models/{config.name}.py")),
         "versions": [version(package) for package in EXPORTERS],
     }

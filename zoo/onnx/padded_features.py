@@ -1,8 +1,8 @@
 """Feature engineering and lookups for a whole-graph exporter: bags and histories lie padded, nothing depends on values.
 
 The reference reads ragged columns as its training does: it selects by masks, and sizes tensors by what it finds.
-Exporters turn that into loops over rows, or refuse it. Arithmetic, and the copy of the user's columns per sample, stay
-the reference's.
+Exporters turn that into loops over rows, or refuse it. The arithmetic stays the reference's, and so do the two places
+where the user's columns may be copied per sample: before anything else, or where they meet the item's.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from zoo.layers.embedding import EmbeddingTables, WideTables
 from zoo.layers.features import FeatureTransform, SideTransform, TableRows, bucket_rows, hash_ids
 from zoo.layers.field_columns import TableField, table_rows
+from zoo.layers.ragged import to_samples
 from zoo.layers.tensors import Features, RawTensors, SideFeatures, SideTensors
 from zoo.schema import MISSING_ID, BagField, Schema, Side
 
@@ -96,32 +97,32 @@ class PaddedSide(SideTransform):
 
 
 class PaddedFeatures(FeatureTransform):
-    """``FeatureTransform`` for arguments as in ``zoo.onnx.inputs``, the user's columns once per sample in its result.
+    """``FeatureTransform`` for arguments as in ``zoo.onnx.inputs``.
 
     rows_given: see ``PaddedSide``; behaviours are table rows, too, and the last columns of the item's ids are the rows
-    of the hashed crosses. one_by_one: see ``UncheckedRows``.
+    of the hashed crosses. one_by_one: see ``UncheckedRows``. expand_first: the user's columns stand once per sample in
+    the result, not once per user.
     """
 
-    def __init__(self, schema: Schema, rows_given: bool, one_by_one: bool) -> None:
+    def __init__(self, schema: Schema, rows_given: bool, one_by_one: bool, expand_first: bool) -> None:
         super().__init__(schema)
-        self.rows_given = rows_given
+        self.rows_given, self.expand_first = rows_given, expand_first
         self.user = PaddedSide(schema, "user", rows_given, one_by_one)
         self.item = PaddedSide(schema, "item", rows_given, one_by_one)
         self.history_rows = UncheckedRows(schema.history, one_by_one)
 
     def forward(self, raw: RawTensors) -> Features:
         """Engineered columns; in ``raw``, ``history`` is [U, T, H] and ``history_offsets`` are lengths [U]."""
-        user_of = raw.user_of
-        assert user_of is not None
-        user, item = self.user.copied(raw.user, user_of), self.item.copied(raw.item, None)
-        history = raw.history.index_select(0, user_of)
+        first, late = (raw.user_of, None) if self.expand_first else (None, raw.user_of)
+        user, item = self.user.copied(raw.user, first), self.item.copied(raw.item, None)
+        history = to_samples(raw.history, first)
         return Features(
             user=user,
             item=item,
             history=history if self.rows_given else self.history_rows(history),
-            lengths=raw.history_offsets.index_select(0, user_of),
-            crosses=self._given_crosses(raw.item.ids) if self.rows_given else self._crosses(user.rows, item.rows, None),
-            user_of=None,
+            lengths=to_samples(raw.history_offsets, first),
+            crosses=self._given_crosses(raw.item.ids) if self.rows_given else self._crosses(user.rows, item.rows, late),
+            user_of=late,
         )
 
     def _given_crosses(self, ids: Tensor) -> Tensor:

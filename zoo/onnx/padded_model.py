@@ -16,16 +16,19 @@ from zoo.onnx.recurrences import OperatorGru, ScanAugru
 class PaddedModel(nn.Module):
     """Scores [N] from the arguments of ``zoo.onnx.inputs``; any number of users, samples and steps."""
 
-    def __init__(self, reference: CtrModel, *, rows_given: bool = False, compiled: bool = False) -> None:
+    def __init__(
+        self, reference: CtrModel, *, rows_given: bool = False, compiled: bool = False, expand_first: bool = True
+    ) -> None:
         """The blocks that are rewritten are copies of those of ``reference`` and share its parameters.
 
-        rows_given: see ``PaddedFeatures``. compiled: for a code generator in place of a runtime of operators: columns
-        are engineered one by one, which it joins itself, and the recurrences are the reference's, which it unrolls.
+        rows_given, expand_first: see ``PaddedFeatures``. compiled: for a code generator in place of a runtime of
+        operators: columns are engineered one by one, which it joins itself, and the recurrences are the reference's,
+        which it unrolls.
         """
         super().__init__()
         self.model = copy.copy(reference)
         self.model._modules = dict(reference._modules)
-        self.model.features = PaddedFeatures(reference.features.schema, rows_given, one_by_one=compiled)
+        self.model.features = PaddedFeatures(reference.features.schema, rows_given, compiled, expand_first)
         self.model.embedding = _with_weights(PaddedTables, reference.embedding)
         if hasattr(reference, "wide"):
             self.model.wide = _with_weights(PaddedWideTables, reference.wide)

@@ -8,7 +8,7 @@ from torch._higher_order_ops.scan import scan
 from torch.nn import functional as F
 
 from zoo.layers.augru import Augru, Gru
-from zoo.layers.ragged import step_mask
+from zoo.layers.ragged import step_mask, to_samples
 
 GRU_OPSET = 14
 """The version of ONNX's GRU (its last change of form)."""
@@ -18,7 +18,7 @@ class OperatorGru(Gru):
     """``Gru`` that becomes one operator GRU. (The exporter's own translation fixes the number of steps.)"""
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """x [N, T, inputs] to states [N, T, h], zero past ``lengths`` [N]."""
+        """x [U, T, inputs] to states [U, T, h], zero past ``lengths`` [U]."""
         if not torch.compiler.is_exporting():
             return super().forward(x, lengths)
         hidden = self.weight_hh.shape[1]
@@ -39,10 +39,10 @@ class ScanAugru(Augru):
     """``Augru`` with its steps as one Scan, whose length the graph does not fix. (Runtimes refuse a length of 0.)"""
 
     def forward(self, x: Tensor, scores: Tensor, lengths: Tensor, user_of: Tensor | None) -> Tensor:
-        """x [N, T, inputs], scores [N, T] to the last state [N, h]; ``user_of`` is None."""
-        gates = F.linear(x, self.weight_ih, self.bias_ih)
-        attention = (scores * step_mask(lengths, x.shape[1])).unsqueeze(-1)
-        first = x.new_zeros(x.shape[0], self.weight_hh.shape[1])
+        """x [U, T, inputs], scores [N, T] to the last state [N, h]."""
+        gates = to_samples(F.linear(x, self.weight_ih, self.bias_ih), user_of)
+        attention = (scores * step_mask(to_samples(lengths, user_of), x.shape[1])).unsqueeze(-1)
+        first = x.new_zeros(scores.shape[0], self.weight_hh.shape[1])
 
         def step(state: Tensor, at: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
             following = self._step(at[0], at[1], state)

@@ -182,7 +182,7 @@ def simulated_record(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("harness.measure.prepare", lambda trial, options, observer: prepared)
         patch.setattr("harness.measure.Referee", lambda: SimulatedReferee(hesitates))
-        patch.setattr("harness.measure.model_spec", lambda prepared, plan, cache_dir: nullcontext({}))
+        patch.setattr("harness.measure.model_spec", lambda prepared, side, cache_dir: nullcontext({}))
         patch.setattr("harness.measurement.quads.between", _host(voided))
         patch.setattr("harness.record.writer.write_plots", lambda folder, result, queries: [])
         measurement = measure(trial, options, Mock())

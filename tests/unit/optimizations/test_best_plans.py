@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.backends.catalogue import BACKENDS
 from optimizations.best_plans import best_plan
 from optimizations.contract import PlanError
 from optimizations.plan import first_pipeline, resolve
@@ -40,5 +41,19 @@ def test_a_model_that_nobody_measured_has_none() -> None:
 
 
 def test_a_backend_that_nobody_measured_has_none() -> None:
-    with pytest.raises(PlanError, match=r"no best plan is known for backend=onnxruntime; write opt=\[\.\.\.\]"):
-        best_plan("best", "dien", AMX, "onnxruntime")
+    with pytest.raises(PlanError, match=r"no best plan is known for backend=tensorrt; write opt=\[\.\.\.\]"):
+        best_plan("best", "dien", AMX, "tensorrt")
+
+
+@pytest.mark.parametrize("backend", sorted(set(BACKENDS) - {"torch"}))
+def test_every_other_backend_has_one_for_all_models(schemas: dict[str, Schema], backend: str) -> None:
+    for model in MODELS:
+        first = first_pipeline(
+            model_config(model, {}),
+            schemas["sequence" if model in NEEDS_HISTORY else "pointwise"],
+            backend,
+            "cpu",
+            "serve",
+        )
+        plans = [best_plan(which, model, AMX, backend) for which in ("best", "best_open")]
+        assert resolve(first, dict.fromkeys(plans[0]), AMX).division == "closed" and plans[0] == plans[1]

@@ -110,17 +110,31 @@ def test_counts_that_a_mode_excludes() -> None:
 
 def test_a_mode_that_a_backend_lacks_names_the_backends_that_have_it() -> None:
     message = refusal({"mode": "cost_model"}, "onnxruntime")
-    assert "'executor' (mode=cost_model, workers=0, threads=0) cannot be lowered on backend=onnxruntime" in message
+    assert (
+        "'executor' (mode=cost_model, workers=0, threads=0, onednn=True) cannot be lowered on backend=onnxruntime"
+        in message
+    )
     assert "it can on: torch; change its options, or say backend=torch" in message
     for backend in ("torch", "openvino"):
-        assert "it can on: onnxruntime" in refusal({"mode": "inter_op"}, backend)
+        assert "it can on: onnxruntime, tensorflow" in refusal({"mode": "inter_op"}, backend)
+        assert "it can on: tensorflow; change its options" in refusal({"onednn": False}, backend)
 
 
-@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_onednn_is_switched_off_before_tensorflow_is_loaded() -> None:
+    made = plan({"executor": {"onednn": False}}, "tensorflow")
+    assert made.pipeline.runtime.environment == (("TF_ENABLE_ONEDNN_OPTS", "0"),)
+    assert "runtime.environment.TF_ENABLE_ONEDNN_OPTS" in made.steps[0].claims
+    both = plan({"executor": {"onednn": False}, "allocator": {}}, "tensorflow").pipeline.runtime.environment
+    assert set(made.pipeline.runtime.environment) < set(both)
+    assert plan({"executor": {}}, "tensorflow").pipeline.runtime.environment == ()
+    assert "leave one of them out" in refusal({"mode": "cost_model", "onednn": False})
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino", "tensorflow"])
 def test_the_modes_of_a_graph_runtime_write_the_same_slots(backend: str) -> None:
     for mode in ("inline", "parallel", "auto"):
         assert plan({"executor": {"mode": mode}}, backend).steps == plan({"executor": {"mode": mode}}).steps
-    if backend == "onnxruntime":
+    if backend != "openvino":
         runtime = plan({"executor": {"mode": "inter_op"}}, backend).pipeline.runtime
         assert (runtime.executor, runtime.workers, runtime.on(4).threads) == ("inter_op", 1, 4)
 

@@ -218,14 +218,39 @@ def test_what_no_data_can_mend_is_refused_before_there_are_any(backend: str, opt
 
 
 def test_only_what_needs_no_block_is_offered_on_a_graph() -> None:
-    """A graph runtime has no blocks whose slots an optimization could write."""
+    """An exported graph has no blocks whose slots an optimization could write."""
     for backend in ("onnxruntime", "openvino"):
         able = {name for name, spec in available().items() if backend in spec.backends}
-        assert able == {"allocator", "executor"}
+        assert able == {"allocator", "executor", "dedup"}
         blocks = {block.path for block in dien().blocks}
         for name in able:
             claims = resolve(dien(backend=backend), {name: {}}, NOTHING).steps[0].claims
             assert claims and not any(claim.rpartition(".")[0] in blocks for claim in claims)
+
+
+def test_what_tensorflow_does_itself_is_offered_there_as_passes_over_its_graph() -> None:
+    able = {name for name, spec in available().items() if "tensorflow" in spec.backends}
+    assert able == {"allocator", "executor", "fusion", "bf16", "dedup"}
+    first = dien(backend="tensorflow")
+    assert resolve(first, {"fusion": {}}, NOTHING).pipeline.passes == ("constants",)
+    assert resolve(first, {"fusion": {"xla": True}}, NOTHING).pipeline.passes == ("constants", "xla")
+    rounded = resolve(first, {"bf16": {}, "fusion": {}}, NOTHING).pipeline
+    roles = {block.role for block in rounded.blocks if block.dtype == "bf16"}
+    assert roles == {"fc", "attention", "recurrent"} and not any(block.impl == "fused" for block in rounded.blocks)
+
+
+def test_options_that_a_backend_lacks_name_the_backends_that_have_them() -> None:
+    tensorflow = dien(backend="tensorflow")
+    for opts in ({"fusion": {"attention": False}}, {"bf16": {"embedding": False}}):
+        assert "cannot be lowered on backend=tensorflow; it can on: torch; change its options" in refusal(
+            opts, tensorflow
+        )
+    assert "backend=torch; it can on: tensorflow; change its options" in refusal({"fusion": {"xla": True}})
+    assert "leave the other options as they are" in refusal({"fusion": {"xla": True, "fc": False}}, tensorflow)
+    assert "leave opt.fusion.xla or bf16 out" in refusal({"fusion": {"xla": True}, "bf16": {}}, tensorflow)
+    assert resolve(tensorflow, {"dedup": {}}, NOTHING).steps[0].claims == ("expand",)
+    for name in ("int8", "graph_fusion", "tf32"):
+        assert f"{name!r} cannot be lowered on backend=tensorflow; it can on: torch" in refusal({name: {}}, tensorflow)
 
 
 def test_a_plug_in_that_would_change_nothing_is_refused() -> None:

@@ -17,6 +17,7 @@ from harness.backends.catalogue import (
     missing_packages,
     require_backend,
     require_training,
+    require_weights,
 )
 from harness.errors import ConfigurationError
 
@@ -56,6 +57,28 @@ def test_what_is_missing_is_told_with_the_way_to_install_it(nothing_installed: N
         message = str(caught.value)
         assert f"backend={name} needs onnx, " in message and f"pip install 'recarena[{extra}]'" in message
         assert "or say backend=torch" in message and "\n" not in message
+
+
+def test_without_tensorflow_its_backend_says_how_to_install_it(nothing_installed: None) -> None:
+    assert missing_packages("tensorflow") == ["tensorflow"]
+    with pytest.raises(ConfigurationError) as caught:
+        require_backend("tensorflow", "cpu")
+    message = str(caught.value)
+    assert message == (
+        "backend=tensorflow needs tensorflow, which is not installed: pip install 'recarena[tf]', or say backend=torch"
+    )
+
+
+def test_a_backend_without_pytorch_reads_no_state_dict() -> None:
+    for name, path in (
+        ("tensorflow", "mine.npz"),
+        ("tensorflow", ""),
+        ("torch", "mine.pt"),
+        ("onnxruntime", "mine.pt"),
+    ):
+        require_weights(name, path)
+    with pytest.raises(ConfigurationError, match=r"backend=tensorflow model\.weights=mine\.pt: .* save .* as \.npz"):
+        require_weights("tensorflow", "mine.pt")
 
 
 def test_one_missing_package_is_told_in_the_singular(monkeypatch: pytest.MonkeyPatch) -> None:

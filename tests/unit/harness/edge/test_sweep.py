@@ -100,6 +100,12 @@ def test_a_sweep_runs_to_its_end_and_is_resumed(command, bench, tmp_path):
     assert out.count("skipped, its valid record is") == 3 and len(find_records(tmp_path / "records")) == 4
 
 
+def test_an_experiment_that_is_a_sweep_runs_each_of_its_trials_once(command, bench):
+    assert command("-m", "experiment=backends", "backend=torch")[0] == 0
+    assert [model for model, _ in bench.seen] == ["wdl", "din", "dien", "dlrm"]
+    assert all("fusion" in opts for _, opts in bench.seen)
+
+
 def test_a_harmed_record_is_measured_again(command, bench, tmp_path):
     command("-m", "model=wdl,din")
     (find_records(tmp_path / "records")[0] / "result.json").write_text("{}")

@@ -14,7 +14,7 @@ from harness.backends.catalogue import missing_packages
 from harness.errors import ConfigurationError
 from harness.measurement import graphs
 from harness.measurement.child_job import run_job
-from harness.measurement.graphs import ensure_graph
+from harness.measurement.graphs import ensure_graph, export_seconds
 from zoo.checkpoint import save_weights
 from zoo.configs import DlrmConfig
 from zoo.schema import DenseField, IdField, Schema
@@ -58,6 +58,18 @@ def weights(folder: Path, content: bytes = b"weights") -> Path:
 
 def test_pytorch_needs_no_graph(tmp_path: Path) -> None:
     assert ensure_graph("torch", CONFIG, SCHEMA, tmp_path / "nowhere", tmp_path, Stages()) is None
+    assert export_seconds(None) is None
+
+
+def test_how_long_an_export_took_is_known_to_later_runs(
+    tmp_path: Path, exported: list[Mapping[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stamps = iter([5_000_000_000, 12_500_000_000])
+    monkeypatch.setattr(graphs, "now_ns", lambda: next(stamps))
+    for _ in range(2):
+        made = ensure_graph("onnxruntime", CONFIG, SCHEMA, weights(tmp_path), tmp_path, Stages())
+        assert export_seconds(made) == pytest.approx(7.5)
+    assert len(exported) == 1 and export_seconds(tmp_path / "made_by_hand.onnx") is None
 
 
 def test_a_graph_is_made_once_per_weights_form_and_schema(tmp_path: Path, exported: list[Mapping[str, Any]]) -> None:
@@ -69,9 +81,12 @@ def test_a_graph_is_made_once_per_weights_form_and_schema(tmp_path: Path, export
         for backend, schema, content in (*asked, *asked)
     ]
     assert len(set(made[:4])) == 4 and made[:4] == made[4:] and all(path and path.exists() for path in made)
-    assert [order["rows_given"] for order in exported] == [False, True, False, False]
-    assert stages == ["exporting dlrm"] * 4
-    assert len(list((tmp_path / "graphs").iterdir())) == 4  # and nothing temporary
+    late = ensure_graph("onnxruntime", CONFIG, SCHEMA, weights(tmp_path, b"a"), tmp_path, stages, expand_first=False)
+    assert late not in made
+    assert [order["rows_given"] for order in exported] == [False, True, False, False, False]
+    assert [order["expand_first"] for order in exported] == [True, True, True, True, False]
+    assert stages == ["exporting dlrm"] * 5
+    assert len(list((tmp_path / "graphs").iterdir())) == 5  # and nothing temporary
 
 
 def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ def test_workers_and_threads_are_those_that_were_reported(split: Split, monkeypa
     def start(name: str, spec: Any, shape: Any) -> SideInfo:
         return SideInfo(report=reported[name], start_s=1.0, pid=1, rss_bytes=1)
 
-    monkeypatch.setattr("harness.measure.model_spec", lambda prepared, plan, cache_dir: nullcontext({}))
+    monkeypatch.setattr("harness.measure.model_spec", lambda prepared, side, cache_dir: nullcontext({}))
     plans = {"baseline": plan({}), "candidate": plan({"executor": {"mode": "auto"}})}
     made: Any = {"trial": None, "dataset": None, "config": None, "weights": Path(), "trained": Path()}
     prepared = Prepared(plans=plans, **made)

@@ -27,12 +27,13 @@ def test_it_changes_with_whatever_shapes_the_graph(mixed: Schema, versions: dict
         graph_key(DinConfig(), mixed, "a", False),
         graph_key(DinConfig(), mixed, "b", False),
         graph_key(DinConfig(), mixed, "a", True),
+        graph_key(DinConfig(), mixed, "a", False, expand_first=False),
         graph_key(WdlConfig(), mixed, "a", False),
         graph_key(DinConfig(embedding_dim=5), mixed, "a", False),
         graph_key(DinConfig(), dataclasses.replace(mixed, max_history=3), "a", False),
     }
     versions["onnxscript"] = "0.6"
-    assert len({*keys, graph_key(DinConfig(), mixed, "a", False)}) == 7
+    assert len({*keys, graph_key(DinConfig(), mixed, "a", False)}) == 8
 
 
 def test_it_follows_the_code_of_the_exporter_and_of_the_model(tmp_path: Path, mixed: Schema) -> None:

@@ -1,0 +1,58 @@
+"""The table of models on backends: the newest comparable record of each cell, two rows each."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import ConfigurationError
+from harness.record.result import Result
+from leaderboard.backends import END, HEADINGS, START, into_page, matrix
+
+Fabricated = Callable[..., tuple[Any, Any]]
+
+
+def result_of(fabricate: Fabricated, export_s: float | None = None, **fields: Any) -> Result:
+    result: Result = fabricate(**fields)[1].result
+    sides = {"baseline": result.baseline, "candidate": result.candidate}
+    exported = {name: dataclasses.replace(side, export_s=export_s) for name, side in sides.items() if side is not None}
+    return dataclasses.replace(result, **exported)
+
+
+def test_each_cell_has_its_newest_record_as_it_comes_and_by_its_plan(fabricate: Fabricated) -> None:
+    onnx = {"backend": "onnxruntime", "opts": {"executor": {}}}
+    results = [
+        result_of(fabricate, lbt=300.0, created="2026-03-03T12:00:00Z", export_s=9.5, **onnx),
+        result_of(fabricate, lbt=200.0, created="2026-03-02T12:00:00Z", export_s=8.5, **onnx),
+        result_of(fabricate, lbt=100.0, speedup=5.0, created="2026-03-01T12:00:00Z"),
+        result_of(fabricate, lbt=50.0, hardware="another", created="2026-02-01T12:00:00Z", backend="openvino"),
+        result_of(fabricate, opts={}, created="2026-03-04T12:00:00Z"),
+    ]
+    head, _, *rows = (line.strip("| ").split(" | ") for line in matrix(results).splitlines())
+    assert tuple(head) == HEADINGS and all(len(row) == len(HEADINGS) for row in rows)
+    assert [row[:3] for row in rows] == [
+        ["dien", "onnxruntime", "stock"],
+        ["dien", "onnxruntime", "[executor]"],
+        ["dien", "torch", "stock"],
+        ["dien", "torch", "[fusion]"],
+    ]
+    assert [row[3].split()[0] for row in rows] == ["300", "600", "100", "500"]
+    assert [row[6] for row in rows] == ["572"] * 4  # 600,000,000 bytes
+    assert [row[7:] for row in rows] == [["3.20", "9.50", "-"], ["3.20", "9.50", "pass"], ["3.20", "-", "-"],
+                                         ["3.20", "-", "pass"]]  # fmt: skip
+
+
+def test_a_page_is_changed_between_its_marks_only(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n\n{START}\nold\n{END}\n\nafter\n")
+    into_page("| new |", page)
+    into_page("| newer |", page)
+    assert page.read_text() == f"before\n\n{START}\n| newer |\n{END}\n\nafter\n"
+    for unmarked in (tmp_path / "none.md", tmp_path / "plain.md"):
+        with pytest.raises(ConfigurationError, match=f"{unmarked}: there is no page with the lines"):
+            into_page("| new |", unmarked)
+        unmarked.write_text(START)
