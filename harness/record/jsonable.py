@@ -7,7 +7,7 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -18,6 +18,9 @@ _NAMES: dict[Any, str] = {
     bool: "true or false",
     Mapping: "an object",
 }
+
+_hints: Callable[[Any], dict[str, Any]] = functools.cache(typing.get_type_hints)
+"""Types of the fields. A record holds hundreds of values of a few classes; to read the hints takes longest."""
 
 
 def to_plain(value: Any) -> Any:
@@ -112,12 +115,6 @@ def _decode(hint: Any, value: Any) -> Any:
         kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
         return tuple(_decode(kind, item) for kind, item in zip(kinds, value, strict=True))
     return float(value) if hint is float else value
-
-
-@functools.cache
-def _hints(cls: Any) -> dict[str, Any]:
-    """Types of the fields. A record holds hundreds of values of a few classes; to read the hints takes longest."""
-    return typing.get_type_hints(cls)
 
 
 def _not_none(arguments: tuple[Any, ...]) -> Any:
