@@ -7,7 +7,7 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -114,8 +114,12 @@ def _decode(hint: Any, value: Any) -> Any:
     return float(value) if hint is float else value
 
 
-@functools.cache
 def _hints(cls: Any) -> dict[str, Any]:
+    return _hints_of(cls)
+
+
+@functools.cache
+def _hints_of(cls: Hashable) -> dict[str, Any]:
     """Types of the fields. A record holds hundreds of values of a few classes; to read the hints takes longest."""
     return typing.get_type_hints(cls)
 
