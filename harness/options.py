@@ -10,6 +10,9 @@ from typing import Any
 
 from harness.errors import ConfigurationError
 
+UNCOUNTED_S = 1.0
+"""Start of every stretch of open-loop load that loads the queue and is not counted."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
@@ -123,3 +126,14 @@ def budget_named(name: str, changes: Mapping[str, Any] | None = None) -> Budget:
             raise ConfigurationError(f"budget.{key}={value} must be above 0 (budget={name} has {getattr(base, key)})")
     suffix = "".join(f",{key}={value:g}" for key, value in sorted(real.items()))
     return dataclasses.replace(base, **real, name=name + suffix)
+
+
+def require_counted(budget: Budget) -> None:
+    """Raises ConfigurationError where a stretch of open-loop load ends before anything of it counts."""
+    for key in ("search_s", "segment_s", "latency_s"):
+        seconds = getattr(budget, key)
+        if budget.settle_s + seconds <= UNCOUNTED_S:
+            raise ConfigurationError(
+                f"budget.settle_s={budget.settle_s:g} budget.{key}={seconds:g}: the first {UNCOUNTED_S:g} s of load "
+                f"fills the queue and is not counted, so together they must be above {UNCOUNTED_S:g}"
+            )

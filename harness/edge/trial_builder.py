@@ -14,7 +14,7 @@ from harness.edge.settings import ScenarioSettings, Settings, nearest, read_sett
 from harness.errors import ConfigurationError
 from harness.host.environment import capabilities
 from harness.measurement.idle_cores import keeps_awake
-from harness.options import Budget, RunOptions, budget_named
+from harness.options import Budget, RunOptions, budget_named, require_counted
 from harness.record.reader import file_sha256
 from harness.traffic import query_sizes
 from harness.trial import Sla, Trial
@@ -101,8 +101,11 @@ def _run_options(settings: Settings) -> RunOptions:
     weights = settings.model.get("weights")
     if weights is not None and not Path(str(weights)).is_file():
         raise ConfigurationError(f"model.weights={weights}: there is no such file; give the path of your checkpoint")
+    budget = _budget(settings.budget)
+    if settings.scope == "serve":
+        require_counted(budget)
     return RunOptions(
-        budget=_budget(settings.budget),
+        budget=budget,
         records_dir=Path(settings.records_dir).absolute(),
         cache_dir=Path(settings.cache_dir).absolute() if settings.cache_dir else default_cache_dir(),
         tracking_uri=settings.tracking.uri or None,

@@ -14,6 +14,7 @@ from harness.estimate.longrun import QueueTwin
 from harness.estimate.mg1 import NS
 from harness.estimate.spells import SegmentSpells
 from harness.native.queues import Traces, compiled
+from harness.options import UNCOUNTED_S
 
 Array = npt.NDArray[Any]
 
@@ -21,7 +22,7 @@ SMOOTHING = 0.25
 """Half width, in log latency, of the ramp that stands for the step at the limit while twin and SUT are matched."""
 _SURELY_IN_TIME = math.exp(-1.01 * SMOOTHING)
 """In limits: a latency so far below has a lateness of 0, however it is rounded."""
-THAW_NS = NS
+THAW_NS = UNCOUNTED_S * NS
 """Queries planned in the first second of a segment load the queue, in SUT and twin alike, and are not counted."""
 _SIMULATED_QUERIES = 200_000
 _COPIES, _DISPATCH_COPIES = 8, 2

@@ -23,6 +23,8 @@ RATE_FACTORS = (1.0 / 0.6, 1.5)
 """How much rarer and more frequent than allowed late queries are at the two refined rates."""
 SHARES = (0.3, 0.7)
 """Least and greatest share of the time that one of two sides gets."""
+UNLOADED = 0.2
+"""Share of the capacity at which queries hardly wait."""
 STEERING_TRACES = 16
 """Simulated where there is no formula: the next segment waits for the answer, and 2 % are near enough."""
 _COPIES = 4
@@ -97,17 +99,22 @@ def steer(done: Sequence[SegmentObservation], twin: QueueTwin, sla: Sla) -> Stee
 def next_rate(probes: Sequence[SegmentObservation], twin: QueueTwin, sla: Sla) -> RateDecision:
     """The next rate of one side's coarse search, from the probes so far (oldest first).
 
-    The first is the twin's own LBT. The probes refit the twin's service, which gives the next rate, at most one step
-    of 1.3 from the last; after an aborted probe it lies below that one. Refining starts when a whole probe was within
-    5 % of the guess, or after 6 probes. Whether a probe passed does not count: in a few seconds one long queue decides
-    that.
+    The first is the twin's own LBT; where it has none, a fifth of its capacity, since the host may have been held up
+    while the closed loop ran, and what the probes show decides. They refit the twin's service, which gives the next
+    rate, at most one step of 1.3 from the last; after an aborted probe it lies below that one. Refining starts when a
+    whole probe was within 5 % of the guess, or after 6 probes. Whether a probe passed does not count: in a few seconds
+    one long queue decides that.
     """
     if not probes:
         first = twin.believable(sla).lbt_qps(sla)
         if first <= 0.0:
-            return RateDecision(action="stop", rate_qps=0.0, reason="an idle server is late more often than allowed")
+            rate = UNLOADED * twin.capacity_qps
+            return RateDecision(action="probe", rate_qps=rate, reason="late when idle, by the closed-loop service")
         return RateDecision(action="probe", rate_qps=first, reason="LBT of the twin with the closed-loop service")
-    guess = _guess(probes, twin, sla)
+    found = steer(probes, twin, sla)
+    if _hopeless(found, probes, sla):
+        return RateDecision(action="stop", rate_qps=0.0, reason="an idle server is late more often than allowed")
+    guess = _guess(probes, found, sla)
     near = any(max(guess / p.offered_qps, p.offered_qps / guess) <= CLOSE for p in probes if not p.aborted)
     if near:
         return RateDecision(action="refine", rate_qps=guess, reason="a probe agrees with the refitted twin")
@@ -116,13 +123,20 @@ def next_rate(probes: Sequence[SegmentObservation], twin: QueueTwin, sla: Sla) -
     return RateDecision(action="probe", rate_qps=guess, reason="twin refitted to the probes so far")
 
 
-def _guess(probes: Sequence[SegmentObservation], twin: QueueTwin, sla: Sla) -> float:
+def _hopeless(found: Steering, probes: Sequence[SegmentObservation], sla: Sla) -> bool:
+    """Whether no rate meets the SLA: by the twin refitted to the probes, or where these say nothing of the work and
+    not one query of theirs was in time."""
+    if math.isfinite(found.log_scale):
+        return _lbt(found, sla) <= 0.0
+    return found.log_scale > 0.0 and all((p.latency_ns > sla.limit_ms * 1e6).all() for p in probes)
+
+
+def _guess(probes: Sequence[SegmentObservation], found: Steering, sla: Sla) -> float:
     """LBT suggested by the probes, within one step of the last rate and below it if that was aborted."""
     last = probes[-1]
     lowest, highest = last.offered_qps / PROBE_STEP, last.offered_qps * PROBE_STEP
     if last.aborted:
         highest = last.offered_qps / math.sqrt(PROBE_STEP)
-    found = steer(probes, twin, sla)
     if found.log_scale == -math.inf:
         return highest
     if found.log_scale == math.inf:

@@ -20,6 +20,7 @@ def search_rate(bench: Load, side: Side) -> None:
     for index in range(bench.budget.search_probes + 1):
         decision = next_rate(side.probes, twin, sla)
         if decision.action == "stop":
+            side.centre_qps = 0.0
             return
         side.centre_qps = decision.rate_qps
         if decision.action == "refine" or index == bench.budget.search_probes:

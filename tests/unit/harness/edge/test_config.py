@@ -177,6 +177,14 @@ def test_a_changed_budget_carries_its_changes():
     )
 
 
+@pytest.mark.parametrize("key", ["search_s", "segment_s", "latency_s"])
+def test_a_stretch_of_load_of_which_nothing_counts_is_refused(key):
+    with pytest.raises(ConfigurationError, match=f"budget.settle_s=0.5 budget.{key}=0.5: the first 1 s of load"):
+        trial_of("budget=smoke", f"budget.{key}=0.5")
+    assert trial_of("budget=smoke", f"budget.{key}=0.6")[1].budget.settle_s == 0.5
+    assert trial_of("scope=train", "budget=smoke", f"budget.{key}=0.2")[1].budget.name == f"smoke,{key}=0.2"
+
+
 @pytest.mark.parametrize(("name", "most"), [("smoke", 22), ("quick", 120), ("standard", 600)])
 def test_budgets_keep_to_their_seconds(name, most):
     budget = BUDGETS[name]

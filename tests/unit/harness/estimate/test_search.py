@@ -39,8 +39,22 @@ def test_the_first_rate_is_the_twins_own() -> None:
     assert first.action == "probe" and first.rate_qps == pytest.approx(TRUTH, rel=1e-4)
 
 
-def test_no_rate_is_offered_where_an_idle_server_is_late() -> None:
-    assert next_rate([], _twin(26.0), SLA).action == "stop"
+def test_where_an_idle_server_is_late_one_probe_decides() -> None:
+    """26 ms by the closed loop is above the limit of 25 ms. The system takes 30 ms: stop; or 5 ms, and the host was
+    held up before: its LBT is found."""
+    first = next_rate([], _twin(26.0), SLA)
+    assert first.action == "probe" and first.rate_qps == pytest.approx(0.2 * 1000.0 / 26.0)
+    probe = _offer(first.rate_qps, 1, 60.0)
+    slow = dataclasses.replace(probe, latency_ns=simulate(probe.planned_ns, np.full(probe.sizes.size, 30 * MS)))
+    assert next_rate([slow], _twin(26.0), SLA).action == "stop"
+    assert next_rate([dataclasses.replace(slow, aborted=True)], _twin(26.0), SLA).action == "stop"
+    few = dataclasses.replace(_offer(first.rate_qps, 2), aborted=True)
+    assert next_rate([few], _twin(26.0), SLA).action == "probe"
+    assert next_rate([probe], _twin(26.0), SLA).rate_qps == pytest.approx(PROBE_STEP * first.rate_qps)
+    probes = [probe]
+    while (decision := next_rate(probes, _twin(26.0), SLA)).action == "probe":
+        probes.append(_offer(decision.rate_qps, 3 + len(probes)))
+    assert decision.rate_qps > 3.0 * first.rate_qps
 
 
 def test_a_stall_in_the_closed_loop_does_not_condemn_a_system() -> None:
