@@ -121,6 +121,7 @@ class Model:
         options = config_pb2.CallableOptions(
             feed=[graph.inputs[name].name for name in INPUTS], fetch=[graph.scores.name]
         )
+        # The public make_callable sends what is fed through Session.run, which looks at every argument anew each time.
         self._run = self._session._make_callable_from_options(options)
         for batch in warm:
             self.scores(raw_arrays(batch))
