@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from optimizations.kernels.interface import Evolution, EvolutionGradients
 from optimizations.kernels.loader import load_kernels
+from optimizations.kernels.training_interface import Evolution, EvolutionGradients
 
 
 class NativeEvolution(torch.autograd.Function):

@@ -84,3 +84,13 @@ def put(x: Tensor, index: Tensor, rows: int) -> Tensor:
     pointers = (x.data_ptr(), index.data_ptr())
     load_kernels().recarena_rows_put(*pointers, len(index), out.shape[1], out.data_ptr(), rows, torch.get_num_threads())
     return out
+
+
+def packed_steps(x: Tensor, each: Tensor, lengths: Tensor) -> Tensor:
+    """The real steps of ``x`` [R, T, w], one after another [n, w], with the row's own of ``each`` [R, w] added."""
+    x, each = x.contiguous(), each.contiguous()
+    starts = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
+    out = x.new_empty(int(starts[-1]), x.shape[2])
+    pointers = (x.data_ptr(), each.data_ptr(), starts.data_ptr())
+    load_kernels().recarena_rows_pack(*pointers, *x.shape, out.data_ptr(), torch.get_num_threads())
+    return out

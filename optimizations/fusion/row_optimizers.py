@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from optimizations.kernels.interface import RowStep
+from optimizations.fusion.dense_optimizer import FusedAdam
 from optimizations.kernels.loader import load_kernels
+from optimizations.kernels.training_interface import RowStep
 from zoo.optimizers import Adagrad, FtrlProximal, build_optimizers
 from zoo.training_config import TrainingConfig
 
@@ -24,7 +25,7 @@ Touched = list[tuple[nn.Parameter, Tensor, Tensor]]
 def fused_optimizers(model: nn.Module, training: TrainingConfig) -> list[torch.optim.Optimizer]:
     """``zoo.optimizers.build_optimizers``; raises KernelsUnavailable where the kernels cannot be built."""
     load_kernels()
-    return build_optimizers(model, training, adagrad=FusedAdagrad, ftrl=FusedFtrl)
+    return build_optimizers(model, training, adagrad=FusedAdagrad, ftrl=FusedFtrl, adam=FusedAdam)
 
 
 class FusedAdagrad(Adagrad):

@@ -9,15 +9,17 @@ from optimizations.contract import Optimization, Phase, Pipeline
 from zoo.blueprint import Block
 
 PROGRAM = "program"
-TRAINED = ("embedding", "attention", "recurrent")
+TRAINED = ("features", "embedding", "interaction", "attention", "recurrent")
 """Roles that are fused in training, too."""
+TRAINED_LAYERS = ("auxiliary", "dice")
+"""Kinds of the role fc that are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FusionOptions:
     """Which roles are fused; each can be switched off on its own. program: with all of them on, a query is one native
-    call from raw columns to scores. In training, embedding, attention and recurrent are, and with the tables their
-    optimizers."""
+    call from raw columns to scores. In training, of the fully connected layers those with Dice and DIEN's auxiliary net
+    are, and with the tables the optimizers."""
 
     embedding: bool = True
     features: bool = True
@@ -33,8 +35,12 @@ class FusionOptions:
         return all(getattr(self, field.name) for field in dataclasses.fields(self))
 
 
+def _trained(block: Block) -> bool:
+    return block.kind in TRAINED_LAYERS if block.role == "fc" else block.role in TRAINED
+
+
 def _chosen(pipeline: Pipeline, options: FusionOptions) -> tuple[Block, ...]:
-    blocks = (block for block in pipeline.blocks if pipeline.train is None or block.role in TRAINED)
+    blocks = (block for block in pipeline.blocks if pipeline.train is None or _trained(block))
     return tuple(block for block in blocks if getattr(options, block.role) and block.impl != "fused")
 
 
@@ -58,7 +64,7 @@ def apply(pipeline: Pipeline, options: FusionOptions) -> Pipeline:
 
 SPEC = Optimization(
     name="fusion",
-    summary="native fused kernels: a query in one call; in training tables with their optimizers, attention, GRU/AUGRU",
+    summary="native fused kernels: a query in one call; in training all but the large products, optimizers included",
     phase=Phase.GRAPH,
     scope="both",
     division="closed",

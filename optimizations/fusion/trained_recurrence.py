@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from optimizations.fusion.native_evolution import NativeEvolution
+from optimizations.fusion.packed_linear import PackedLinear
 from optimizations.fusion.packed_rows import PutRows, TakeRows
 from zoo.layers.packed_recurrence import PackedAugru, PackedGru, pack
 
@@ -24,8 +24,7 @@ class TrainedGru(PackedGru):
         turn = x.new_ones(3 * width)
         turn[width : 2 * width] = -1
         place, columns = row * steps + step, turn.unsqueeze(1)
-        inputs = TakeRows.apply(x.flatten(0, 1), place)
-        gates = F.linear(inputs, rnn.weight_ih_l0 * columns, rnn.bias_ih_l0 * turn)
+        gates = PackedLinear.apply(x.flatten(0, 1), place, rnn.weight_ih_l0 * columns, rnn.bias_ih_l0 * turn)
         weight, bias = rnn.weight_hh_l0 * columns, rnn.bias_hh_l0 * turn
         states = NativeEvolution.apply(gates, gates.new_ones(len(gates), 1), weight, bias, running)
         return PutRows.apply(states, place, users * steps).view(users, steps, width)
@@ -43,7 +42,7 @@ class TrainedAugru(PackedAugru):
         if not running:
             return x.new_zeros(len(lengths), width)
         place = row * steps + step
-        gates = F.linear(TakeRows.apply(x.flatten(0, 1), place), self.weight_ih, self.bias_ih)
+        gates = PackedLinear.apply(x.flatten(0, 1), place, self.weight_ih, self.bias_ih)
         attention = TakeRows.apply(scores.reshape(-1, 1), place)
         states = NativeEvolution.apply(gates, attention, self.weight_hh, self.bias_hh, running)
         # An empty row's place may be another one's: rows may stand twice here.

@@ -42,6 +42,22 @@ void recarena_rows_put(const float* from, const int64_t* index, int64_t count, i
   });
 }
 
+// Real steps of histories from [rows, steps, width], one after another: to[starts[r] + t] = from[r][t] + each[r].
+void recarena_rows_pack(const float* from, const float* each, const int64_t* starts, int64_t rows, int64_t steps,
+                        int64_t width, float* to, int threads) {
+  threads = worthwhile(threads, rows ? (double)starts[rows] * width : 0.0);
+  const long shares = threads > 1 ? SHARES * threads : 1;
+  parallel(shares, threads, [&](long share) {
+    for (int64_t r = rows * share / shares; r < rows * (share + 1) / shares; ++r)
+      for (int64_t t = 0; t < starts[r + 1] - starts[r]; ++t)
+        for (int64_t j = 0; j < width; j += LANES) {
+          const long lanes = std::min<long>(LANES, width - j);
+          const vec own = load_first(from + (r * steps + t) * width + j, lanes);
+          store_first(to + (starts[r] + t) * width + j, own + load_first(each + r * width + j, lanes), lanes);
+        }
+  });
+}
+
 // to[r] = sum of from[starts[r]] .. from[starts[r + 1] - 1], in their order.
 void recarena_rows_sum(const float* from, const int64_t* starts, int64_t rows, int64_t width, float* to, int threads) {
   const int64_t total = rows ? starts[rows] : 0;

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "pool.h"
+#include "subnormals.h"
 #include "vec.h"
 
 using namespace recarena;
@@ -68,18 +69,6 @@ void sort_rows(const Step& step, Sorted& sorted) {
     if (!i || step.rows[order[i]] != step.rows[order[i - 1]]) sorted.starts.push_back(i);
   sorted.starts.push_back(count);
 }
-
-// Numbers below 1e-38 become 0, as in the thread that trains: helpers have settings of their own.
-class WithoutSubnormals {
-#if defined(__x86_64__)
- public:
-  WithoutSubnormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | 0x8040); }
-  ~WithoutSubnormals() { _mm_setcsr(before_); }
-
- private:
-  unsigned before_;
-#endif
-};
 
 template <class Rule>
 void move_rows(const Step& step, const Sorted& sorted, long first, long end, const Rule& rule) {
