@@ -7,10 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from optimizations.kernels.loader import load_kernels
 from optimizations.kernels.training_interface import AdamRates, DenseStep
+
+KEPT = ("exp_avg", "exp_avg_sq")
 
 
 class FusedAdam(torch.optim.Adam):
@@ -20,28 +22,36 @@ class FusedAdam(torch.optim.Adam):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """One update of every parameter that has a gradient; ``closure`` is not supported."""
         for group in self.param_groups:
-            moved = [(each, each.grad.contiguous()) for each in group["params"] if each.grad is not None]
-            for parameter, _ in moved:
-                self._begin(parameter)
-            by_step: dict[float, list[tuple[nn.Parameter, Tensor]]] = {}
-            for each in moved:
-                by_step.setdefault(float(self.state[each[0]]["step"]), []).append(each)
+            by_step: dict[float, list[tuple[nn.Parameter, dict[str, Any]]]] = {}
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    state = self._begun(parameter)
+                    by_step.setdefault(state["step"].item(), []).append((parameter, state))
             for done, some in by_step.items():
                 self._move(group, some, done + 1)
-            if moved:
-                torch._foreach_add_([self.state[parameter]["step"] for parameter, _ in moved], 1)
+                torch._foreach_add_([state["step"] for _, state in some], 1)
 
-    def _begin(self, parameter: nn.Parameter) -> None:
-        if not self.state[parameter]:
-            averages = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
-            self.state[parameter].update(step=torch.zeros(()), **averages)
+    def _begun(self, parameter: nn.Parameter) -> dict[str, Any]:
+        state: dict[str, Any] = self.state[parameter]
+        if not state:
+            averages = {name: torch.zeros_like(parameter) for name in KEPT}
+            state.update(step=torch.zeros(()), **averages)
+        return state
 
-    def _move(self, group: dict[str, Any], some: list[tuple[nn.Parameter, Tensor]], step: float) -> None:
+    def _move(self, group: dict[str, Any], some: list[tuple[nn.Parameter, dict[str, Any]]], step: float) -> None:
         beta1, beta2 = group["betas"]
-        rates = AdamRates(group["lr"] / (1 - beta1**step), beta1, beta2, group["eps"], (1 - beta2**step) ** 0.5)
-        steps = (DenseStep * len(some))()
-        for entry, (parameter, gradient) in zip(steps, some, strict=True):
-            state = self.state[parameter]
-            entry.gradient, entry.count, entry.weights = gradient.data_ptr(), gradient.numel(), parameter.data_ptr()
-            entry.mean, entry.square = state["exp_avg"].data_ptr(), state["exp_avg_sq"].data_ptr()
+        rate, root = group["lr"] / (1 - beta1**step), (1 - beta2**step) ** 0.5
+        rates = AdamRates(rate, 1 - beta1, beta2, 1 - beta2, group["eps"], root)
+        gradients = [parameter.grad.contiguous() for parameter, _ in some if parameter.grad is not None]
+        steps = (DenseStep * len(some))(
+            *(
+                (
+                    gradient.data_ptr(),
+                    gradient.numel(),
+                    parameter.data_ptr(),
+                    *(state[name].data_ptr() for name in KEPT),
+                )
+                for gradient, (parameter, state) in zip(gradients, some, strict=True)
+            )
+        )
         load_kernels().recarena_adam(steps, len(some), ctypes.byref(rates), torch.get_num_threads())

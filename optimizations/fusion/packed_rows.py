@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -94,3 +94,24 @@ def packed_steps(x: Tensor, each: Tensor, lengths: Tensor) -> Tensor:
     pointers = (x.data_ptr(), each.data_ptr(), starts.data_ptr())
     load_kernels().recarena_rows_pack(*pointers, *x.shape, out.data_ptr(), torch.get_num_threads())
     return out
+
+
+class Places(NamedTuple):
+    """Where the real steps of rows lie in a padded history [R, T], in the order of ``packed_recurrence.pack``.
+
+    place: of every packed step, row times T plus step; running and last: as in ``Packing``, last 0 for an empty row.
+    """
+
+    place: Tensor
+    running: list[int]
+    last: Tensor
+
+
+def places(lengths: Tensor, steps: int) -> Places:
+    """The places of rows of ``lengths`` [R], none above ``steps``."""
+    lengths = lengths.contiguous()
+    place, running = lengths.new_empty(int(lengths.sum())), lengths.new_empty(steps)
+    last = torch.empty_like(lengths)
+    pointers = (each.data_ptr() for each in (place, running, last))
+    load_kernels().recarena_rows_places(lengths.data_ptr(), len(lengths), steps, *pointers)
+    return Places(place, [count for count in running.tolist() if count], last)

@@ -16,9 +16,10 @@ struct RecarenaDenseStep {
   float *weights, *mean, *square;
 };
 
-// rate: the learning rate over 1 - beta1^t; root: the square root of 1 - beta2^t.
+// rate: the learning rate over 1 - beta1^t; root: the square root of 1 - beta2^t; of_mean, of_square: 1 - beta1 and
+// 1 - beta2, of which the latter would lose digits here.
 struct RecarenaAdamRates {
-  float rate, beta1, beta2, eps, root;
+  float rate, of_mean, beta2, of_square, eps, root;
 };
 
 namespace {
@@ -35,8 +36,8 @@ void move(const RecarenaDenseStep& step, const Rates& rates, long first, long en
   for (long k = first; k < end; k += LANES) {
     const long lanes = std::min(LANES, end - k);
     const vec gradient = load_first(step.gradient + k, lanes), old = load_first(step.mean + k, lanes);
-    const vec mean = old + (gradient - old) * (1.0f - rates.beta1);
-    const vec square = load_first(step.square + k, lanes) * rates.beta2 + gradient * gradient * (1.0f - rates.beta2);
+    const vec mean = old + (gradient - old) * rates.of_mean;
+    const vec square = load_first(step.square + k, lanes) * rates.beta2 + gradient * gradient * rates.of_square;
     store_first(step.mean + k, mean, lanes), store_first(step.square + k, square, lanes);
     const vec moved = mean / (square_root(square) / rates.root + rates.eps);
     store_first(step.weights + k, load_first(step.weights + k, lanes) - moved * rates.rate, lanes);

@@ -13,14 +13,14 @@ class Evolution(Structure):
     _fields_ = [
         *((name, c_void_p) for name in ("gates", "attention", "weight", "bias", "running")),
         *((name, c_int64) for name in ("steps", "hidden")),
-        *((name, c_void_p) for name in ("reset", "update", "candidate", "from_state", "before", "states")),
+        *((name, c_void_p) for name in ("reset", "update", "candidate", "from_state", "states")),
     ]
 
 
 class EvolutionGradients(Structure):
     """Gradients of a recurrence (evolution.cpp)."""
 
-    _fields_ = [(name, c_void_p) for name in ("states", "gates", "state_gates", "attention")]
+    _fields_ = [(name, c_void_p) for name in ("states", "gates", "attention", "weight", "bias")]
 
 
 class DenseLayer(Structure):
@@ -95,7 +95,7 @@ class DenseStep(Structure):
 class AdamRates(Structure):
     """The numbers of a step of Adam (adam.cpp)."""
 
-    _fields_ = [(name, c_float) for name in ("rate", "beta1", "beta2", "eps", "root")]
+    _fields_ = [(name, c_float) for name in ("rate", "of_mean", "beta2", "of_square", "eps", "root")]
 
 
 class RowStep(Structure):
@@ -103,7 +103,7 @@ class RowStep(Structure):
 
     _fields_ = [
         *((name, c_void_p) for name in ("rows", "gradients")),
-        *((name, c_int64) for name in ("count", "width", "table_rows")),
+        *((name, c_int64) for name in ("row_stride", "gradient_stride", "count", "width", "table_rows")),
         *((name, c_void_p) for name in ("weights", "first", "second")),
     ]
 
@@ -126,6 +126,7 @@ TRAINING_SIGNATURES: Mapping[str, tuple[Any, Sequence[Any]]] = {
     "recarena_interaction_back": (None, (_P, _P, _L, _L, _L, _P, _I)),
     "recarena_rows_take": (None, (_P, _P, _Q, _Q, _P, _I)),
     "recarena_rows_put": (None, (_P, _P, _Q, _Q, _P, _Q, _I)),
+    "recarena_rows_places": (None, (_P, _Q, _Q, _P, _P, _P)),
     "recarena_rows_pack": (None, (_P, _P, _P, _Q, _Q, _Q, _P, _I)),
     "recarena_rows_sum": (None, (_P, _P, _Q, _Q, _P, _I)),
 }
