@@ -8,28 +8,35 @@
 namespace recarena {
 namespace {
 
-// Steps are rows: element r of a step is the r-th of `a`, not of its own row.
+// Steps are rows: element r of a step is the r-th of `a`, not of its own row. Cut: of the last vector only `last` lanes
+// may be read.
+template <int R, int V, bool Cut>
+inline void sum_products(const Tile& t) {
+  vec sum[R][V];
+  sums_from_memory(t, sum);
+  const float *a = t.a, *b = t.b;
+  for (long k = t.steps; k > 0; --k, a += t.a_stride, b += t.b_stride) {
+    vec x[V];
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) x[v] = Cut && v == V - 1 ? load_first(b + v * LANES, t.last) : load(b + v * LANES);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const vec y = splat(a[r]);
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) sum[r][v] = sum[r][v] + y * x[v];
+    }
+  }
+  sums_to_memory(t, sum);
+}
+
 template <int R, int V>
 struct Outer {
-  static void tile(const Tile& t) {
-    vec sum[R][V];
-    sums_from_memory(t, sum);
-    const float *a = t.a, *b = t.b;
-    for (long k = 0; k < t.steps; ++k, a += t.a_stride, b += t.b_stride) {
-      vec x[V];
-#pragma GCC unroll 8
-      for (int v = 0; v < V; ++v)
-        x[v] = v < V - 1 || t.last == LANES ? load(b + v * LANES) : load_first(b + v * LANES, t.last);
-#pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) {
-        const vec y = splat(a[r]);
-#pragma GCC unroll 8
-        for (int v = 0; v < V; ++v) sum[r][v] = sum[r][v] + y * x[v];
-      }
-    }
-    const Tile whole{t.a, t.b, t.start, t.c, t.a_stride, t.b_stride, t.steps, t.start_stride, t.c_stride, LANES};
-    sums_to_memory(whole, sum);
-  }
+  static void tile(const Tile& t) { sum_products<R, V, false>(t); }
+};
+
+template <int R, int V>
+struct CutOuter {
+  static void tile(const Tile& t) { sum_products<R, V, true>(t); }
 };
 
 Packed packed_weights(const float* w, long outputs, long inputs, long row_stride) {
@@ -90,9 +97,9 @@ void add_outer(const float* a, long a_stride, const float* b, long b_stride, lon
     for (long block = 0; block < blocks; ++block) {
       const long row = block * outputs / blocks, count = (block + 1) * outputs / blocks - row;
       float* to = sums + row * sums_stride + first * LANES;
-      const Tile tile{a + row,  b + first * LANES, to,          to, a_stride,
-                      b_stride, rows,              sums_stride, sums_stride, exact && real < LANES ? real : LANES};
-      kernel<Outer>(count, width)(tile);
+      const long last = exact && real < LANES ? real : LANES;
+      const Tile tile{a + row,  b + first * LANES, to, to, a_stride, b_stride, rows, sums_stride, sums_stride, last};
+      last < LANES ? kernel<CutOuter>(count, width)(tile) : kernel<Outer>(count, width)(tile);
     }
   }
 }
