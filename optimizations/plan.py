@@ -17,7 +17,7 @@ from optimizations.contract import Optimization, Pipeline, Plan, PlanError, Plan
 from optimizations.plan_json import pipeline_from_json, pipeline_to_json, plan_from_json, plan_to_json
 from optimizations.registry import available
 from optimizations.slots import changed_slots
-from zoo.blueprint import describe
+from zoo.blueprint import describe, describe_training
 from zoo.configs import ModelConfig
 from zoo.schema import Schema
 
@@ -47,7 +47,7 @@ def first_pipeline(config: ModelConfig, schema: Schema, backend: str, device: st
         backend=backend,
         device=device,
         scope=scope,
-        blocks=describe(config, schema),
+        blocks=describe(config, schema) + (describe_training(config, schema) if scope == "train" else ()),
         train=Training() if scope == "train" else None,
     )
 

@@ -25,7 +25,8 @@ class Block:
 
     ``shape`` holds named sizes (fc: inputs, outputs; recurrent: inputs, hidden; attention: width, units...; features:
     ``user_fields`` counts what is read once per user, dense columns and histories included).
-    ``kind`` tells variants of a role apart (fc: its activation; recurrent: gru | augru; attention: din | dien).
+    ``kind`` tells variants of a role apart (fc: its activation, or auxiliary; recurrent: gru | augru; attention: din |
+    dien).
     ``hot_mb``: megabytes (2**20 bytes) of the most frequent rows of an embedding block's tables that lie in memory of
     their own, in ``hot_order``; 0: all rows lie in their tables. ``user_columns``: spans [first, end) of the inputs
     that all samples of a user share. ``split``: their part of the product is computed once per user.
@@ -168,6 +169,17 @@ def describe(config: ModelConfig, schema: Schema) -> tuple[Block, ...]:
         blocks += _fc_stack("top", top_inputs, config.top_units, "dice", shared)
         blocks.append(_fc("out", config.top_units[-1], 1, "none"))
     return tuple(blocks)
+
+
+def describe_training(config: ModelConfig, schema: Schema) -> tuple[Block, ...]:
+    """Blocks of ``config`` that only a training has: DIEN's auxiliary net, whose call is ``loss`` of
+    ``zoo.models.dien.AuxiliaryNet``."""
+    if not isinstance(config, DienConfig):
+        return ()
+    units = tuple((f"units{index}", size) for index, size in enumerate(config.auxiliary_units))
+    inputs = config.hidden_units + history_width(config, schema)
+    shape = (("inputs", inputs), *units, ("outputs", 1))
+    return (Block(path="auxiliary", role="fc", kind="auxiliary", shape=shape, side="user"),)
 
 
 def _sequence_blocks(config: DinConfig | DienConfig, width: int) -> list[Block]:

@@ -90,16 +90,17 @@ def build_optimizers(
     training: TrainingConfig,
     adagrad: type[Adagrad] = Adagrad,
     ftrl: type[FtrlProximal] = FtrlProximal,
+    adam: type[torch.optim.Adam] = torch.optim.Adam,
 ) -> list[torch.optim.Optimizer]:
     """Adagrad on embedding tables, FTRL on wide weights, Adam on everything else.
 
-    ``adagrad``, ``ftrl``: other implementations of the same.
+    ``adagrad``, ``ftrl``, ``adam``: other implementations of the same.
     """
     tables = _parameters_of(model, EmbeddingTables)
     wide = _parameters_of(model, WideTables)
     special = {id(parameter) for parameter in (*tables, *wide)}
     dense = [parameter for parameter in model.parameters() if id(parameter) not in special]
-    optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(dense, lr=training.dense_lr, fused=True)]
+    optimizers: list[torch.optim.Optimizer] = [adam(dense, lr=training.dense_lr, fused=True)]
     if tables:
         initial = training.embedding_accumulator
         optimizers.append(adagrad(tables, training.embedding_lr, l2=training.embedding_l2, initial=initial))

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from optimizations.kernels.interface import Evolution, EvolutionGradients
 from optimizations.kernels.loader import load_kernels
+from optimizations.kernels.training_interface import Evolution, EvolutionGradients
 
 
 class NativeEvolution(torch.autograd.Function):
@@ -26,27 +26,29 @@ class NativeEvolution(torch.autograd.Function):
         """See ``Evolve``."""
         inputs = [each.contiguous() for each in (gates, attention, weight, bias)]
         counts = torch.tensor(running, dtype=torch.int64)
-        # reset, update, candidate, the state's part of the candidate, states before and after
-        made = torch.empty((6, len(gates), weight.shape[1]))
-        load_kernels().recarena_evolution_forward(_described(inputs, counts, made), torch.get_num_threads())
-        ctx.save_for_backward(*inputs, counts, made)
-        return made[5]
+        # reset, update, candidate and the state's part of the candidate, apart from the states
+        made, states = (
+            torch.empty(sizes) for sizes in ((4, len(gates), weight.shape[1]), (len(gates), weight.shape[1]))
+        )
+        described = _described(inputs, counts, made, states)
+        load_kernels().recarena_evolution_forward(described, torch.get_num_threads())
+        ctx.save_for_backward(*inputs, counts, made, states)
+        return states
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None]:  # type: ignore[override]
         """Gradients of gates, attention, weight and bias."""
-        *inputs, counts, made = ctx.saved_tensors
-        gradient, before = gradient.contiguous(), made[4]
-        to_gates, to_state_gates = torch.empty_like(inputs[0]), torch.empty_like(inputs[0])
-        to_attention = torch.empty_like(inputs[1])
-        tensors = (gradient, to_gates, to_state_gates, to_attention)
+        *inputs, counts, made, states = ctx.saved_tensors
+        to_gates, to_attention, to_weight, to_bias = (torch.empty_like(each) for each in inputs)
+        tensors = (gradient.contiguous(), to_gates, to_attention, to_weight, to_bias)
         gradients = EvolutionGradients(*(each.data_ptr() for each in tensors))
-        described = _described(inputs, counts, made)
+        described = _described(inputs, counts, made, states)
         load_kernels().recarena_evolution_backward(described, ctypes.byref(gradients), torch.get_num_threads())
-        return to_gates, to_attention, to_state_gates.T @ before, to_state_gates.sum(0), None
+        return to_gates, to_attention, to_weight, to_bias, None
 
 
-def _described(inputs: list[Tensor], counts: Tensor, made: Tensor) -> Any:
+def _described(inputs: list[Tensor], counts: Tensor, made: Tensor, states: Tensor) -> Any:
     pointers = [each.data_ptr() for each in (*inputs, counts)]
-    return ctypes.byref(Evolution(*pointers, len(counts), made.shape[2], *(each.data_ptr() for each in made)))
+    filled = (each.data_ptr() for each in (*made, states))
+    return ctypes.byref(Evolution(*pointers, len(counts), states.shape[1], *filled))

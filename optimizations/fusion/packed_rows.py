@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -84,3 +84,34 @@ def put(x: Tensor, index: Tensor, rows: int) -> Tensor:
     pointers = (x.data_ptr(), index.data_ptr())
     load_kernels().recarena_rows_put(*pointers, len(index), out.shape[1], out.data_ptr(), rows, torch.get_num_threads())
     return out
+
+
+def packed_steps(x: Tensor, each: Tensor, lengths: Tensor) -> Tensor:
+    """The real steps of ``x`` [R, T, w], one after another [n, w], with the row's own of ``each`` [R, w] added."""
+    x, each = x.contiguous(), each.contiguous()
+    starts = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
+    out = x.new_empty(int(starts[-1]), x.shape[2])
+    pointers = (x.data_ptr(), each.data_ptr(), starts.data_ptr())
+    load_kernels().recarena_rows_pack(*pointers, *x.shape, out.data_ptr(), torch.get_num_threads())
+    return out
+
+
+class Places(NamedTuple):
+    """Where the real steps of rows lie in a padded history [R, T], in the order of ``packed_recurrence.pack``.
+
+    place: of every packed step, row times T plus step; running and last: as in ``Packing``, last 0 for an empty row.
+    """
+
+    place: Tensor
+    running: list[int]
+    last: Tensor
+
+
+def places(lengths: Tensor, steps: int) -> Places:
+    """The places of rows of ``lengths`` [R], none above ``steps``."""
+    lengths = lengths.contiguous()
+    place, running = lengths.new_empty(int(lengths.sum())), lengths.new_empty(steps)
+    last = torch.empty_like(lengths)
+    pointers = (each.data_ptr() for each in (place, running, last))
+    load_kernels().recarena_rows_places(lengths.data_ptr(), len(lengths), steps, *pointers)
+    return Places(place, [count for count in running.tolist() if count], last)

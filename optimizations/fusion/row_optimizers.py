@@ -12,19 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from optimizations.kernels.interface import RowStep
+from optimizations.fusion.dense_optimizer import FusedAdam
 from optimizations.kernels.loader import load_kernels
+from optimizations.kernels.training_interface import RowStep
 from zoo.optimizers import Adagrad, FtrlProximal, build_optimizers
 from zoo.training_config import TrainingConfig
 
 Touched = list[tuple[nn.Parameter, Tensor, Tensor]]
-"""A table, the rows [n] of its gradient and their vectors [n, width]."""
+"""A table, the rows [n] of its gradient and their vectors [n, width], each vector without gaps."""
 
 
 def fused_optimizers(model: nn.Module, training: TrainingConfig) -> list[torch.optim.Optimizer]:
     """``zoo.optimizers.build_optimizers``; raises KernelsUnavailable where the kernels cannot be built."""
     load_kernels()
-    return build_optimizers(model, training, adagrad=FusedAdagrad, ftrl=FusedFtrl)
+    return build_optimizers(model, training, adagrad=FusedAdagrad, ftrl=FusedFtrl, adam=FusedAdam)
 
 
 class FusedAdagrad(Adagrad):
@@ -69,7 +70,9 @@ def _touched(group: dict[str, Any], dense: Callable[[nn.Parameter], None]) -> To
         if gradient is None:
             continue
         if gradient.is_sparse and parameter.dtype == torch.float32 and parameter.is_contiguous():
-            found.append((parameter, gradient._indices()[0].contiguous(), gradient._values().contiguous()))
+            vectors = gradient._values()
+            vectors = vectors if vectors.stride(1) == 1 or vectors.shape[1] == 1 else vectors.contiguous()
+            found.append((parameter, gradient._indices()[0], vectors))
         elif gradient.is_sparse:
             raise TypeError(f"the fused optimizers move tables of contiguous floats, not of {parameter.dtype}")
         else:
@@ -83,7 +86,7 @@ def _run(name: str, touched: Touched, states: list[tuple[Tensor, ...]], rates: t
     steps = (RowStep * len(touched))(
         *(
             RowStep(
-                *(rows.data_ptr(), vectors.data_ptr()),
+                *(rows.data_ptr(), vectors.data_ptr(), rows.stride(0), vectors.stride(0)),
                 *(len(rows), parameter.shape[1], parameter.shape[0]),
                 *(parameter.data_ptr(), *(state.data_ptr() for state in kept)),
             )

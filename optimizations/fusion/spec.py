@@ -15,15 +15,18 @@ PROGRAM = "program"
 CONSTANTS, XLA = "constants", "xla"
 """Passes over TensorFlow's graph."""
 BACKENDS = ("torch", "tensorflow")
-TRAINED = ("embedding", "attention", "recurrent")
+TRAINED = ("features", "embedding", "interaction", "attention", "recurrent")
 """Roles that are fused in training, too."""
+TRAINED_LAYERS = ("auxiliary", "dice")
+"""Kinds of the role fc that are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FusionOptions:
     """Which roles are fused; each can be switched off on its own. program: with all of them on, a query is one native
-    call from raw columns to scores. In training, embedding, attention and recurrent are, and with the tables their
-    optimizers. xla: on TensorFlow, which has no roles to switch off, compile what lies behind the lookups."""
+    call from raw columns to scores. In training, of the fully connected layers those with Dice and DIEN's auxiliary net
+    are, and with the tables the optimizers. xla: on TensorFlow, which has no roles to switch off, compile what lies
+    behind the lookups."""
 
     embedding: bool = True
     features: bool = True
@@ -51,8 +54,12 @@ class FusionOptions:
             raise ValueError("xla=True compiles all blocks (backend=tensorflow): leave the other options as they are")
 
 
+def _trained(block: Block) -> bool:
+    return block.kind in TRAINED_LAYERS if block.role == "fc" else block.role in TRAINED
+
+
 def _chosen(pipeline: Pipeline, options: FusionOptions) -> tuple[Block, ...]:
-    blocks = (block for block in pipeline.blocks if pipeline.train is None or block.role in TRAINED)
+    blocks = (block for block in pipeline.blocks if pipeline.train is None or _trained(block))
     return tuple(block for block in blocks if getattr(options, block.role) and block.impl != "fused")
 
 
@@ -84,7 +91,7 @@ def _graph_passes(options: FusionOptions) -> tuple[str, ...]:
 
 SPEC = Optimization(
     name="fusion",
-    summary="native fused kernels: a query in one call; in training tables with their optimizers, attention, GRU/AUGRU",
+    summary="native fused kernels: a query in one call; in training all but the large products, optimizers included",
     phase=Phase.GRAPH,
     scope="both",
     division="closed",

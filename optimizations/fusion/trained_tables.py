@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from optimizations.fusion.packed_rows import packed_steps
 from optimizations.fusion.torch_embedding import FusedEmbedding, FusedWide, merged
 from zoo.layers.embedding import EmbeddingTables, WideTables
 from zoo.layers.ragged import split_bags, step_mask
@@ -146,9 +147,8 @@ class _LookUp(torch.autograd.Function):
         tables.pieces_of_side(features.user, "user", user, pieces)
         tables.pieces_of_side(features.item, "item", item, pieces)
         if tables.schema.history:
-            mask = step_mask(features.lengths, history.shape[1]).unsqueeze(-1)
-            gradient = torch.addcmul(history, summed.unsqueeze(1), mask.to(summed.dtype))
-            tables.pieces_of_behaviours(features.history.flatten(0, 1), gradient.flatten(0, 1), pieces)
+            rows, gradient = _real_steps(features, history, summed)
+            tables.pieces_of_behaviours(rows, gradient, pieces)
         tables.add(pieces)
         return None, None, None
 
@@ -195,6 +195,17 @@ class _WideSum(torch.autograd.Function):
         for column, table in enumerate(wide.crosses.values()):
             add_rows(table.weight, [(features.crosses[:, column], each)])
         return None, None, None
+
+
+def _real_steps(features: Features, history: Tensor, summed: Tensor) -> tuple[Tensor, Tensor]:
+    """Table rows [n, H] and gradients [n, W] of all behaviours, and of one that pads if any does: its gradient is zero,
+    but ``embedding_l2`` moves a row that is touched."""
+    mask = step_mask(features.lengths, history.shape[1]).flatten()
+    rows = features.history.flatten(0, 1).index_select(0, mask.nonzero().squeeze(1))
+    gradient = packed_steps(history, summed, features.lengths)
+    if len(rows) < len(mask):
+        rows, gradient = F.pad(rows, (0, 0, 0, 1)), F.pad(gradient, (0, 0, 0, 1))
+    return rows, gradient
 
 
 def add_rows(parameter: nn.Parameter, pieces: Iterable[tuple[Tensor, Tensor]]) -> None:

@@ -4,10 +4,13 @@
 // the sequences that still run at a step are its first ones. Sequences are independent, so threads take blocks of
 // them; lanes are units. The gates r, u, c are those of zoo.layers.augru (Zhou et al., 2019, section 4.3).
 #include <algorithm>
+#include <type_traits>
 #include <vector>
 
 #include "gemm.h"
 #include "pool.h"
+#include "subnormals.h"
+#include "trained_layer.h"
 
 using namespace recarena;
 
@@ -17,13 +20,12 @@ struct RecarenaEvolution {
   const float *weight, *bias;                               // [3 h, h] and [3 h] of the state
   const int64_t* running;                                   // [steps], not rising
   int64_t steps, hidden;
-  // [S, h]; from_state: U_c h + b of the candidate; before: the state that a step starts from
-  float *reset, *update, *candidate, *from_state, *before, *states;
+  float *reset, *update, *candidate, *from_state, *states;  // [S, h]; from_state: U_c h + b of the candidate
 };
 
 struct RecarenaGradients {
-  const float* states;                     // [S, h]
-  float *gates, *state_gates, *attention;  // [S, 3 h]; [S, 3 h] with respect to U h + b; [S]
+  const float* states;                           // [S, h]
+  float *gates, *attention, *weight, *bias;      // as above
 };
 
 namespace {
@@ -40,55 +42,112 @@ std::vector<long> starts(const Evolution& all) {
   return first;
 }
 
+// body(part, begin, end) for all blocks. Every part has blocks from the longest to the shortest.
 template <class F>
-void over_blocks(const Evolution& all, long packed_steps, int threads, const F& body) {
+void over_blocks(const Evolution& all, long parts, int threads, const F& body) {
   const long sequences = all.steps ? all.running[0] : 0, blocks = (sequences + BLOCK - 1) / BLOCK;
-  const double work = COST * packed_steps * all.hidden * all.hidden / LANES;
-  parallel(blocks, worthwhile(threads, work),
-           [&](long block) { body(block * BLOCK, std::min(sequences, (block + 1) * BLOCK)); });
+  parallel(parts, threads, [&](long part) {
+    const WithoutSubnormals guard;
+    (void)guard;
+    for (long block = part; block < blocks; block += parts)
+      body(part, block * BLOCK, std::min(sequences, (block + 1) * BLOCK));
+  });
 }
 
-void step_forward(const Evolution& all, const float* old, long place, const float* state_gates) {
-  const long h = all.hidden;
-  const float *gates = all.gates + place * 3 * h, score = all.attention[place];
-  for (long j = 0; j < h; j += LANES) {
-    const long n = std::min(LANES, h - j), at = place * h + j;
-    const vec reset = sigmoid(load_first(gates + j, n) + load(state_gates + j));
-    const vec update = sigmoid(load_first(gates + h + j, n) + load(state_gates + h + j));
-    const vec from_state = load(state_gates + 2 * h + j);
-    const vec candidate = tanh(load_first(gates + 2 * h + j, n) + reset * from_state);
-    const vec before = load(old + j);
-    store_first(all.reset + at, reset, n), store_first(all.update + at, update, n);
-    store_first(all.candidate + at, candidate, n), store_first(all.from_state + at, from_state, n);
-    store_first(all.before + at, before, n);
-    store_first(all.states + at, before + score * update * (candidate - before), n);
+long parts_of(const Evolution& all, long packed_steps, int threads) {
+  return parts_for(threads, COST * packed_steps * all.hidden * all.hidden / LANES);
+}
+
+// The vector v of V, of which only the last one may be cut short. Nothing else is masked: what is read again at once has
+// to be forwarded from its store.
+template <int V>
+inline vec take(const float* p, int v, long last) {
+  return v < V - 1 ? load(p + v * LANES) : load_first(p + v * LANES, last);
+}
+
+template <int V>
+inline void put(float* p, int v, long last, vec x) {
+  v < V - 1 ? store(p + v * LANES, x) : store_first(p + v * LANES, x, last);
+}
+
+// V vectors of units from unit j on, in step: one vector alone waits for the latency of its long chain of operations.
+// `old`: the state, whole vectors; becomes the new one.
+template <int V>
+inline void units_forward(const Evolution& all, float* old, long place, long j, const float* state_gates) {
+  const long h = all.hidden, at = place * h + j, last = std::min(LANES, h - j - (V - 1) * LANES);
+  const float *gates = all.gates + place * 3 * h + j, *of_state = state_gates + j, score = all.attention[place];
+  vec reset[V], update[V], candidate[V];
+#pragma GCC unroll 4
+  for (int v = 0; v < V; ++v) reset[v] = sigmoid(take<V>(gates, v, last) + load(of_state + v * LANES));
+#pragma GCC unroll 4
+  for (int v = 0; v < V; ++v) update[v] = sigmoid(take<V>(gates + h, v, last) + load(of_state + h + v * LANES));
+#pragma GCC unroll 4
+  for (int v = 0; v < V; ++v) {
+    const vec from_state = load(of_state + 2 * h + v * LANES);
+    candidate[v] = tanh(take<V>(gates + 2 * h, v, last) + reset[v] * from_state);
+    put<V>(all.from_state + at, v, last, from_state);
+  }
+#pragma GCC unroll 4
+  for (int v = 0; v < V; ++v) {
+    const vec before = load(old + j + v * LANES), after = before + score * update[v] * (candidate[v] - before);
+    put<V>(all.reset + at, v, last, reset[v]), put<V>(all.update + at, v, last, update[v]);
+    put<V>(all.candidate + at, v, last, candidate[v]);
+    put<V>(all.states + at, v, last, after), store(old + j + v * LANES, after);
   }
 }
 
-// `carried` [h]: the gradient that the following step hands back; afterwards what this step keeps of the sum.
-void step_backward(const Evolution& all, const Gradients& out, long place, float* carried, float* to_state) {
-  const long h = all.hidden;
-  float *gates = out.gates + place * 3 * h, *state_gates = out.state_gates + place * 3 * h;
+// `old` [h]: the state that the step started from. `carried` [h]: the gradient that the following step hands back;
+// afterwards what this step keeps of the sum. to_state [3 h]: the gradient of U h + b. Returns what the attention gets.
+template <int V>
+inline vec units_backward(const Evolution& all, const Gradients& out, const float* old, long place, long j,
+                          float* carried, float* to_state) {
+  const long h = all.hidden, at = place * h + j, last = std::min(LANES, h - j - (V - 1) * LANES);
+  float* gates = out.gates + place * 3 * h + j;
   const float score = all.attention[place];
   vec of_attention{};
-  for (long j = 0; j < h; j += LANES) {
-    const long n = std::min(LANES, h - j), at = place * h + j;
-    const vec reset = load_first(all.reset + at, n), update = load_first(all.update + at, n);
-    const vec candidate = load_first(all.candidate + at, n), from_state = load_first(all.from_state + at, n);
-    const vec total = load_first(out.states + at, n) + load(carried + j);
-    const vec before = load_first(all.before + at, n);
+#pragma GCC unroll 4
+  for (int v = 0; v < V; ++v) {
+    const vec reset = take<V>(all.reset + at, v, last), update = take<V>(all.update + at, v, last);
+    const vec candidate = take<V>(all.candidate + at, v, last), from_state = take<V>(all.from_state + at, v, last);
+    const vec total = take<V>(out.states + at, v, last) + load(carried + j + v * LANES);
+    const vec before = take<V>(old + j, v, last);
     const vec share = score * update, moved = total * (candidate - before);
     const vec to_candidate = total * share * (1.0f - candidate * candidate);
     const vec to_update = score * moved * update * (1.0f - update);
-    const vec to_reset = to_candidate * from_state * reset * (1.0f - reset);
+    const vec to_reset = to_candidate * from_state * reset * (1.0f - reset), through_reset = to_candidate * reset;
     of_attention = of_attention + moved * update;
-    store_first(gates + j, to_reset, n), store_first(gates + h + j, to_update, n);
-    store_first(gates + 2 * h + j, to_candidate, n);
-    store_first(state_gates + j, to_reset, n), store_first(state_gates + h + j, to_update, n);
-    store_first(state_gates + 2 * h + j, to_candidate * reset, n);
-    store_first(carried + j, total * (1.0f - share), n);
+    put<V>(gates, v, last, to_reset), put<V>(gates + h, v, last, to_update);
+    put<V>(gates + 2 * h, v, last, to_candidate);
+    put<V>(to_state + j, v, last, to_reset), put<V>(to_state + h + j, v, last, to_update);
+    put<V>(to_state + 2 * h + j, v, last, through_reset);
+    store(carried + j + v * LANES, total * (1.0f - share));
   }
-  std::memcpy(to_state, state_gates, 3 * h * sizeof(float));
+  return of_attention;
+}
+
+// body<V>(j) for all units, V vectors of them at a time.
+template <class F>
+inline void over_units(long hidden, const F& body) {
+  long j = 0;
+  for (; hidden - j > 3 * LANES; j += 4 * LANES) body(std::integral_constant<int, 4>(), j);
+  if (hidden - j > 2 * LANES)
+    body(std::integral_constant<int, 3>(), j);
+  else if (hidden - j > LANES)
+    body(std::integral_constant<int, 2>(), j);
+  else if (hidden > j)
+    body(std::integral_constant<int, 1>(), j);
+}
+
+void step_forward(const Evolution& all, float* old, long place, const float* state_gates) {
+  over_units(all.hidden, [&](auto v, long j) { units_forward<v()>(all, old, place, j, state_gates); });
+}
+
+void step_backward(const Evolution& all, const Gradients& out, const float* old, long place, float* carried,
+                   float* to_state) {
+  vec of_attention{};
+  over_units(all.hidden, [&](auto v, long j) {
+    of_attention = of_attention + units_backward<v()>(all, out, old, place, j, carried, to_state);
+  });
   out.attention[place] = sum(of_attention);
 }
 
@@ -102,7 +161,7 @@ Packed packed(const float* weight, long outputs, long inputs) {
 
 extern "C" {
 
-// Fills reset, update, candidate, from_state, before and states.
+// Fills reset, update, candidate, from_state and states.
 void recarena_evolution_forward(const RecarenaEvolution* evolution, int threads) {
   const Evolution& all = *evolution;
   const std::vector<long> first = starts(all);
@@ -110,22 +169,19 @@ void recarena_evolution_forward(const RecarenaEvolution* evolution, int threads)
   Packed weight = packed(all.weight, 3 * h, h);
   std::vector<float> bias(wide, 0.0f);
   std::copy(all.bias, all.bias + 3 * h, bias.begin());
-  over_blocks(all, first.back(), threads, [&](long begin, long end) {
+  over_blocks(all, parts_of(all, first.back(), threads), threads, [&](long, long begin, long end) {
     float *old = scratch(1, (end - begin) * (width + wide)), *gates = old + (end - begin) * width;
     std::memset(old, 0, (end - begin) * (width + wide) * sizeof(float));
     for (long t = 0; t < all.steps && all.running[t] > begin; ++t) {
       const long rows = std::min(end, (long)all.running[t]) - begin, place = first[t] + begin;
       multiply(weight, {old, width, rows, bias.data(), 0, gates, wide, false});
-      for (long r = 0; r < rows; ++r) {
-        step_forward(all, old + r * width, place + r, gates + r * wide);
-        std::memcpy(old + r * width, all.states + (place + r) * h, h * sizeof(float));
-      }
+      for (long r = 0; r < rows; ++r) step_forward(all, old + r * width, place + r, gates + r * wide);
     }
   });
   release(weight);
 }
 
-// Fills gates, state_gates and attention of `gradients` from what the forward pass has filled.
+// Fills `gradients` from what the forward pass has filled.
 void recarena_evolution_backward(const RecarenaEvolution* evolution, const RecarenaGradients* gradients, int threads) {
   const Evolution& all = *evolution;
   const std::vector<long> first = starts(all);
@@ -134,18 +190,34 @@ void recarena_evolution_backward(const RecarenaEvolution* evolution, const Recar
   for (long k = 0; k < 3 * h; ++k)
     for (long j = 0; j < h; ++j) turned[j * 3 * h + k] = all.weight[k * h + j];
   Packed weight = packed(turned.data(), h, 3 * h);
-  over_blocks(all, first.back(), threads, [&](long begin, long end) {
+  const long parts = parts_of(all, first.back(), threads), floats = 3 * h * width + wide;
+  const std::vector<float> nothing(BLOCK * h, 0.0f);
+  std::vector<float> sums(parts * floats, 0.0f);
+  over_blocks(all, parts, threads, [&](long part, long begin, long end) {
     float *carried = scratch(1, (end - begin) * (width + wide)), *to_state = carried + (end - begin) * width;
+    float* own = &sums[part * floats];
     std::memset(carried, 0, (end - begin) * (width + wide) * sizeof(float));
     for (long t = all.steps; t-- > 0;) {
       const long rows = std::min(end, (long)all.running[t]) - begin, place = first[t] + begin;
       if (rows <= 0) continue;
+      const float* old = t ? all.states + (first[t - 1] + begin) * h : nothing.data();
       for (long r = 0; r < rows; ++r)
-        step_backward(all, *gradients, place + r, carried + r * width, to_state + r * wide);
+        step_backward(all, *gradients, old + r * h, place + r, carried + r * width, to_state + r * wide);
+      add_rows(to_state, wide, rows, 3 * h, own + 3 * h * width);
+      if (!t) continue;
+      add_outer(to_state, wide, old, h, rows, 3 * h, h, own, width, true);
       multiply(weight, {to_state, wide, rows, carried, width, carried, width, false});
     }
   });
   release(weight);
+  for (long k = 0; k < 3 * h; ++k) {
+    for (long j = 0; j <= h; ++j) {
+      float total = 0.0f;
+      for (long part = 0; part < parts; ++part)
+        total += sums[part * floats + (j < h ? k * width + j : 3 * h * width + k)];
+      (j < h ? gradients->weight[k * h + j] : gradients->bias[k]) = total;
+    }
+  }
 }
 
 }  // extern "C"

@@ -8,6 +8,8 @@ using namespace recarena;
 
 namespace {
 
+constexpr long SHARE = 16;  // samples of a task on the way back
+
 // The vectors of a sample as operands: rows of whole vectors, 0 past `width`.
 void pad(Precision precision, const float* a, long count, long width, long padded, float* to) {
   for (long i = 0; i < count; ++i) {
@@ -50,6 +52,29 @@ void copy_triangle(const float* gram, long count, long columns, float* to) {
     }
 }
 
+// The gradient of the triangle as the symmetric matrix that it is one half of, its diagonal 0.
+void mirror_triangle(const float* triangle, long count, float* to) {
+  for (long i = 0; i < count; ++i) {
+    for (long j = 0; j < i; ++j) to[i * count + j] = to[j * count + i] = *triangle++;
+    to[i * count + i] = 0.0f;
+  }
+}
+
+// to[r] = sum over i of weights[r][i] a[i], `rows` of at most ROWS, `lanes` columns.
+void weigh_rows(const float* a, long count, long width, long lanes, const float* weights, long rows, float* to) {
+  vec sum[ROWS] = {};
+  for (long i = 0; i < count; ++i) {
+    const vec own = load_first(a + i * width, lanes);
+    if (rows == ROWS) {
+#pragma GCC unroll 8
+      for (long r = 0; r < ROWS; ++r) sum[r] = sum[r] + own * weights[r * count + i];
+    } else {
+      for (long r = 0; r < rows; ++r) sum[r] = sum[r] + own * weights[r * count + i];
+    }
+  }
+  for (long r = 0; r < rows; ++r) store_first(to + r * width, sum[r], lanes);
+}
+
 }  // namespace
 
 extern "C" {
@@ -71,6 +96,24 @@ void recarena_interaction_run(const float* vectors, long samples, long count, lo
     for (long j = 0; j < count; j += LANES)
       for (long k = 0; k < padded; k += LANES) add_columns(a, count, padded, j, k, columns, gram);
     copy_triangle(gram, count, columns, out + n * pairs);
+  });
+}
+
+// The way back: gradient [samples, count (count - 1) / 2] of the triangle to that of the vectors, in `out`.
+void recarena_interaction_back(const float* vectors, const float* gradient, long samples, long count, long width,
+                               float* out, int threads) {
+  const long pairs = count * (count - 1) / 2;
+  const double work = (double)samples * count * count * round_up(width, LANES) / LANES;
+  parallel((samples + SHARE - 1) / SHARE, worthwhile(threads, work), [&](long share) {
+    float* mirrored = scratch(0, count * count);
+    for (long n = share * SHARE; n < std::min(samples, (share + 1) * SHARE); ++n) {
+      mirror_triangle(gradient + n * pairs, count, mirrored);
+      const float* own = vectors + n * count * width;
+      for (long k = 0; k < width; k += LANES)
+        for (long i = 0; i < count; i += ROWS)
+          weigh_rows(own + k, count, width, std::min(LANES, width - k), mirrored + i * count, std::min(ROWS, count - i),
+                     out + (n * count + i) * width + k);
+    }
   });
 }
 

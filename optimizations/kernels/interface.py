@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from ctypes import POINTER, Structure, c_float, c_int, c_int32, c_int64, c_long, c_void_p
 from typing import Any
 
+from optimizations.kernels.training_interface import TRAINING_SIGNATURES
+
 FP32, BF16, TF32, INT8 = 0, 1, 2, 3
 PRECISIONS = {"fp32": FP32, "bf16": BF16, "tf32": TF32, "int8": INT8}
 PLAIN, HASHED, BUCKET = 0, 1, 2
@@ -170,32 +172,6 @@ class Program(Structure):
     ]
 
 
-class Evolution(Structure):
-    """A recurrence in training (evolution.cpp)."""
-
-    _fields_ = [
-        *((name, c_void_p) for name in ("gates", "attention", "weight", "bias", "running")),
-        *((name, c_int64) for name in ("steps", "hidden")),
-        *((name, c_void_p) for name in ("reset", "update", "candidate", "from_state", "before", "states")),
-    ]
-
-
-class EvolutionGradients(Structure):
-    """Gradients of a recurrence (evolution.cpp)."""
-
-    _fields_ = [(name, c_void_p) for name in ("states", "gates", "state_gates", "attention")]
-
-
-class RowStep(Structure):
-    """One table, its gradient and its optimizer's state (row_optimizers.cpp)."""
-
-    _fields_ = [
-        *((name, c_void_p) for name in ("rows", "gradients")),
-        *((name, c_int64) for name in ("count", "width", "table_rows")),
-        *((name, c_void_p) for name in ("weights", "first", "second")),
-    ]
-
-
 class Binding(Structure):
     """Where payloads and their scores lie (program.cpp)."""
 
@@ -220,13 +196,7 @@ _SIGNATURES: dict[str, tuple[Any, Sequence[Any]]] = {
     "recarena_recurrent_free": (None, (_P,)),
     "recarena_gru_run": (None, (_P, _P, _P, _L, _L, _P, _I)),
     "recarena_augru_run": (None, (_P, _P, _P, _P, _P, _L, _L, _L, _P, _I)),
-    "recarena_evolution_forward": (None, (POINTER(Evolution), _I)),
-    "recarena_evolution_backward": (None, (POINTER(Evolution), POINTER(EvolutionGradients), _I)),
-    "recarena_adagrad": (None, (POINTER(RowStep), _Q, c_float, c_float, c_float, _I)),
-    "recarena_ftrl": (None, (POINTER(RowStep), _Q, c_float, c_float, c_float, c_float, _I)),
-    "recarena_rows_take": (None, (_P, _P, _Q, _Q, _P, _I)),
-    "recarena_rows_put": (None, (_P, _P, _Q, _Q, _P, _Q, _I)),
-    "recarena_rows_sum": (None, (_P, _P, _Q, _Q, _P, _I)),
+    "recarena_use_openmp": (None, (_P,)),
     "recarena_attention_new": (_P, (POINTER(Layer), _L, POINTER(Layer), _L, _I, _I)),
     "recarena_attention_run": (None, (_P, _P, _P, _P, _P, _L, _L, _P, _I)),
     "recarena_attention_free": (None, (_P,)),
@@ -252,7 +222,7 @@ _SIGNATURES: dict[str, tuple[Any, Sequence[Any]]] = {
 
 def declare(library: ctypes.CDLL) -> ctypes.CDLL:
     """Give every function of the library its argument and result types."""
-    for name, (result, arguments) in _SIGNATURES.items():
+    for name, (result, arguments) in {**_SIGNATURES, **TRAINING_SIGNATURES}.items():
         function = getattr(library, name)
         function.restype, function.argtypes = result, list(arguments)
     return library

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <vector>
 
 #include "pool.h"
 #include "vec.h"
@@ -39,6 +40,43 @@ void recarena_rows_put(const float* from, const int64_t* index, int64_t count, i
   over_rows(count, width, threads, [&](int64_t first, int64_t end) {
     for (int64_t i = first; i < end; ++i)
       std::memcpy(to + index[i] * width, from + i * width, width * sizeof(float));
+  });
+}
+
+// Where the real steps of rows of `lengths` lie in a padded history [rows, steps], packed as zoo.layers.packed_recurrence
+// packs them: step by step, longest row first. place [total]; running [steps]: rows that run at a step; last [rows]: packed
+// place of a row's last step, 0 for an empty row.
+void recarena_rows_places(const int64_t* lengths, int64_t rows, int64_t steps, int64_t* place, int64_t* running,
+                          int64_t* last) {
+  std::vector<int64_t> at(steps + 2, 0), order(rows), first(steps + 1, 0);
+  for (int64_t r = 0; r < rows; ++r) ++at[steps - lengths[r] + 1];
+  for (int64_t k = 0; k <= steps; ++k) at[k + 1] += at[k];
+  for (int64_t r = 0; r < rows; ++r) order[at[steps - lengths[r]]++] = r;
+  std::fill(running, running + steps, 0);
+  for (int64_t r = 0; r < rows; ++r)
+    if (lengths[r]) ++running[lengths[r] - 1];
+  for (int64_t t = steps - 1; t-- > 0;) running[t] += running[t + 1];
+  for (int64_t t = 0; t < steps; ++t) first[t + 1] = first[t] + running[t];
+  for (int64_t k = 0; k < rows; ++k) {
+    const int64_t row = order[k], length = lengths[row];
+    for (int64_t t = 0; t < length; ++t) place[first[t] + k] = row * steps + t;
+    last[row] = length ? first[length - 1] + k : 0;
+  }
+}
+
+// Real steps of histories from [rows, steps, width], one after another: to[starts[r] + t] = from[r][t] + each[r].
+void recarena_rows_pack(const float* from, const float* each, const int64_t* starts, int64_t rows, int64_t steps,
+                        int64_t width, float* to, int threads) {
+  threads = worthwhile(threads, rows ? (double)starts[rows] * width : 0.0);
+  const long shares = threads > 1 ? SHARES * threads : 1;
+  parallel(shares, threads, [&](long share) {
+    for (int64_t r = rows * share / shares; r < rows * (share + 1) / shares; ++r)
+      for (int64_t t = 0; t < starts[r + 1] - starts[r]; ++t)
+        for (int64_t j = 0; j < width; j += LANES) {
+          const long lanes = std::min<long>(LANES, width - j);
+          const vec own = load_first(from + (r * steps + t) * width + j, lanes);
+          store_first(to + (starts[r] + t) * width + j, own + load_first(each + r * width + j, lanes), lanes);
+        }
   });
 }
 

@@ -118,6 +118,26 @@ bool engage(int threads) {
   return true;
 }
 
+// Threads of an OpenMP runtime that the framework works with: while they wait for its next region, they keep their cores
+// busy for milliseconds, and helpers beside them would share those cores. Null: helpers of our own.
+typedef void (*OpenmpParallel)(void (*body)(void*), void* context, unsigned threads, unsigned flags);
+std::atomic<OpenmpParallel> openmp{nullptr};
+
+struct Region {
+  std::atomic<long> next{0};
+  long tiles;
+  Task task;
+  const void* context;
+};
+
+void drain_region(void* given) {
+  Region& region = *static_cast<Region*>(given);
+  inside = true;
+  for (long tile; (tile = region.next.fetch_add(1, std::memory_order_relaxed)) < region.tiles;)
+    region.task(region.context, tile);
+  inside = false;
+}
+
 struct Buffer {
   float* data = nullptr;
   long size = 0;
@@ -131,10 +151,16 @@ void wait_a_moment(int spin) { spin < SPINS ? relax() : std::this_thread::yield(
 void parallel_tiles(long tiles, int threads, Task task, const void* context) {
   threads = (int)std::min<long>(threads, tiles);
   if (threads > 1 && !inside && engage(threads)) {
-    static thread_local Pool pool;
-    inside = true;
-    pool.run(tiles, threads, task, context);
-    inside = false;
+    if (const OpenmpParallel team = openmp.load(std::memory_order_relaxed)) {
+      Region region;
+      region.tiles = tiles, region.task = task, region.context = context;
+      team(drain_region, &region, (unsigned)threads, 0);
+    } else {
+      static thread_local Pool pool;
+      inside = true;
+      pool.run(tiles, threads, task, context);
+      inside = false;
+    }
     engaged.fetch_sub(threads, std::memory_order_relaxed);
     return;
   }
@@ -153,3 +179,12 @@ float* scratch(int slot, long floats) {
 }
 
 }  // namespace recarena
+
+extern "C" {
+
+// From now on tiles are shared out among the threads of the OpenMP runtime whose GOMP_parallel this is.
+void recarena_use_openmp(void* gomp_parallel) {
+  recarena::openmp.store(reinterpret_cast<recarena::OpenmpParallel>(gomp_parallel), std::memory_order_relaxed);
+}
+
+}  // extern "C"

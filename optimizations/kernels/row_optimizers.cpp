@@ -14,17 +14,23 @@
 #include <vector>
 
 #include "pool.h"
+#include "subnormals.h"
 #include "vec.h"
 
 using namespace recarena;
 
-// One table [table_rows, width] and its gradient: rows [count], gradients [count, width]. Adagrad keeps the sum of
-// squares in `first`; FTRL its z in `first` and its n in `second`.
+// One table [table_rows, width] and its gradient: rows [count], gradients [count, width], the k-th at k times its stride,
+// since both may be columns of all that a side looks up. Adagrad keeps the sum of squares in `first`; FTRL its z in
+// `first` and its n in `second`.
 struct RecarenaRowStep {
   const int64_t* rows;
   const float* gradients;
+  int64_t row_stride, gradient_stride;
   int64_t count, width, table_rows;
   float *weights, *first, *second;
+
+  int64_t row(uint32_t k) const { return rows[k * row_stride]; }
+  const float* gradient(uint32_t k) const { return gradients + k * gradient_stride; }
 };
 
 namespace {
@@ -53,7 +59,7 @@ void sort_rows(const Step& step, Sorted& sorted) {
   for (uint32_t i = 0; i < count; ++i) order[i] = i;
   for (int shift = 0; shift == 0 || (step.table_rows - 1) >> shift; shift += DIGIT) {
     std::fill(places.begin(), places.end(), 0u);
-    const auto digit = [&](uint32_t i) { return (uint32_t)(step.rows[i] >> shift) & ((1u << DIGIT) - 1); };
+    const auto digit = [&](uint32_t i) { return (uint32_t)(step.row(i) >> shift) & ((1u << DIGIT) - 1); };
     for (uint32_t i = 0; i < count; ++i) ++places[digit(i)];
     uint32_t total = 0;
     for (uint32_t& place : places) {
@@ -65,33 +71,21 @@ void sort_rows(const Step& step, Sorted& sorted) {
   }
   sorted.starts.clear();
   for (uint32_t i = 0; i < count; ++i)
-    if (!i || step.rows[order[i]] != step.rows[order[i - 1]]) sorted.starts.push_back(i);
+    if (!i || step.row(order[i]) != step.row(order[i - 1])) sorted.starts.push_back(i);
   sorted.starts.push_back(count);
 }
-
-// Numbers below 1e-38 become 0, as in the thread that trains: helpers have settings of their own.
-class WithoutSubnormals {
-#if defined(__x86_64__)
- public:
-  WithoutSubnormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | 0x8040); }
-  ~WithoutSubnormals() { _mm_setcsr(before_); }
-
- private:
-  unsigned before_;
-#endif
-};
 
 template <class Rule>
 void move_rows(const Step& step, const Sorted& sorted, long first, long end, const Rule& rule) {
   const long width = step.width;
   for (long group = first; group < end; ++group) {
     const uint32_t *begin = &sorted.order[sorted.starts[group]], *stop = &sorted.order[0] + sorted.starts[group + 1];
-    const int64_t at = step.rows[*begin] * width;
+    const int64_t at = step.row(*begin) * width;
     for (long j = 0; j < width; j += LANES) {
       const long lanes = std::min(LANES, width - j);
-      vec gradient = load_first(step.gradients + (int64_t)*begin * width + j, lanes);
+      vec gradient = load_first(step.gradient(*begin) + j, lanes);
       for (const uint32_t* next = begin + 1; next < stop; ++next)
-        gradient = gradient + load_first(step.gradients + (int64_t)*next * width + j, lanes);
+        gradient = gradient + load_first(step.gradient(*next) + j, lanes);
       rule(step, at + j, lanes, gradient);
     }
   }

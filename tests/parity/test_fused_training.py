@@ -178,12 +178,13 @@ def test_without_a_compiler_the_framework_trains_on_record(monkeypatch: pytest.M
         session = training_of("dien", {"fusion": {}})
         assert session.train(2) == 80
         fallbacks = {line["path"] for line in session.report[0]["fallbacks"]}
-        assert fallbacks == {"embedding", "attention", "gru", "augru", "train.optimizer"}
+        blocks = {"features", "embedding", "gru", "attention", "augru", "top.0", "top.1", "auxiliary"}
+        assert fallbacks == {*blocks, "train.optimizer"}
         assert session.report[0]["matched"] == []
     finally:
         load_kernels.cache_clear()
 
 
 def test_what_is_switched_off_stays_the_frameworks(tmp_path: Path) -> None:
-    session = training_of("dien", {"fusion": {"embedding": False, "attention": False}})  # type: ignore[dict-item]
-    assert session.report[0]["matched"] == ["gru", "augru"]
+    session = training_of("dien", {"fusion": {"embedding": False, "attention": False, "fc": False}})  # type: ignore[dict-item]
+    assert session.report[0]["matched"] == ["features", "gru", "augru"]

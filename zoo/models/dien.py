@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -32,6 +34,22 @@ class AuxiliaryNet(nn.Module):
     def forward(self, states: Tensor, behaviours: Tensor) -> Tensor:
         """states [R, h] and behaviours [R, w] to logits [R]."""
         return self.score(self.units(torch.cat((states, behaviours), 1))).squeeze(1)
+
+    def loss(
+        self, states: Tensor, history: Tensor, sampled: Tensor, lengths: Tensor, look_up: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """Equation 4: log-likelihood of the next behaviour against a sampled one, averaged over the steps.
+
+        states [N, T, h], history [N, T, w], sampled [N, T, H] table rows, of which ``look_up`` gives the vectors;
+        lengths [N].
+        """
+        following = step_mask(lengths - 1, sampled.shape[1] - 1)
+        states, clicked = states[:, :-1][following], history[:, 1:][following]
+        others = look_up(sampled[:, 1:][following])
+        if not len(states):
+            return states.sum()
+        positive, negative = self(states, clicked), self(states, others)
+        return (F.softplus(-positive) + F.softplus(negative)).mean()
 
 
 class DeepInterestEvolutionNetwork(CtrModel):
@@ -81,24 +99,12 @@ class DeepInterestEvolutionNetwork(CtrModel):
         assert rows is not None
         embedded = self.embedded(features)
         states = self.gru(embedded.history, features.lengths)
-        following = step_mask(features.lengths - 1, rows.shape[1] - 1)
-        loss = self._auxiliary_loss(
-            states[:, :-1][following],
-            embedded.history[:, 1:][following],
-            self.embedding.behaviours(rows[:, 1:][following]),
-        )
+        loss: Tensor = self.auxiliary.loss(states, embedded.history, rows, features.lengths, self.embedding.behaviours)
         return self._evolve(features, embedded, states), self.auxiliary_weight * loss
 
     def auxiliary_terms(self, given: TrainingInput) -> int:
         """Behaviours that follow another one."""
         return int((given.features.lengths - 1).clamp(min=0).sum())
-
-    def _auxiliary_loss(self, states: Tensor, clicked: Tensor, sampled: Tensor) -> Tensor:
-        """Equation 4: log-likelihood of the next behaviour against a sampled one, averaged over the steps."""
-        if not len(states):
-            return states.sum()
-        positive, negative = self.auxiliary(states, clicked), self.auxiliary(states, sampled)
-        return (F.softplus(-positive) + F.softplus(negative)).mean()
 
 
 def build(config: DienConfig, schema: Schema) -> DeepInterestEvolutionNetwork:

@@ -12,7 +12,10 @@ from harness.calibrate.table import CELLS
 from harness.host.environment import project_root
 
 STEADY, STAGED = (next(cell for cell in CELLS if cell.name == name) for name in ("md1-s2", "stage40"))
-NOT_SHAPING = {"harness/clock.py", "optimizations/kernels/loader.py", "optimizations/kernels/interface.py"}
+NOT_SHAPING = {
+    "harness/clock.py",
+    *(f"optimizations/kernels/{name}.py" for name in ("loader", "interface", "training_interface")),
+}
 """How long the estimates took; how the compiled queues were built."""
 
 

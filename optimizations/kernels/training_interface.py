@@ -1,0 +1,133 @@
+"""The C interface of the kernels that only a training calls: structures and signatures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from ctypes import POINTER, Structure, c_float, c_int, c_int64, c_long, c_void_p
+from typing import Any
+
+
+class Evolution(Structure):
+    """A recurrence in training (evolution.cpp)."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("gates", "attention", "weight", "bias", "running")),
+        *((name, c_int64) for name in ("steps", "hidden")),
+        *((name, c_void_p) for name in ("reset", "update", "candidate", "from_state", "states")),
+    ]
+
+
+class EvolutionGradients(Structure):
+    """Gradients of a recurrence (evolution.cpp)."""
+
+    _fields_ = [(name, c_void_p) for name in ("states", "gates", "attention", "weight", "bias")]
+
+
+class DenseLayer(Structure):
+    """One fully connected layer in training (trained_layer.h)."""
+
+    _fields_ = [*((name, c_void_p) for name in ("weight", "bias")), ("outputs", c_int64), ("inputs", c_int64)]
+
+
+class PackedLinear(Structure):
+    """A linear layer on rows that are picked out (packed_linear.cpp)."""
+
+    _fields_ = [*((name, c_void_p) for name in ("x", "index")), ("rows", c_int64), ("layer", DenseLayer)]
+
+
+class Auxiliary(Structure):
+    """The auxiliary loss of DIEN (auxiliary.cpp)."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("states", "history", "sampled", "places")),
+        *((name, c_int64) for name in ("pairs", "hidden", "width", "layer_count")),
+        ("layers", c_void_p),
+    ]
+
+
+class AuxiliaryGradients(Structure):
+    """Its gradients (auxiliary.cpp)."""
+
+    _fields_ = [(name, c_void_p) for name in ("states", "history", "sampled", "parameters")]
+
+
+class Rating(Structure):
+    """An activation unit in training (trained_attention.h)."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("base", "query", "keys", "lengths")),
+        *((name, c_int64) for name in ("samples", "steps", "width", "first_units")),
+        *((name, c_void_p) for name in ("key_weight", "product_weight")),
+        *((name, c_int64) for name in ("layer_count", "softmax", "dice")),
+        *((name, c_void_p) for name in ("layers", "alpha", "out", "units", "ratings", "mean", "inverse", "squares")),
+    ]
+
+
+class RatingGradients(Structure):
+    """Its gradients (trained_attention.h)."""
+
+    _fields_ = [
+        (name, c_void_p)
+        for name in ("out", "base", "query", "keys", "key_weight", "product_weight", "parameters", "alpha")
+    ]
+
+
+class DiceCall(Structure):
+    """Dice of a batch (dice_layer.cpp)."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("x", "alpha")),
+        *((name, c_int64) for name in ("rows", "columns")),
+        *((name, c_void_p) for name in ("mean", "inverse", "squares")),
+    ]
+
+
+class DenseStep(Structure):
+    """One dense parameter, its gradient and Adam's averages (adam.cpp)."""
+
+    _fields_ = [
+        ("gradient", c_void_p),
+        ("count", c_int64),
+        *((name, c_void_p) for name in ("weights", "mean", "square")),
+    ]
+
+
+class AdamRates(Structure):
+    """The numbers of a step of Adam (adam.cpp)."""
+
+    _fields_ = [(name, c_float) for name in ("rate", "of_mean", "beta2", "of_square", "eps", "root")]
+
+
+class RowStep(Structure):
+    """One table, its gradient and its optimizer's state (row_optimizers.cpp)."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("rows", "gradients")),
+        *((name, c_int64) for name in ("row_stride", "gradient_stride", "count", "width", "table_rows")),
+        *((name, c_void_p) for name in ("weights", "first", "second")),
+    ]
+
+
+_P, _L, _I, _Q = c_void_p, c_long, c_int, c_int64
+TRAINING_SIGNATURES: Mapping[str, tuple[Any, Sequence[Any]]] = {
+    "recarena_evolution_forward": (None, (POINTER(Evolution), _I)),
+    "recarena_evolution_backward": (None, (POINTER(Evolution), POINTER(EvolutionGradients), _I)),
+    "recarena_lanes": (_L, ()),
+    "recarena_packed_linear": (None, (POINTER(PackedLinear), _P, _I)),
+    "recarena_packed_linear_back": (None, (POINTER(PackedLinear), _P, _P, _P, _P, _I)),
+    "recarena_auxiliary": (c_float, (POINTER(Auxiliary), POINTER(AuxiliaryGradients), _I)),
+    "recarena_rating_forward": (None, (POINTER(Rating), _I)),
+    "recarena_rating_backward": (None, (POINTER(Rating), POINTER(RatingGradients), _I)),
+    "recarena_dice_forward": (None, (POINTER(DiceCall), _P, _I)),
+    "recarena_dice_backward": (None, (POINTER(DiceCall), _P, _P, _P, _I)),
+    "recarena_adam": (None, (POINTER(DenseStep), _Q, POINTER(AdamRates), _I)),
+    "recarena_adagrad": (None, (POINTER(RowStep), _Q, c_float, c_float, c_float, _I)),
+    "recarena_ftrl": (None, (POINTER(RowStep), _Q, c_float, c_float, c_float, c_float, _I)),
+    "recarena_interaction_back": (None, (_P, _P, _L, _L, _L, _P, _I)),
+    "recarena_rows_take": (None, (_P, _P, _Q, _Q, _P, _I)),
+    "recarena_rows_put": (None, (_P, _P, _Q, _Q, _P, _Q, _I)),
+    "recarena_rows_places": (None, (_P, _Q, _Q, _P, _P, _P)),
+    "recarena_rows_pack": (None, (_P, _P, _P, _Q, _Q, _Q, _P, _I)),
+    "recarena_rows_sum": (None, (_P, _P, _Q, _Q, _P, _I)),
+}
+"""Result and argument types of every function, by its name."""
