@@ -23,7 +23,9 @@ SHAPING = (
     "harness/traffic/published.py", "harness/traffic/query_sizes.py",
     "optimizations/contract.py",
 )  # fmt: skip
-IDLE = ("harness/estimate/accuracy.py", "harness/estimate/parity.py")
+IDLE = (
+    "harness/estimate/accuracy.py", "harness/estimate/parity.py", "harness/native/awake.cpp", "harness/native/awake.py",
+)  # fmt: skip
 """Of a folder above, yet no repeat runs it."""
 
 

@@ -23,9 +23,10 @@ NOT_SHAPING = {
 def executed() -> set[str]:
     """Files of the project of which a repeat of either cell runs a function."""
     root, seen = f"{project_root()}/", set[str]()
+    packages = tuple(f"{root}{name}/" for name in ("harness", "leaderboard", "optimizations", "zoo"))
 
     def note(frame: FrameType, event: str, argument: object) -> None:
-        if event == "call" and frame.f_code.co_filename.startswith(root):
+        if event == "call" and frame.f_code.co_filename.startswith(packages):
             seen.add(frame.f_code.co_filename.removeprefix(root))
 
     sys.setprofile(note)
