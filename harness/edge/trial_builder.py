@@ -110,7 +110,7 @@ def _run_options(settings: Settings) -> RunOptions:
         cache_dir=Path(settings.cache_dir).absolute() if settings.cache_dir else default_cache_dir(),
         tracking_uri=settings.tracking.uri or None,
         weights_file="" if weights is None else str(Path(str(weights)).absolute()),
-        keep_awake=settings.scope == "serve" and keeps_awake(str(settings.keep_awake)),
+        keep_awake=keeps_awake(str(settings.keep_awake)) and settings.scope == "serve",
     )
 
 

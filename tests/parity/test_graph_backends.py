@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import json
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,10 +19,9 @@ from sklearn.metrics import roc_auc_score
 from harness.backends.catalogue import BACKENDS, load_backend, missing_packages
 from harness.backends.protocol import Session
 from harness.backends.torch_backend import reference_model
-from harness.transport.wire import encode
-from optimizations.plan import first_pipeline, plan_to_json, resolve
+from optimizations.plan import first_pipeline, resolve
+from tests.parity.graph_serving import loaded_by_a_process, queries, without_history
 from zoo.onnx.export import export
-from zoo.schema import Batch, Split
 
 SLOW_WDL = pytest.param("wdl", marks=pytest.mark.slow)
 """An export takes ten seconds; the whole program serves WDL by ONNX Runtime in ``tests/e2e/test_backends.py``."""
@@ -67,21 +63,6 @@ def session_on(served: Any, backend: str, graph: Path, opts: dict[str, Any], thr
     context = dataclasses.replace(served.context, weights={}, graph=graph, threads=threads)
     pipeline = first_pipeline(context.config, context.schema, backend, "cpu", "serve")
     return load_backend(backend).lower(resolve(pipeline, opts, frozenset()), context)
-
-
-def queries(split: Split) -> Iterator[Batch]:
-    """Candidates of every user, then of many at once, and a user row per sample."""
-    for user in range(len(split.history_offsets) - 1):
-        for samples in (1, 2, 12):
-            yield split.batch(split.groups[user] + np.arange(samples))
-    anyone = np.sort(np.random.default_rng(11).integers(0, len(split), 33))
-    yield split.batch(anyone)
-    yield split.training_batch(anyone)
-
-
-def without_history(batch: Batch) -> Batch:
-    """The same samples of users who have done nothing yet."""
-    return dataclasses.replace(batch, history=batch.history[:0], history_offsets=np.zeros_like(batch.history_offsets))
 
 
 @pytest.mark.parametrize("model", OF_EVERY_COLUMN)
@@ -184,29 +165,7 @@ def test_a_process_that_serves_a_graph_loads_no_pytorch(
     every_column: Callable[[str], Any], graph: Graph, backend: str, tmp_path: Path
 ) -> None:
     served = every_column("dien")
-    first = first_pipeline(served.context.config, served.context.schema, backend, "cpu", "serve")
-    (tmp_path / "calibration.bin").write_bytes(encode(served.split.batch(np.arange(20))))
-    spec = {
-        "plan": plan_to_json(resolve(first, {"executor": {"mode": "auto"}}, frozenset())),
-        "model": dataclasses.asdict(served.context.config),
-        "schema": served.context.schema.to_json(),
-        "weights": str(tmp_path / "never_read.pt"),
-        "graph": str(graph(backend, "every_column", "dien")),
-        "calibration": str(tmp_path / "calibration.bin"),
-        "cache_dir": str(tmp_path),
-        "query_sizes": "heavy",
-        "sla": {"limit_ms": 50.0, "percentile": 99.0},
-    }
-    (tmp_path / "spec.json").write_text(json.dumps(spec))
-    code = (
-        "import json, sys; import harness.sut.server; from harness.sut import executor_choice, model_session\n"
-        "executor_choice.SECONDS = 0.0\n"
-        "model = model_session.open_model(json.load(open(sys.argv[1])))\n"
-        "print(json.dumps([sorted({'torch', 'onnx', 'onnxscript'} & set(sys.modules)), model.report['plan']]))"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path / "spec.json")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    loaded, (line,) = json.loads(done.stdout)
+    files = {"weights": str(tmp_path / "never_read.pt"), "graph": str(graph(backend, "every_column", "dien"))}
+    loaded, line = loaded_by_a_process(served, backend, tmp_path, files, ("torch", "onnx", "onnxscript"))
     assert loaded == [] and line["name"] == "executor" and "predicted" in line["built"]["summary"]
     assert importlib.util.find_spec("torch") is not None  # it could have been loaded

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,8 +18,8 @@ from sklearn.metrics import roc_auc_score
 
 from harness.backends.catalogue import load_backend
 from harness.backends.protocol import Session
-from harness.transport.wire import encode
-from optimizations.plan import first_pipeline, plan_to_json, resolve
+from optimizations.plan import first_pipeline, resolve
+from tests.parity.graph_serving import loaded_by_a_process, queries
 from zoo.checkpoint import save_weights
 from zoo.schema import Batch, Split
 
@@ -50,16 +47,6 @@ def session_on(served: Any, opts: dict[str, Any], threads: int = 1, **changes: A
     context = dataclasses.replace(served.context, threads=threads, **changes)
     pipeline = first_pipeline(context.config, context.schema, "tensorflow", "cpu", "serve")
     return load_backend("tensorflow").lower(resolve(pipeline, opts, frozenset()), context)
-
-
-def queries(split: Split) -> Iterator[Batch]:
-    """Candidates of every user, then of many at once, and a user row per sample."""
-    for user in range(len(split.history_offsets) - 1):
-        for samples in (1, 2, 12):
-            yield split.batch(split.groups[user] + np.arange(samples))
-    anyone = np.sort(np.random.default_rng(11).integers(0, len(split), 33))
-    yield split.batch(anyone)
-    yield split.training_batch(anyone)
 
 
 def real_queries(split: Split) -> Iterator[Batch]:
@@ -190,29 +177,7 @@ def test_a_process_that_serves_by_tensorflow_loads_no_pytorch(
     every_column: Callable[[str], Any], tmp_path: Path
 ) -> None:
     served = every_column("dien")
-    first = first_pipeline(served.context.config, served.context.schema, "tensorflow", "cpu", "serve")
-    (tmp_path / "calibration.bin").write_bytes(encode(served.split.batch(np.arange(20))))
     save_weights(tmp_path / "weights.npz", served.context.weights)
-    spec = {
-        "plan": plan_to_json(resolve(first, {"executor": {"mode": "auto"}}, frozenset())),
-        "model": dataclasses.asdict(served.context.config),
-        "schema": served.context.schema.to_json(),
-        "weights": str(tmp_path / "weights.npz"),
-        "graph": None,
-        "calibration": str(tmp_path / "calibration.bin"),
-        "cache_dir": str(tmp_path),
-        "query_sizes": "heavy",
-        "sla": {"limit_ms": 50.0, "percentile": 99.0},
-    }
-    (tmp_path / "spec.json").write_text(json.dumps(spec))
-    code = (
-        "import json, sys; import harness.sut.server; from harness.sut import executor_choice, model_session\n"
-        "executor_choice.SECONDS = 0.0\n"
-        "model = model_session.open_model(json.load(open(sys.argv[1])))\n"
-        "print(json.dumps([sorted({'torch', 'onnx', 'onnxruntime'} & set(sys.modules)), model.report['plan']]))"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path / "spec.json")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    loaded, (line,) = json.loads(done.stdout.splitlines()[-1])
+    files = {"weights": str(tmp_path / "weights.npz"), "graph": None}
+    loaded, line = loaded_by_a_process(served, "tensorflow", tmp_path, files, ("torch", "onnx", "onnxruntime"))
     assert loaded == [] and line["name"] == "executor" and "predicted" in line["built"]["summary"]
