@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from harness.errors import ConfigurationError
 from harness.record.durable_files import json_bytes, sync_file, sync_folder, write_bytes
+from harness.record.jsonable import to_plain
 from harness.record.plots import write_plots
 from harness.record.reader import MANIFEST, PREDICTION_TEXTS, QUERY_TEXTS, RecordError, file_sha256
 from harness.record.result import PREDICTION_COLUMNS, QUERY_COLUMNS, Measurement, Result
@@ -110,7 +111,7 @@ def remove_abandoned(records_dir: Path) -> list[Path]:
 
 def _write_files(folder: Path, measurement: Measurement) -> None:
     write_bytes(folder / "result.json", json_bytes(measurement.result.to_dict()))
-    write_bytes(folder / "environment.json", json_bytes(dict(measurement.environment)))
+    write_bytes(folder / "environment.json", json_bytes(to_plain(measurement.environment)))
     _write_columns(folder / "queries.parquet", measurement.queries, QUERY_TEXTS, QUERY_COLUMNS)
     _write_columns(folder / "predictions.parquet", measurement.predictions, PREDICTION_TEXTS, PREDICTION_COLUMNS)
     if measurement.training:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -38,6 +40,18 @@ def test_everything_comes_back(written):
     assert predictions["score"].dtype == np.float32
     for name, column in predictions.items():
         np.testing.assert_array_equal(column, measurement.predictions[name])
+
+
+def test_a_null_system_that_did_not_answer_costs_no_record(tmp_path, fabricate):
+    """Held up for a second, one query in a hundred is dropped: the probe's p99 is infinite."""
+    trial, measurement = fabricate()
+    host = {"quads": [{"quad": 0, "null_p99_ns": [math.inf, np.float64(2e5)], "steal_share": 0.5}]}
+    environment = {**measurement.environment, "run": host}
+    with RecordWriter(tmp_path, trial) as writer:
+        path = writer.write(dataclasses.replace(measurement, environment=environment))
+    (quad,) = read_record(path).environment["run"]["quads"]
+    assert quad == {"quad": 0, "null_p99_ns": [None, 2e5], "steal_share": 0.5}
+    assert record_problems(path) == []
 
 
 def test_manifest_holds_the_digest_of_each_file(written):
