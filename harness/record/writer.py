@@ -53,7 +53,7 @@ class RecordWriter:
             name = f"{TEMPORARY_PREFIX}{self._trial.trial_id}-{os.getpid()}@{socket.gethostname()}"
             self._temporary = self._records_dir / name
             self._temporary.mkdir()
-            write_bytes(self._temporary / "trial.json", json_bytes(json.loads(self._trial.to_json())))
+            self._write_trial(self._temporary)
         except OSError as error:
             self._discard()
             raise ConfigurationError(
@@ -72,6 +72,9 @@ class RecordWriter:
         if self._temporary is None:
             raise RecordError("a record can be written once, inside of its with block")
         try:
+            if not self._temporary.exists():  # someone to whom this process does not seem alive has cleared it
+                self._temporary.mkdir(parents=True)
+                self._write_trial(self._temporary)
             _write_files(self._temporary, measurement)
             write_bytes(self._temporary / MANIFEST, json_bytes(_manifest(self._temporary)))
             sync_folder(self._temporary)
@@ -85,6 +88,9 @@ class RecordWriter:
             ) from error
         self._temporary, self._made = None, []
         return target
+
+    def _write_trial(self, folder: Path) -> None:
+        write_bytes(folder / "trial.json", json_bytes(json.loads(self._trial.to_json())))
 
     def _discard(self) -> None:
         if self._temporary is not None:

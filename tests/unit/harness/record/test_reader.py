@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -113,6 +114,17 @@ def test_a_killed_run_leaves_a_folder_that_the_next_removes(tmp_path, fabricate)
     removed = remove_abandoned(tmp_path)
     assert len(removed) == 1 and not removed[0].exists()
     assert own.exists() and elsewhere.exists()
+
+
+def test_a_place_that_was_cleared_meanwhile_costs_no_record(tmp_path, fabricate):
+    """As by a run in another container on the same host name, where process numbers are others."""
+    trial, measurement = fabricate()
+    with RecordWriter(tmp_path, trial) as writer:
+        (place,) = tmp_path.iterdir()
+        shutil.rmtree(place)
+        path = writer.write(measurement)
+    assert list(tmp_path.iterdir()) == [path]
+    assert record_problems(path) == [] and read_record(path).result == measurement.result
 
 
 def test_a_full_disk_is_an_error_and_not_half_a_record(tmp_path, fabricate):
