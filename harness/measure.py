@@ -40,6 +40,7 @@ from harness.record.service import SERVICE_SIZES, slack
 from harness.record.side_result import Latency, ServiceTimes, SideResult, SingleStream
 from harness.training.measure import measure_training
 from harness.trial import Trial
+from optimizations.registry import third_party_packages
 
 
 def measure(trial: Trial, options: RunOptions, observer: Observer) -> Measurement:
@@ -224,7 +225,7 @@ def _assemble(bench: Bench, prepared: Prepared, sides: list[Side], kept: _Kept) 
             remarks=bench.remarks,
         )
     )
-    environment = describe_environment(kept.awake)
+    environment = describe_environment(kept.awake, third_party_packages(trial.opts))
     result = Result(
         **identity(trial, prepared.dataset, environment),
         plan=_lines(prepared, sides),

@@ -9,6 +9,7 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -71,16 +72,24 @@ def memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def source_sha256(root: Path | None = None) -> str:
-    """SHA-256 over path and content of every source file that can change a measurement, in order of path."""
+def source_sha256(root: Path | None = None, plugins: Iterable[Path] = ()) -> str:
+    """SHA-256 over path and content of every source file that can change a measurement, in order of path.
+
+    plugins: packages of those that stand elsewhere (``optimizations.registry.third_party_packages``).
+    """
     root = root or project_root()
     digest = hashlib.sha256()
-    files = [path for folder in SOURCE_FOLDERS for path in (root / folder).rglob("*") if _is_source(path)]
-    for path in sorted(files, key=lambda path: path.relative_to(root).as_posix()):
+    _add(digest, root, [path for folder in SOURCE_FOLDERS for path in (root / folder).rglob("*")])
+    for package in plugins:
+        _add(digest, package.parent, [package, *package.rglob("*")])
+    return digest.hexdigest()
+
+
+def _add(digest: Any, root: Path, paths: Iterable[Path]) -> None:
+    for path in sorted(filter(_is_source, paths), key=lambda path: path.relative_to(root).as_posix()):
         content = path.read_bytes()
         digest.update(f"{path.relative_to(root).as_posix()}\0{len(content)}\0".encode())
         digest.update(content)
-    return digest.hexdigest()
 
 
 def git_state(root: Path | None = None) -> dict[str, Any]:
@@ -93,8 +102,9 @@ def git_state(root: Path | None = None) -> dict[str, Any]:
     return {"sha": sha, "dirty": None if changes is None else bool(changes)}
 
 
-def describe_environment(awake: bool = False) -> dict[str, Any]:
-    """Everything about machine and software that belongs into a record: JSON-able. awake: see ``hardware_class``."""
+def describe_environment(awake: bool = False, plugins: Iterable[Path] = ()) -> dict[str, Any]:
+    """Everything about machine and software that belongs into a record: JSON-able. awake: see ``hardware_class``;
+    plugins: see ``source_sha256``."""
     fields, cores = _cpuinfo(), available_cores()
     sets = cpu_sets(cores)
     return {
@@ -127,7 +137,7 @@ def describe_environment(awake: bool = False) -> dict[str, Any]:
         "packages": packages(),
         "variables": {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ},
         "git": git_state(),
-        "source_sha256": source_sha256(),
+        "source_sha256": source_sha256(plugins=plugins),
     }
 
 
