@@ -59,7 +59,7 @@ def measure(trial: Trial, options: RunOptions, observer: Observer) -> Measuremen
         evidence=Evidence(),
         observer=observer,
     )
-    with cores_awake(options.keep_awake), bench.referee:
+    with cores_awake(options.keep_awake) as remarks_on_cores, bench.referee:
         floor = _start_floor(bench)
         sides = _start_sides(bench, prepared, options.cache_dir)
         prepared = _as_started(prepared, sides)
@@ -70,6 +70,7 @@ def measure(trial: Trial, options: RunOptions, observer: Observer) -> Measuremen
         facts = {side.name: _other_scenarios(bench, side, prepared) for side in sides}
         _certify(bench, prepared, sides[-1], log, options.cache_dir)
         _finish_floor(bench, floor, sides)
+        bench.remarks.extend(remarks_on_cores())
     return _assemble(bench, prepared, sides, _Kept(log=log, facts=facts, logs=logs, awake=options.keep_awake))
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from harness.errors import ConfigurationError
@@ -22,6 +22,7 @@ from harness.native.awake import READY
 from optimizations.kernels.loader import KernelsUnavailable, find_compiler
 
 CHOICES = ("auto", "always", "never")
+ENDED = "the loop that keeps cores from halting was ended by someone, and the systems were measured with and without it"
 
 
 def keeps_awake(choice: str) -> bool:
@@ -52,10 +53,13 @@ def _has_compiler() -> bool:
 
 
 @contextmanager
-def cores_awake(wanted: bool) -> Iterator[None]:
-    """Keep every core that this process may use from halting. Raises ConfigurationError where the system refuses."""
+def cores_awake(wanted: bool) -> Iterator[Callable[[], list[str]]]:
+    """Keep every core that this process may use from halting. Raises ConfigurationError where the system refuses.
+
+    What the block gets says, as remarks on the result, whether it was so until now.
+    """
     if not wanted:
-        yield
+        yield list
         return
     process = subprocess.Popen(
         [sys.executable, "-m", "harness.native.awake", "--parent", str(os.getpid()),
@@ -71,7 +75,7 @@ def cores_awake(wanted: bool) -> Iterator[None]:
                 f"cores cannot be kept awake here ({process.stderr.read().strip().splitlines()[-1:]}); "
                 "keep_awake=never measures without"
             )
-        yield
+        yield lambda: [] if process.poll() is None else [ENDED]
     finally:
         process.kill()
         process.communicate()

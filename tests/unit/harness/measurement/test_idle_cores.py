@@ -93,6 +93,18 @@ def test_the_loop_uses_idle_cores_gives_way_and_ends() -> None:
 
 
 @possible
+def test_a_loop_that_was_ended_by_another_is_remarked() -> None:
+    with cores_awake(False) as remarks:
+        assert remarks() == []
+    with cores_awake(True) as remarks:
+        assert remarks() == []
+        (pid,) = _loops()
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        assert remarks() == [idle_cores.ENDED]
+
+
+@possible
 def test_the_loop_ends_with_its_parent_even_when_that_is_killed() -> None:
     script = (
         "import time\nfrom harness.measurement.idle_cores import cores_awake\n"
