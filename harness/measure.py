@@ -21,6 +21,7 @@ from harness.measurement.certificate import issue_certificate
 from harness.measurement.closed_loops import accuracy_run, offline, service_table, single_stream
 from harness.measurement.evidence import Evidence
 from harness.measurement.floor import NULL, measure_floor, null_latency
+from harness.measurement.gate import require_yardstick
 from harness.measurement.graphs import export_seconds
 from harness.measurement.identity import identity
 from harness.measurement.idle_cores import cores_awake
@@ -114,6 +115,8 @@ def _answer_everything(bench: Bench, sides: list[Side]) -> None:
     bench.observer.stage("accuracy run", total=len(bench.split) * len(sides), unit="samples")
     for side in sides:
         accuracy_run(bench, side)
+        if side.name == BASELINE and len(sides) > 1:
+            require_yardstick(bench.split.labels, bench.evidence.answers[BASELINE].accuracy)
 
 
 def _find_rates(bench: Bench, sides: list[Side], prepared: Prepared) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from harness.errors import SutFailure
 from harness.estimate.accuracy import answer_tolerance, gate, timed_answers
 from harness.measurement.evidence import Answers
 from harness.record.result import GateResult
@@ -43,6 +44,18 @@ def gate_result(labels: Float32, answers: Mapping[str, Answers], dtypes: Iterabl
         timed_tolerance=tolerance,
         reasons=tuple(reasons),
     )
+
+
+def require_yardstick(labels: Float32, baseline: Float32) -> None:
+    """Raises SutFailure where the baseline's scores of the accuracy run are no yardstick: some are no numbers."""
+    known = ~np.isnan(labels)
+    broken = np.count_nonzero(known & ~np.isfinite(baseline))
+    if broken:
+        raise SutFailure(
+            f"The baseline answered {broken} of the {np.count_nonzero(known)} labelled samples of the test split with "
+            "no finite number, so that no candidate can be compared with it: see to the weights that it serves "
+            "(model.weights), or measure opt=[] alone."
+        )
 
 
 def _known(interval: Interval) -> Interval | None:
