@@ -46,6 +46,18 @@ def gate_result(labels: Float32, answers: Mapping[str, Answers], dtypes: Iterabl
     )
 
 
+def unsteady(baseline: Answers, dtypes: Iterable[str]) -> tuple[str, ...]:
+    """R4 on the side that the gate compares with: what it answered while it was timed is what it answered before."""
+    asked, tolerance = baseline.deviation >= 0.0, answer_tolerance(dtypes)
+    timed = timed_answers(baseline.accuracy[asked], baseline.timed[asked], tolerance)
+    if not timed.beyond:
+        return ()
+    return (
+        f"{timed.beyond} of {timed.compared} timed answers of the baseline differ from its accuracy run by more than "
+        f"{tolerance:g}",
+    )
+
+
 def require_yardstick(labels: Float32, baseline: Float32) -> None:
     """Raises SutFailure where the baseline's scores of the accuracy run are no yardstick: some are no numbers."""
     known = ~np.isnan(labels)

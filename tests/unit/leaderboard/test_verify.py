@@ -257,6 +257,24 @@ def test_timed_answers_that_differ_fail_the_gate(record, edit):
     assert {"gate.timed_deviation", "gate.timed_answers", "gate.verdict"} <= set(wrong)
 
 
+def test_a_baseline_that_answers_otherwise_while_it_is_timed_voids_the_result(record, edit):
+    """No gate covers it: a ratio to it, and its own rank, would rest on answers that it did not give."""
+    columns = read_record(record).predictions()
+    asked = np.flatnonzero((columns["side"] == "baseline") & (columns["run"] == "timed"))
+
+    def otherwise(rows):
+        rows["score"][asked[[3, 5]]] += 2e-6
+        return rows
+
+    edit.columns("predictions.parquet", otherwise)
+    edit.rewrite_manifest()
+    found = {finding.what: finding.recomputed for finding in verify(record).findings if not finding.agrees}
+    assert found["validity.verdict"] == "void"
+    assert found["validity.reasons.0"] == (
+        f"2 of {len(asked)} timed answers of the baseline differ from its accuracy run by more than 1e-06"
+    )
+
+
 def test_an_unanswered_query_is_late_whatever_its_stamps_say(record, edit):
     def failing(rows):
         rows["status"][rows["side"] == "baseline"] = Status.FAILED
