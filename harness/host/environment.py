@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from harness.host.quota import cpu_quota
 from harness.host.scheduling import available_cores, cpu_sets
 
 SOURCE_FOLDERS = ("zoo", "optimizations", "harness", "conf")
@@ -52,14 +53,16 @@ def hardware_class(awake: bool = False) -> str:
     """Short stable name of the machine's kind, for deciding whether two records may be compared.
 
     Processor, family and model number, usable cores, memory in GiB, "cuda" if present, "awake" if its cores are kept
-    from halting.
+    from halting; after the cores what a control group grants of them, in percent of one, where that is less than all.
     """
     fields = _cpuinfo()
     name = fields.get("model name") or platform.processor() or platform.machine()
     parts = [re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")]
     if "cpu family" in fields:
         parts.append(f"f{fields['cpu family']}m{fields.get('model', '')}")
-    parts += [f"{len(available_cores())}c", f"{round(memory_bytes() / 2**30)}g"]
+    cores, quota = len(available_cores()), cpu_quota()
+    parts += [f"{cores}c", *([f"q{round(100 * quota)}"] if quota is not None and quota < cores else [])]
+    parts.append(f"{round(memory_bytes() / 2**30)}g")
     if "cuda" in capabilities():
         parts.append("cuda")
     if awake:
@@ -117,7 +120,7 @@ def describe_environment(awake: bool = False, plugins: Iterable[Path] = ()) -> d
             "microcode": fields.get("microcode"),
             "cores_usable": len(cores),
             "cores_online": os.cpu_count(),
-            "quota": _cpu_quota(),
+            "quota": cpu_quota(),
             "governor": _text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
             "smt": _text("/sys/devices/system/cpu/smt/active"),
             "capabilities": sorted(capabilities()),
@@ -158,14 +161,6 @@ def _cpuinfo() -> dict[str, str]:
         name, _, value = line.partition(":")
         fields[name.strip()] = value.strip()
     return fields
-
-
-def _cpu_quota() -> float | None:
-    """Cores that the control group grants, or None without a limit."""
-    words = (_text("/sys/fs/cgroup/cpu.max") or "max").split()
-    if words[0] == "max" or len(words) != 2:
-        return None
-    return int(words[0]) / int(words[1])
 
 
 def _text(path: str) -> str | None:
