@@ -20,6 +20,7 @@ from zoo.datasets import fingerprint, table_copies, trained_options
 from zoo.datasets.table_copies import without_copies
 from zoo.schema import Dataset
 from zoo.training_config import training_config
+from zoo.training_state import StateFile, state_path
 from zoo.widened_weights import widen, widened_bytes
 
 
@@ -97,16 +98,20 @@ def _train(spec: Mapping[str, Any], observer: Observer) -> None:
     """Run the training child and pass its progress on.
 
     It writes into a folder of its own: of two runs that train the same weights at one time, neither meets the other's
-    half file.
+    half file. A training that was ended goes on from the state that it kept beside the weights' place.
     """
     model, step, out = str(spec["model"]["name"]), 0, Path(spec["out"])
+    kept = StateFile(state_path(out), observer.warn)
 
     def follow(event: Event) -> None:
         nonlocal step
+        if event["event"] == "warning":
+            observer.warn(event["text"])
         if event["event"] != "progress":
             return
         if step == 0:
-            observer.stage(f"training {model}", total=event["steps"], unit="steps")
+            resumed = f", resumed at step {event['step']}" if event["resumed"] else ""
+            observer.stage(f"training {model}{resumed}", total=event["steps"], unit="steps")
         auc = f", validation AUC {event['valid_auc']:.4f}" if event["valid_auc"] is not None else ""
         observer.advance(event["step"] - step, f"loss {event['loss']:.4f}{auc}")
         step = event["step"]
@@ -114,5 +119,7 @@ def _train(spec: Mapping[str, Any], observer: Observer) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.stem}-", dir=out.parent) as folder:
         made = Path(folder) / out.name
-        run_job("optimizations.trainer", {**spec, "out": str(made)}, f"The training of {model}", follow)
+        job = {**spec, "out": str(made), "state": str(kept.path)}
+        run_job("optimizations.trainer", job, f"The training of {model}", follow)
         made.replace(out)
+    kept.remove()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,6 +35,27 @@ class Silent:
 
     def stage(self, name: str, total: float | None = None, unit: str = "s") -> None:
         """Nothing."""
+
+    def warn(self, text: str) -> None:
+        """Nothing."""
+
+
+class Told(Silent):
+    """An observer that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+        self.warnings: list[str] = []
+        self.advanced = 0.0
+
+    def stage(self, name: str, total: float | None = None, unit: str = "s") -> None:
+        self.stages.append(name)
+
+    def advance(self, amount: float, note: str = "") -> None:
+        self.advanced += amount
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
 
 
 def trial_and_options(folder: Path, copies: int) -> tuple[Trial, RunOptions]:
@@ -122,3 +144,31 @@ def test_a_training_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(RuntimeError, match="was killed"):
         weights._train({"model": {"name": "dlrm"}, "out": str(tmp_path / "weights" / "key.npz")}, Silent())
     assert list((tmp_path / "weights").iterdir()) == []
+
+
+def test_a_training_goes_on_where_it_was_ended_and_its_state_goes_with_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first run is killed at step 60 of 80; the second one is told of a state beside the weights' place."""
+    out, told = tmp_path / "weights" / "dlrm-key.npz", Told()
+    state, seen = tmp_path / "weights" / "dlrm-key.state", list[bool]()
+
+    def job(module: str, order: dict[str, Any], title: str, follow: Callable[[dict[str, Any]], None]) -> None:
+        assert order["state"] == str(state)
+        seen.append(state.exists())
+        progress = {"event": "progress", "steps": 80, "loss": 0.5, "valid_auc": None}
+        if len(seen) == 1:
+            state.write_bytes(b"the state after step 50")
+            (state.parent / f".{state.name}-77").write_bytes(b"half of the state after step 60")
+            raise KeyboardInterrupt
+        follow({"event": "warning", "text": "slow disk"})
+        for step in (50, 80):
+            follow({**progress, "step": step, "resumed": step == 50})
+        save_weights(Path(order["out"]), {"w": np.ones(3, np.float32)})
+
+    monkeypatch.setattr(weights, "run_job", job)
+    with pytest.raises(KeyboardInterrupt):
+        weights._train({"model": {"name": "dlrm"}, "out": str(out)}, told)
+    weights._train({"model": {"name": "dlrm"}, "out": str(out)}, told)
+    assert seen == [False, True] and list(out.parent.iterdir()) == [out]
+    assert (told.stages, told.advanced, told.warnings) == (["training dlrm, resumed at step 50"], 80, ["slow disk"])
