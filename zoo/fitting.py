@@ -18,7 +18,7 @@ from zoo.models import build_model
 from zoo.models.ctr_model import CtrModel
 from zoo.prediction import predict
 from zoo.schema import Dataset
-from zoo.training_batches import TrainingBatches
+from zoo.training_batches import TrainingBatches, evaluation_steps
 from zoo.training_config import TrainingConfig
 from zoo.training_state import StateFile, steps_between
 
@@ -173,7 +173,7 @@ def _begin(config: ModelConfig, dataset: Dataset, training: TrainingConfig, kept
     try:
         fitting.load_state_dict(state)
     except Exception as error:  # PyTorch raises half a dozen types for a state of something else
-        kept.refuse(f"{kept.path} is not the state of this training ({type(error).__name__}: {error})")
+        kept.refuse(f"{kept.path} is not the state of this training ({type(error).__name__})")
         return Fitting(config, dataset, training)
     return fitting
 
@@ -203,8 +203,3 @@ def _train(
             report(fitting.progress())
         if kept is not None and learner.steps % keep_every == 0:
             kept.keep(fitting.state_dict())
-
-
-def evaluation_steps(per_epoch: int, evaluations: int) -> set[int]:
-    """After which steps of an epoch, counted from 1, the validation AUC is taken."""
-    return {round(per_epoch * part / evaluations) for part in range(1, evaluations + 1)}

@@ -122,6 +122,11 @@ class TrainingBatches:
         return places
 
 
+def evaluation_steps(per_epoch: int, evaluations: int) -> set[int]:
+    """After which steps of an epoch, counted from 1, the fit loop takes the validation AUC."""
+    return {round(per_epoch * part / evaluations) for part in range(1, evaluations + 1)}
+
+
 def samples_of_steps(first: int, count: int, samples: int, batch_size: int) -> int:
     """Samples in steps [first, first + count) of a training with ``samples`` an epoch, counted from 0."""
     per_epoch = -(-samples // batch_size)

@@ -33,10 +33,10 @@ class StateFile:
 
     def load(self) -> State | None:
         """The state that was kept last; None where there is none that can be read."""
+        if not self.path.exists():
+            return None
         try:
             return load_state(self.path)
-        except FileNotFoundError:
-            return None
         except ValueError as error:
             self.refuse(str(error))
             return None
@@ -96,7 +96,7 @@ def save_state(path: Path, state: State) -> None:
 
 
 def load_state(path: Path) -> State:
-    """The state in ``path``. FileNotFoundError where there is none; ValueError for one that is damaged or cut short."""
+    """The state in ``path``. Raises ValueError for one that is missing, damaged or cut short."""
     import torch
 
     try:
@@ -107,8 +107,6 @@ def load_state(path: Path) -> State:
         state = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(state, dict):
             raise TypeError(f"it holds a {type(state).__name__}")
-    except FileNotFoundError:
-        raise
     except Exception as error:  # the readers raise a dozen types for a damaged file
         raise ValueError(
             f"{path} cannot be read as the state of a training ({type(error).__name__}: {error})"

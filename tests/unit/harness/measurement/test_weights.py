@@ -69,7 +69,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """The orders that a trainer got; it fits nothing."""
     orders: list[dict[str, Any]] = []
 
-    def train(spec: dict[str, Any], _observer: object) -> None:
+    def train(spec: dict[str, Any], _observer: object, _title: str) -> None:
         orders.append(spec)
         data = load_dataset(spec["dataset"], spec["dataset_options"], Path(spec["cache_dir"]))
         torch.manual_seed(1)
@@ -126,11 +126,11 @@ def test_two_runs_that_train_the_same_at_one_time_do_not_meet(tmp_path: Path, mo
     def job(module: str, order: dict[str, Any], title: str, follow: object) -> None:
         written.append(Path(order["out"]))
         if len(written) == 1:
-            weights._train(spec, Silent())
+            weights._train(spec, Silent(), "dlrm")
         save_weights(Path(order["out"]), {"w": np.ones(3, np.float32)})
 
     monkeypatch.setattr(weights, "run_job", job)
-    weights._train(spec, Silent())
+    weights._train(spec, Silent(), "dlrm")
     assert len({*written, out}) == 3 and list(out.parent.iterdir()) == [out]
     np.testing.assert_array_equal(load_weights(out)["w"], np.ones(3))
 
@@ -142,7 +142,7 @@ def test_a_training_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(weights, "run_job", job)
     with pytest.raises(RuntimeError, match="was killed"):
-        weights._train({"model": {"name": "dlrm"}, "out": str(tmp_path / "weights" / "key.npz")}, Silent())
+        weights._train({"model": {"name": "dlrm"}, "out": str(tmp_path / "weights" / "key.npz")}, Silent(), "dlrm")
     assert list((tmp_path / "weights").iterdir()) == []
 
 
@@ -168,7 +168,7 @@ def test_a_training_goes_on_where_it_was_ended_and_its_state_goes_with_the_weigh
 
     monkeypatch.setattr(weights, "run_job", job)
     with pytest.raises(KeyboardInterrupt):
-        weights._train({"model": {"name": "dlrm"}, "out": str(out)}, told)
-    weights._train({"model": {"name": "dlrm"}, "out": str(out)}, told)
+        weights._train({"model": {"name": "dlrm"}, "out": str(out)}, told, "dlrm")
+    weights._train({"model": {"name": "dlrm"}, "out": str(out)}, told, "dlrm")
     assert seen == [False, True] and list(out.parent.iterdir()) == [out]
     assert (told.stages, told.advanced, told.warnings) == (["training dlrm, resumed at step 50"], 80, ["slow disk"])

@@ -15,25 +15,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo  # what PyTorch imports at the first step of an optimizer, in seconds: once, and not in each
 
 from zoo.checkpoint import save_weights
 from zoo.configs import model_config
 from zoo.datasets import load_dataset
 from zoo.fitting import Progress, fit
+from zoo.schema import Dataset
 from zoo.training import weights_of
 from zoo.training_config import training_config
 from zoo.training_state import StateFile
 
-EVERY = 7
-KILLS = (("report", 3), ("write", 1), ("report", 7), ("write", 2), ("report", 20), ("rename", 6), ("report", 80))
-"""When each process is killed. report: as step k is told (no state is kept before step 7, and step 20 is evaluated).
-write, rename: of the state of step k * 7, half-written, or whole and not renamed. An epoch has 4,000 samples."""
+EVERY = 4
+KILLS = (("report", 3), ("write", 2), ("report", 10), ("rename", 7), ("report", 40))
+"""When each process is killed. report: as step k is told (no state is kept before step 4, and step 10 is evaluated).
+write, rename: of the state of step k * 4, half-written, or whole and not renamed. An epoch has 4,000 samples."""
 
 LONG: dict[str, Any] = {
     "max_epochs": 2,
     "evaluations": 2,
     "patience": 10,
-    "batch_size": 100,
+    "batch_size": 200,
     "threads": 1,
     "final_lr_share": 0.1,
 }
@@ -46,13 +48,20 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "dlrm": {
         "model": {"embedding_dim": 4, "bottom_units": [8, 4], "top_units": [8]},
-        "training": {"dropout": 0.2, "average": 0.9, "embedding_lr": 0.5, "dense_lr": 0.03},
+        "training": {
+            "dropout": 0.2,
+            "average": 0.5,
+            "embedding_lr": 0.2,
+            "dense_lr": 0.02,
+            "embedding_l2": 0.0,
+            "final_lr_share": 1.0,
+        },
         "shape": "pointwise",
     },
 }
 
 
-def train(case: str, name: str, folder: Path, kill: tuple[str, int] | None) -> None:
+def train(dataset: Dataset, case: str, name: str, folder: Path, kill: tuple[str, int] | None) -> None:
     """Train ``case``; be killed at ``kill``."""
     said = (folder / f"{case}-{name}.jsonl").open("a")
 
@@ -69,7 +78,6 @@ def train(case: str, name: str, folder: Path, kill: tuple[str, int] | None) -> N
     if kill is not None and kill[0] != "report":
         kept.kill(*kill)
     data, changes = CASES[case], {**LONG, **CASES[case]["training"]}
-    dataset = load_dataset("planted", {"shape": data["shape"], "size": "tiny"}, folder)
     fitted = fit(model_config(case, data["model"]), dataset, training_config(case, changes), report, kept=kept)
     save_weights(folder / f"{case}-{name}.npz", weights_of(fitted.model))
     say(done=True, best_step=fitted.best_step, valid_auc=fitted.valid_auc, steps=fitted.steps)
@@ -108,7 +116,7 @@ def in_a_process(*arguments: Any) -> int:
             os._exit(code)
     _, status = os.waitpid(pid, 0)
     if os.WIFEXITED(status) and os.WEXITSTATUS(status):
-        raise RuntimeError(f"the training {arguments} failed")
+        raise RuntimeError(f"the training {arguments[1:]} failed")
     return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
 
 
@@ -118,8 +126,9 @@ def main() -> None:
     torch.set_num_threads(1)
     signals = {}
     for case in sys.argv[2:]:
-        whole = in_a_process(case, "whole", folder, None)
-        signals[case] = [whole, *(in_a_process(case, "killed", folder, kill) for kill in (*KILLS, None))]
+        dataset = load_dataset("planted", {"shape": CASES[case]["shape"], "size": "tiny"}, folder)
+        runs = (("whole", None), *(("killed", kill) for kill in (*KILLS, None)))
+        signals[case] = [in_a_process(dataset, case, name, folder, kill) for name, kill in runs]
     print(json.dumps(signals))
 
 
