@@ -14,6 +14,7 @@ from harness.clock import now_ns
 from harness.console.observer import Observer
 from harness.record.training_rows import Evaluation
 from harness.training.course import is_over, kept_of, looks, reached
+from harness.training.pacing import MOST
 from harness.training.scorer import Scorer
 from harness.training.seed_store import SeedStore
 from harness.training.sides import TrainingSides
@@ -89,7 +90,9 @@ class ToTheEnd:
         first = own[-1].step if own else 0
         self.scorer.awake.wake(side)
         started_ns = now_ns()
-        samples = self.sides.order(side, "train", steps=until - first)
+        samples = sum(
+            self.sides.order(side, "train", steps=min(MOST, until - start)) for start in range(first, until, MOST)
+        )
         ended_ns = now_ns()
         latest = self._latest(side)
         self.sides.order(side, "keep", path=str(latest))
