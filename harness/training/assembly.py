@@ -28,6 +28,7 @@ from harness.record.training_rows import (
 from harness.training.outcome import TrainingFacts, TrainingOutcome, TrainingSeen, training_outcome
 from harness.training.run import Measured, TrainingRun
 from harness.training.seed_outcome import SeedsSeen
+from optimizations.registry import third_party_packages
 
 
 def plan_lines_of(run: TrainingRun) -> tuple[PlanLine, ...]:
@@ -57,7 +58,7 @@ def assemble(run: TrainingRun, kept: Measured) -> Measurement:
             by_seeds=bool(what.by_seeds),
         )
     )
-    environment = describe_environment()
+    environment = describe_environment(plugins=third_party_packages(what.trial.opts))
     sides = {name: _side(run, kept, name, numbers) for name in what.plans}
     result = Result(
         **identity(what.trial, what.dataset, environment),

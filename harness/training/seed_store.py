@@ -18,6 +18,7 @@ import numpy as np
 from harness.host.environment import hardware_class, source_sha256
 from harness.record.training_rows import EVALUATION_COLUMNS, Evaluation, as_columns, as_rows
 from harness.trial import Trial
+from optimizations.registry import third_party_packages
 from zoo.checkpoint import load_weights, save_weights
 from zoo.schema import Float32
 
@@ -29,7 +30,8 @@ class SeedStore:
     again."""
 
     def __init__(self, cache_dir: Path, trial: Trial, target: float, warn: Callable[[str], None]) -> None:
-        decides = f"{trial.trial_id} {target!r} {source_sha256()} {hardware_class()}"
+        source = source_sha256(plugins=third_party_packages(trial.opts))
+        decides = f"{trial.trial_id} {target!r} {source} {hardware_class()}"
         self._folder = cache_dir / "seeds" / hashlib.sha256(decides.encode()).hexdigest()[:24]
         self._warn = warn
 

@@ -67,6 +67,9 @@ class HereSides:
     def cpu_ns(self, name: str) -> int:
         return 0
 
+    def liberties(self, name: str) -> tuple[str, ...]:
+        return ()
+
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:

@@ -7,12 +7,13 @@ import math
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from harness.errors import ConfigurationError
 from harness.record.reader import read_record
 from harness.record.writer import RecordWriter
 from harness.trial import Sla
-from leaderboard.compare import compare, incomparable, regressed
+from leaderboard.compare import compare, comparison_view, incomparable, regressed
 
 
 @pytest.fixture
@@ -97,7 +98,8 @@ def test_throughput_that_fell_to_zero_is_worse(record):
         ({"dataset_fingerprint": "aa" * 32}, "fingerprint"),
         ({"sla": Sla(limit_ms=50.0)}, "limit_ms 100.0 and 50.0"),
         ({"sla": Sla(limit_ms=100.0, percentile=95.0)}, "percentile 99.0 and 95.0"),
-        ({"model": "din"}, "model dien and din"),
+        ({"model": "din", "sizes": {"embedding_dim": 18}}, "model dien and din"),
+        ({"sizes": {"embedding_dim": 4, "hidden_units": 36}}, "sizes default and embedding_dim=4"),
         ({"query_sizes": "fixed:32"}, "query_sizes heavy and fixed:32"),
     ],
 )
@@ -107,6 +109,38 @@ def test_what_differs_is_refused_unless_forced(record, fields, phrase):
     with pytest.raises(ConfigurationError, match=phrase):
         compare(a, b)
     assert len(compare(a, b, force=True)) == 7
+
+
+def test_another_way_to_train_is_another_job(record):
+    def training(result):
+        trial = {**result.trial, "scope": "train", "training": {"batch_size": 128, "dropout": dropout, "seed": seed}}
+        return dataclasses.replace(result, trial=trial)
+
+    dropout, seed = 0.0, 1
+    plain = record(training)
+    seed = 2
+    assert incomparable(plain.result, record(training).result) == []
+    dropout = 0.5
+    assert incomparable(plain.result, record(training).result) == ["settings default and dropout=0.5"]
+
+
+@pytest.mark.parametrize("verdict", ["void", "noisy_host"])
+def test_a_void_result_is_compared_by_force_alone_and_a_noisy_host_is_named(record, verdict):
+    """Of a void one, a side ran while the other one was timed: its numbers are no regression."""
+
+    def marked(result):
+        return dataclasses.replace(result, validity=dataclasses.replace(result.validity, verdict=verdict))
+
+    base, other = record(), record(marked, speedup=1.5)
+    if verdict == "void":
+        with pytest.raises(ConfigurationError, match="the result of B is void; --force"):
+            compare(base, other)
+    lines = compare(base, other, force=verdict == "void")
+    console = Console(width=500)
+    with console.capture() as captured:
+        console.print(comparison_view(base, other, lines))
+    named = [line for line in captured.get().splitlines() if line[:2] in ("A:", "B:")]
+    assert [line.endswith(f"({verdict.replace('_', ' ')})") for line in named] == [False, True]
 
 
 def test_other_optimizations_are_what_comparing_is_for(record):
