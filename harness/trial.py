@@ -30,7 +30,8 @@ class Trial:
     opts maps the name of each optimization to its options. ``query_sizes`` names a distribution of
     ``harness.traffic.arrivals`` ("heavy", "mlperf_dlrm", "fixed:32"). ``weights`` is "" (train or take from the cache)
     or the SHA-256 of the user's own file; ``dataset_fingerprint`` identifies the rows. ``rate_qps``: the offered rate
-    of scenario mlperf_server, 0 in all others.
+    of scenario mlperf_server, 0 in all others. ``train_seeds``: how many trainings go to their end on each side (0:
+    none, speed alone); ``target_auc``: what they are timed to, None for what the plain loop reaches by itself.
     """
 
     model: str
@@ -51,6 +52,8 @@ class Trial:
     budget: str
     schema_version: int = field(default=1)
     rate_qps: float = 0.0
+    train_seeds: int = 0
+    target_auc: float | None = None
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no blanks."""

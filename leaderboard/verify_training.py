@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from harness.estimate.parity import TensorParity
 from harness.options import Budget
+from harness.record.jsonable import from_plain
 from harness.record.reader import Record
-from harness.record.training_rows import Chunk, as_rows
+from harness.record.seed_predictions import scores_of
+from harness.record.training_rows import Chunk, Evaluation, as_rows
 from harness.training.gate import PARITY_STEPS
 from harness.training.outcome import TrainingFacts, TrainingOutcome, TrainingSeen
 from harness.training.pacing import MOST
 from harness.training.quads import host_shares
+from harness.training.seed_outcome import Accuracy, SeedsSeen
+from harness.training.spec import other_mathematics, seeds_of
+from harness.training.target import BASELINE_SEEDS, Target, target_from
+from zoo.training_config import TrainingConfig, training_config
 
 LEAST_SHARE = 0.5
 """Of the budget's ``segment_s``: what a timed stretch of the slower side must last in the median."""
@@ -30,6 +37,7 @@ def training_seen(record: Record) -> TrainingSeen:
     for name in ("batch_size", "seed"):
         if said[name] != record.trial["training"][name]:
             raise ValueError(f"environment.json and trial.json disagree on {name}")
+    training = training_config(record.trial["model"], record.trial["training"])
     facts = TrainingFacts(
         epoch_samples=said["epoch_samples"],
         batch_size=said["batch_size"],
@@ -43,6 +51,31 @@ def training_seen(record: Record) -> TrainingSeen:
         facts=facts,
         shares=host_shares(run["quads"]),
         remarks=[reason for reason in result.validity.reasons if not re.match(r"quad \d+: ", reason)],
+        seeds=_seeds_seen(record, training, said) if record.trial.get("train_seeds") else None,
+        by_seeds=bool(other_mathematics(result.plan, training.dropout)),
+    )
+
+
+def _seeds_seen(record: Record, training: TrainingConfig, said: Mapping[str, Any]) -> SeedsSeen:
+    """The trainings to their end. Validation AUCs stand as measured; what follows from them does not."""
+    target, asked = from_plain(Target, said["target"]), record.trial["target_auc"]
+    if asked is None:
+        if target.seeds != seeds_of(training.seed, BASELINE_SEEDS) or len(target.valid_aucs) != len(target.seeds):
+            raise ValueError("environment.json: the target does not rest on the seeds that it has to")
+        expected = target_from(target.valid_aucs)
+    else:
+        expected = asked
+    if not math.isclose(target.auc, expected, rel_tol=1e-12):
+        raise ValueError(f"environment.json: the target AUC is {target.auc}, and {expected} is what it rests on")
+    labels, scores = scores_of(record.predictions())
+    return SeedsSeen(
+        seeds=seeds_of(training.seed, record.trial["train_seeds"]),
+        target=target.auc,
+        epoch_samples=said["epoch_samples"],
+        training=training,
+        rows=as_rows(Evaluation, record.evaluations()),
+        labels=labels,
+        scores=scores,
     )
 
 
@@ -68,5 +101,14 @@ def training_numbers(record: Record, numbers: TrainingOutcome) -> tuple[Mapping[
     result = record.result
     published: dict[str, Any] = {"baseline": result.baseline.train, "ratio": result.ratio, "gate": result.gate}
     published |= {"validity": result.validity} | ({"candidate": result.candidate.train} if result.candidate else {})
-    recomputed = {**numbers.sides, "ratio": numbers.ratio, "gate": numbers.gate, "validity": numbers.validity}
+    recomputed: dict[str, Any] = {
+        **numbers.sides,
+        "ratio": numbers.ratio,
+        "gate": numbers.gate,
+        "validity": numbers.validity,
+    }
+    for name, accuracy in numbers.accuracy.items():
+        side = result.baseline if name == "baseline" else result.measured
+        published[f"{name} on the test split"] = Accuracy(auc=side.auc, logloss=side.logloss, pcoc=side.pcoc)
+        recomputed[f"{name} on the test split"] = accuracy
     return published, recomputed

@@ -136,7 +136,9 @@ class Optimization:
 
     name: the name on the command line. summary: one line for ``--help``. origin: the rows of the source documents.
     options: a frozen dataclass type (its defaults are the plug-in's). division: closed = the same mathematics
-    within ``score_tolerance`` (absolute, on scores), open = anything declared.
+    within ``score_tolerance`` (absolute, on scores), open = anything declared. division_in_training: where it is
+    another one: what keeps scores within a tolerance may not keep parameters, step upon step, where the plain loop has
+    them. A training of the open division is gated by the AUC of several seeds, and not by its parameters.
     claims(pipeline, options): the slots it will write, each "block-path.slot" or "runtime.threads",
     "dispatch.split", "train.parts", "expand", "passes.<name>". apply(pipeline, options): pure; writes just those.
     backends and devices: where it can be lowered; with options that cannot be on all of its backends, narrowed(options)
@@ -158,9 +160,14 @@ class Optimization:
     backends: tuple[str, ...] = ("torch",)
     narrowed: Callable[[Any], tuple[str, ...]] | None = None
     devices: tuple[str, ...] = ("cpu", "cuda")
+    division_in_training: Division | None = None
     score_tolerance: float = 1e-5
     native: Callable[[frozenset[str]], bool] = lambda capabilities: True
     coming: str | None = None
+
+    def division_of(self, scope: Scope) -> Division:
+        """The division of a plan with it that serves or trains."""
+        return (self.division_in_training or self.division) if scope == "train" else self.division
 
     def lowered_on(self, options: Any) -> tuple[str, ...]:
         """The backends that can lower it with ``options``."""

@@ -75,7 +75,7 @@ def resolve(
         claims = _phase_claims(pipeline, phase)
         for optimization, options in phase:
             pipeline = _apply(pipeline, optimization, options, claims[optimization.name])
-            steps.append(_step(optimization, options, claims[optimization.name], pipeline.device, capabilities))
+            steps.append(_step(optimization, options, claims[optimization.name], pipeline, capabilities))
     return Plan(steps=tuple(steps), pipeline=pipeline)
 
 
@@ -181,16 +181,16 @@ def _apply(pipeline: Pipeline, optimization: Optimization, options: Any, claims:
 
 
 def _step(
-    optimization: Optimization, options: Any, claims: tuple[str, ...], device: str, capabilities: frozenset[str]
+    optimization: Optimization, options: Any, claims: tuple[str, ...], pipeline: Pipeline, capabilities: frozenset[str]
 ) -> PlanStep:
     # A GPU in the machine is no help to a pipeline that runs on its CPU.
-    usable = capabilities if device == "cuda" else capabilities - {"cuda"}
+    usable = capabilities if pipeline.device == "cuda" else capabilities - {"cuda"}
     return PlanStep(
         name=optimization.name,
         phase=optimization.phase.name,
         options=json.loads(json.dumps(dataclasses.asdict(options))),
         claims=claims,
-        division=optimization.division,
+        division=optimization.division_of(pipeline.scope),
         emulated=not optimization.native(usable),
         score_tolerance=optimization.score_tolerance,
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,18 @@ class WeightAverage:
             if rows is not None:
                 self._catch_up(kept, rows)
         self._steps += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """The means, and how far each row of them has come."""
+        kept = [{"mean": each.mean, "steps": each.steps, "touched": each.touched} for each in self._kept]
+        return {"steps": self._steps, "kept": kept}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from the averages of a model with the same parameters."""
+        self._steps = state["steps"]
+        for own, kept in zip(self._kept, state["kept"], strict=True):
+            for name in ("mean", "steps", "touched"):
+                getattr(own, name).copy_(kept[name])
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
@@ -56,13 +69,14 @@ class WeightAverage:
 
 
 class _Kept:
-    """A parameter, its mean [R, ...], and up to which step each of its R rows has been taken in."""
+    """A parameter, its mean [R, ...], up to which step each of its R rows has been taken in, and which rows ever had a
+    gradient."""
 
     def __init__(self, parameter: nn.Parameter) -> None:
         self.parameter = parameter
         self.mean = parameter.detach().clone()
         self.steps = torch.zeros(len(parameter), dtype=torch.int64)
-        self._touched = torch.zeros(len(parameter), dtype=torch.bool)
+        self.touched = torch.zeros(len(parameter), dtype=torch.bool)
 
     def changing(self) -> Rows | None:
         """The rows that have a gradient; None without any."""
@@ -72,12 +86,12 @@ class _Kept:
         # coalescing is kept: the optimizer, which needs it too, then finds it done
         self.parameter.grad = gradient = gradient.coalesce() if gradient.is_sparse else gradient
         rows = gradient.indices()[0] if gradient.is_sparse else slice(None)
-        self._touched[rows] = True
+        self.touched[rows] = True
         return rows
 
     def changed(self) -> Tensor:
         """The rows that ever had a gradient: the mean of any other one is its weights."""
-        return self._touched.nonzero().squeeze(1)
+        return self.touched.nonzero().squeeze(1)
 
     @torch.no_grad()
     def swap(self) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -74,6 +74,27 @@ class Learner:
         for schedule in self._schedules:
             schedule.step()
         self.steps += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Parameters and buffers, the state of every optimizer, rates and averages: what a step changes."""
+        return {
+            "steps": self.steps,
+            "model": self.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
+            "schedules": [schedule.last_epoch for schedule in self._schedules],
+            "average": None if self._average is None else self._average.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from the state of a learner with the same model and settings; raises what PyTorch does for another."""
+        self.steps = state["steps"]
+        self.model.load_state_dict(state["model"])
+        for optimizer, kept in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
+        for schedule, step in zip(self._schedules, state["schedules"], strict=True):
+            schedule.last_epoch = step  # the rates themselves are part of the optimizers
+        if self._average is not None:
+            self._average.load_state_dict(state["average"])
 
     def averaged(self) -> contextlib.AbstractContextManager[None]:
         """The model as it is judged and kept: with averaged weights if the settings ask for them."""

@@ -1,17 +1,19 @@
 """Child process that fits one model: ``python -m zoo.training SPEC.json``.
 
-The spec holds ``model`` (name and sizes), ``dataset`` (name), ``dataset_options``, ``cache_dir``, ``training``
-(changes to the model's defaults) and ``out`` (the ``.npz`` to write). Standard output gets one JSON object per
-line: ``{"event": "progress", epoch, step, steps, loss, valid_auc}`` and at last
-``{"event": "done", path, valid_auc, best_step, steps, epochs}``. It reads no clock: rates are the reader's business.
+The spec holds ``model`` (name and sizes), ``dataset`` (name), ``dataset_options``, ``cache_dir``, ``training`` (changes
+to the model's defaults), ``out`` (the ``.npz`` to write); ``samples``, where only the first ones of the training split
+are to be seen; and where the training is to be resumable, ``state`` (the file from which it goes on if it is there;
+whoever has the weights in their place removes it). Standard output gets one JSON object per line: ``{"event":
+"progress", epoch, step, steps, loss, valid_auc, resumed}``, ``{"event": "warning", text}`` and at last ``{"event":
+"done", path, valid_auc, best_step, steps, epochs}``. It reads no clock: rates are the reader's business.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import warnings
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,9 @@ from zoo.configs import model_config
 from zoo.fitting import Progress, fit
 from zoo.layers.packed_recurrence import Evolve, evolve
 from zoo.models.ctr_model import CtrModel
+from zoo.split_file import first_samples
 from zoo.training_config import training_config
+from zoo.training_state import StateFile
 
 
 def weights_of(model: CtrModel) -> Weights:
@@ -65,7 +69,10 @@ def main(spec_path: str, recurrence: Evolve = evolve) -> None:
     config = model_config(name, spec["model"])
     training = training_config(name, spec["training"])
     dataset = load_dataset(spec["dataset"], spec["dataset_options"], Path(spec["cache_dir"]))
-    fitted = fit(config, dataset, training, _report, recurrence)
+    if spec.get("samples"):
+        dataset = dataclasses.replace(dataset, train=first_samples(dataset.train, spec["samples"]))
+    kept = StateFile(Path(spec["state"]), _warn) if spec.get("state") else None
+    fitted = fit(config, dataset, training, _report, recurrence, kept)
     out = Path(spec["out"])
     save_weights(out, weights_of(fitted.model))
     _emit(
@@ -79,7 +86,11 @@ def main(spec_path: str, recurrence: Evolve = evolve) -> None:
 
 
 def _report(progress: Progress) -> None:
-    _emit(event="progress", **asdict(progress))
+    _emit(event="progress", **dataclasses.asdict(progress))
+
+
+def _warn(text: str) -> None:
+    _emit(event="warning", text=text)
 
 
 def _emit(**values: Any) -> None:

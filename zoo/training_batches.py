@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import itertools
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,6 +48,7 @@ class TrainingBatches:
         self._samples = np.flatnonzero(~np.isnan(split.labels))
         self._rng = np.random.default_rng(seed)
         self._order = self._samples[:0]
+        self._epoch_began = self._rng.bit_generator.state
         self.steps = 0
         self.per_epoch = -(-len(self._samples) // batch_size)
 
@@ -58,6 +60,7 @@ class TrainingBatches:
         """The next batch; the last one of an epoch may be smaller."""
         number = self.steps % self.per_epoch
         if number == 0:
+            self._epoch_began = self._rng.bit_generator.state
             self._order = self._rng.permutation(self._samples)
         self.steps += 1
         samples = self._order[number * self._size : (number + 1) * self._size]
@@ -70,6 +73,26 @@ class TrainingBatches:
         if negatives is not None:
             negatives, _ = take_ragged(negatives, self._places(samples), order)
         return Draw(samples[order], negatives)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place in the order of batches, and what is random from there on."""
+        reordering = None if self._reordering is None else self._reordering.bit_generator.state
+        return {
+            "steps": self.steps,
+            "epoch_began": self._epoch_began,
+            "random": self._rng.bit_generator.state,
+            "reordering": reordering,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from where batches of the same split, size and seed stood."""
+        self.steps, self._epoch_began = state["steps"], state["epoch_began"]
+        self._rng.bit_generator.state = self._epoch_began
+        if self.steps:
+            self._order = self._rng.permutation(self._samples)
+        self._rng.bit_generator.state = state["random"]
+        if self._reordering is not None:
+            self._reordering.bit_generator.state = state["reordering"]
 
     def fork(self) -> TrainingBatches:
         """The same batches from here on, drawn without touching these."""
@@ -97,6 +120,11 @@ class TrainingBatches:
         places = np.zeros(len(samples) + 1, np.int64)
         np.cumsum(self._split.history_offsets[users + 1] - self._split.history_offsets[users], out=places[1:])
         return places
+
+
+def evaluation_steps(per_epoch: int, evaluations: int) -> set[int]:
+    """After which steps of an epoch, counted from 1, the fit loop takes the validation AUC."""
+    return {round(per_epoch * part / evaluations) for part in range(1, evaluations + 1)}
 
 
 def samples_of_steps(first: int, count: int, samples: int, batch_size: int) -> int:

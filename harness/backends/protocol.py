@@ -120,6 +120,9 @@ class TrainSession(Protocol):
     def state(self) -> Mapping[str, npt.NDArray[Any]]:
         """Parameters and buffers by the names of the PyTorch reference."""
 
+    def kept(self) -> Mapping[str, npt.NDArray[Any]]:
+        """The same as they are judged and kept: averages, where the settings ask for them."""
+
 
 class TrainBackend(Protocol):
     """A module ``harness.backends.<name>_training``."""

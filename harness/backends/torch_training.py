@@ -53,9 +53,9 @@ class TorchTraining:
     """See ``harness.backends.protocol.TrainSession``."""
 
     def __init__(
-        self, model: CtrModel, batches: TrainingBatches, steps: Steps, ahead: Prefetch[Draw, list[Given]] | None
+        self, learner: Learner, batches: TrainingBatches, steps: Steps, ahead: Prefetch[Draw, list[Given]] | None
     ) -> None:
-        self._model, self._batches, self._steps, self._ahead = model, batches, steps, ahead
+        self._learner, self._batches, self._steps, self._ahead = learner, batches, steps, ahead
         self._held: list[list[Given]] = []
         self.report: list[dict[str, Any]] = []
 
@@ -101,7 +101,12 @@ class TorchTraining:
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Parameters and buffers by name."""
-        return weights_of(self._model)
+        return weights_of(self._learner.model)
+
+    def kept(self) -> dict[str, npt.NDArray[Any]]:
+        """Parameters and buffers by name as they are judged and kept."""
+        with self._learner.averaged():
+            return {name: np.array(array) for name, array in self.state().items()}
 
     def _inputs(self, steps: int, batches: TrainingBatches) -> Iterator[list[Given]]:
         if self._ahead is None:
@@ -139,7 +144,7 @@ def lower_training(plan: Plan, context: TrainingContext) -> TorchTraining:
     steps: Steps = PlainSteps(batches, learner)
     if way.parts > 1:
         steps = Pipelines(batches, learner, way.parts, threads)
-    session = TorchTraining(model, batches, steps, _ahead(way))
+    session = TorchTraining(learner, batches, steps, _ahead(way))
     torch.set_num_threads(threads)
     session.report = [step.to_json() for step in lowering.finish()]
     return session

@@ -43,6 +43,7 @@ OVERRIDES = {
     "records_dir=DIR": "where records go, default records",
     "keep_awake=never": "let cores halt between queries; by default they do not on a virtual machine",
     "tracking=sqlite|none": "MLflow; tracking.uri=URI for a store or server of your own",
+    "training.seeds=N": "scope=train: both sides trained to their end N times, timed to training.target_auc",
     "experiment=best|best_open": "the fastest plan that is known for the model on this kind of processor",
     "-m experiment=backends": "every model on every backend, as it comes and by its best plan",
     "experiment=big_tables": "tables of 1.7 GB, far beyond the caches (DLRM; 1.7 GB of disk)",

@@ -27,6 +27,8 @@ from zoo.training_config import TrainingConfig, training_config
 
 MODEL_EXTRAS = ("name", "weights", "default_sla_ms")
 DEVICES = ("cpu", "cuda")
+TO_AUC = ("seeds", "target_auc")
+"""What of ``training`` is no setting of the fit loop."""
 
 
 def build(config: Mapping[str, Any]) -> tuple[Trial, RunOptions]:
@@ -54,6 +56,7 @@ def build(config: Mapping[str, Any]) -> tuple[Trial, RunOptions]:
         seed=settings.seed,
         budget=options.budget.name,
         rate_qps=_rate_qps(settings.scenario),
+        **_to_auc(settings.training, settings.scope, options.weights_file),
     )
     if trial.scope == "train":
         _check_training(trial, settings, options.budget)
@@ -148,9 +151,34 @@ def _fingerprint(dataset: str, options: Mapping[str, Any], cache_dir: Path) -> s
 
 
 def _training(section: Mapping[str, Any], model: str, dataset: str) -> dict[str, Any]:
-    changes = {key: value for key, value in section.items() if value is not None}
+    changes = {key: value for key, value in section.items() if value is not None and key not in TO_AUC}
     strict(TrainingConfig, changes, "training")
     return dataclasses.asdict(training_config(model, changes, dataset))
+
+
+def _to_auc(section: Mapping[str, Any], scope: Scope, weights: str) -> dict[str, Any]:
+    """``train_seeds`` and ``target_auc`` of the trial. Raises ConfigurationError."""
+    seeds, target = (section.get(key) for key in TO_AUC)
+    given = [f"training.{key}={section[key]}" for key in TO_AUC if section.get(key) is not None]
+    if given and scope == "serve":
+        raise ConfigurationError(f"{given[0]}: trainings go to their end with scope=train only; leave it out")
+    if seeds is not None and (isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1):
+        raise ConfigurationError(
+            f"training.seeds={seeds}: how many trainings go to their end on each side, a whole number of at least 1; "
+            "leave it out to measure the speed of steps alone"
+        )
+    if target is not None and (isinstance(target, bool) or not isinstance(target, (int, float)) or not 0 < target < 1):
+        raise ConfigurationError(f"training.target_auc={target} has to be an AUC, above 0 and below 1")
+    if target is not None and seeds is None:
+        raise ConfigurationError(
+            f"training.target_auc={target}: it is for trainings that go to their end; say training.seeds=1 or more"
+        )
+    if given and weights:
+        raise ConfigurationError(
+            f"{given[0]} model.weights={weights}: trainings to their end begin with the weights of their seeds; leave "
+            "one of the two out"
+        )
+    return {"train_seeds": seeds or 0, "target_auc": None if target is None else float(target)}
 
 
 def _chosen(settings: Settings, model: str) -> Mapping[str, Any]:

@@ -39,6 +39,12 @@ class Awake:
         self.sleep()
         self._awake = side
 
+    def left(self, side: str) -> None:
+        """A side has ended, awake or frozen."""
+        if self._awake == side:
+            self._awake = ""
+        self._frozen_cpu_ns.pop(side, None)
+
     def wake(self, side: str) -> None:
         """Freeze the side that is awake and thaw ``side``."""
         if self._awake == side:

@@ -20,16 +20,25 @@ from zoo.datasets import fingerprint, table_copies, trained_options
 from zoo.datasets.table_copies import without_copies
 from zoo.schema import Dataset
 from zoo.training_config import training_config
+from zoo.training_state import StateFile, state_path
 from zoo.widened_weights import widen, widened_bytes
 
 
 def ensure_weights(
-    trial: Trial, config: ModelConfig, dataset: Dataset, options: RunOptions, observer: Observer
+    trial: Trial,
+    config: ModelConfig,
+    dataset: Dataset,
+    options: RunOptions,
+    observer: Observer,
+    *,
+    samples: int | None = None,
+    title: str = "",
 ) -> Path:
     """Path of the ``.npz`` or ``.pt`` of the trained model; trains it first when neither the user nor the cache has it.
 
-    Where tables are served in copies, these are the weights of one copy (``in_copies``). Raises ConfigurationError for
-    a missing user file, RuntimeError with the child's last words when training fails.
+    samples: of the training split, at most so many are seen; None: all. title: what is said to be trained, by default
+    the model. Where tables are served in copies, these are the weights of one copy (``in_copies``). Raises
+    ConfigurationError for a missing user file, RuntimeError with the child's last words when training fails.
     """
     if options.weights_file:
         path = Path(options.weights_file)
@@ -41,9 +50,13 @@ def ensure_weights(
     if copies := _copies(trial):
         schema = without_copies(schema, copies)
         rows = fingerprint(trial.dataset, trained_options(trial.dataset_options), options.cache_dir)
+    first = {}
+    if samples is not None and samples < len(dataset.train):
+        first, rows = {"samples": samples}, f"{rows}, first {samples} samples"
     path = weights_file(options.cache_dir, trial.model, checkpoint_key(config, schema, training, rows))
     if not path.exists():
-        _train(_training_spec(trial, config, asdict(training), options.cache_dir, path), observer)
+        spec = _training_spec(trial, config, asdict(training), options.cache_dir, path)
+        _train({**spec, **first}, observer, title or trial.model)
     return path
 
 
@@ -93,20 +106,24 @@ def _training_spec(
     }
 
 
-def _train(spec: Mapping[str, Any], observer: Observer) -> None:
+def _train(spec: Mapping[str, Any], observer: Observer, title: str) -> None:
     """Run the training child and pass its progress on.
 
     It writes into a folder of its own: of two runs that train the same weights at one time, neither meets the other's
-    half file.
+    half file. A training that was ended goes on from the state that it kept beside the weights' place.
     """
     model, step, out = str(spec["model"]["name"]), 0, Path(spec["out"])
+    kept = StateFile(state_path(out), observer.warn)
 
     def follow(event: Event) -> None:
         nonlocal step
+        if event["event"] == "warning":
+            observer.warn(event["text"])
         if event["event"] != "progress":
             return
         if step == 0:
-            observer.stage(f"training {model}", total=event["steps"], unit="steps")
+            resumed = f", resumed at step {event['step']}" if event["resumed"] else ""
+            observer.stage(f"training {title}{resumed}", total=event["steps"], unit="steps")
         auc = f", validation AUC {event['valid_auc']:.4f}" if event["valid_auc"] is not None else ""
         observer.advance(event["step"] - step, f"loss {event['loss']:.4f}{auc}")
         step = event["step"]
@@ -114,5 +131,7 @@ def _train(spec: Mapping[str, Any], observer: Observer) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.stem}-", dir=out.parent) as folder:
         made = Path(folder) / out.name
-        run_job("optimizations.trainer", {**spec, "out": str(made)}, f"The training of {model}", follow)
+        job = {**spec, "out": str(made), "state": str(kept.path)}
+        run_job("optimizations.trainer", job, f"The training of {model}", follow)
         made.replace(out)
+    kept.remove()

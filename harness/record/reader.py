@@ -2,7 +2,8 @@
 
 ``<records_dir>/<created>_<trial_id>/`` holds trial.json, result.json, environment.json, queries.parquet,
 predictions.parquet, plots and manifest.json (SHA-256 of each of the others); in training also training.parquet and
-parity.parquet, and the two others are empty. ``harness.record.writer`` writes it.
+parity.parquet, and the two others are empty. With ``training.seeds`` predictions.parquet holds the test scores of each,
+and evaluations.parquet their way there. ``harness.record.writer`` writes it.
 ``tracking.json`` may stand beside them and is not part of the manifest: it says where the record was uploaded.
 """
 
@@ -21,7 +22,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.record.result import PREDICTION_COLUMNS, QUERY_COLUMNS, Result
-from harness.record.training_rows import CHUNK_COLUMNS, CHUNK_TEXTS, PARITY_COLUMNS, PARITY_TEXTS
+from harness.record.training_rows import (
+    CHUNK_COLUMNS,
+    CHUNK_TEXTS,
+    EVALUATION_COLUMNS,
+    EVALUATION_TEXTS,
+    PARITY_COLUMNS,
+    PARITY_TEXTS,
+)
 from harness.trial import trial_id_of
 
 MANIFEST = "manifest.json"
@@ -59,6 +67,10 @@ class Record:
     def parity(self) -> dict[str, npt.NDArray[Any]]:
         """Columns of parity.parquet, as ``training``."""
         return _read_columns(self.path / "parity.parquet", PARITY_TEXTS, PARITY_COLUMNS)
+
+    def evaluations(self) -> dict[str, npt.NDArray[Any]]:
+        """Columns of evaluations.parquet, which only a training of several seeds has."""
+        return _read_columns(self.path / "evaluations.parquet", EVALUATION_TEXTS, EVALUATION_COLUMNS)
 
 
 def find_records(records_dir: Path) -> list[Path]:

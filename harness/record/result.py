@@ -77,7 +77,9 @@ class Ratio:
     ``lbt`` is None with the ``reason`` where a side has no LBT. ``lbt_p``: two-sided p value of "no difference" (t on
     the log ratios of the quads). ``lbt_with_voided`` holds the same over all quads, voided ones included. ``train``:
     samples per second of training, inputs included; ``train_input``, ``train_compute``: inputs alone, and steps whose
-    inputs are there. ``train_p`` and ``train_quads`` as ``lbt_p`` and ``quads``.
+    inputs are there. ``train_p`` and ``train_quads`` as ``lbt_p`` and ``quads``. ``train_to_auc``: baseline's seconds
+    to the target AUC over the candidate's, over all seeds; None with ``train_to_auc_reason`` where one of them did not
+    reach it.
     """
 
     lbt: float | None
@@ -98,6 +100,9 @@ class Ratio:
     train_compute: float | None = None
     train_with_voided: float | None = None
     train_with_voided_ci: Interval | None = None
+    train_to_auc: float | None = None
+    train_to_auc_ci: Interval | None = None
+    train_to_auc_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,13 +125,22 @@ class ParityResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SeedsResult:
+    """What a gate of seeds rests on: the seeds, trained on both sides, and the standard deviation of the baseline's
+    test AUC between them, from which its margin follows. The AUCs are those of ``TrainResult.to_auc``."""
+
+    seeds: tuple[int, ...]
+    spread: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GateResult:
     """The accuracy test (DESIGN R6). ``reasons`` names each condition that failed, with its numbers.
 
     ``score_deviation``: largest |candidate's score - baseline's| of the accuracy run, judged in the closed division;
     ``score_tolerance``: what the plan declares. ``timed_deviation``: largest |timed score - accuracy score|;
-    ``timed_tolerance``: what the plan is allowed.
-    ``parity``: of a training, whose ``timed_answers`` are the parameters after its last step.
+    ``timed_tolerance``: what the plan is allowed. ``parity``: of a training, whose ``timed_answers`` are the parameters
+    after its last step. ``seeds``: of a training of other mathematics, whose differences are means over seeds.
     """
 
     verdict: Passed
@@ -142,6 +156,7 @@ class GateResult:
     timed_tolerance: float | None = None
     reasons: tuple[str, ...] = ()
     parity: ParityResult | None = None
+    seeds: SeedsResult | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -322,8 +337,8 @@ class Measurement:
     queries: ``side`` [Q] str and QUERY_COLUMNS, each [Q]. predictions: ``side``, ``run`` [P] str and
     PREDICTION_COLUMNS, each [P]. environment: JSON-able fingerprint of hardware and software.
     weights_path: the weights file that was served (an artifact for the tracking server), or None.
-    logs: what other programs wrote about this measurement, by file name. training, parity: of a training trial, the
-    columns of ``harness.record.training_rows``.
+    logs: what other programs wrote about this measurement, by file name. training, parity, evaluations: of a training
+    trial, the columns of ``harness.record.training_rows``.
     """
 
     result: Result
@@ -334,3 +349,4 @@ class Measurement:
     logs: Mapping[str, bytes] = field(default_factory=dict)
     training: Mapping[str, Column] = field(default_factory=dict)
     parity: Mapping[str, Column] = field(default_factory=dict)
+    evaluations: Mapping[str, Column] = field(default_factory=dict)

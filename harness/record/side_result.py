@@ -46,13 +46,37 @@ class SingleStream:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SeedResult:
+    """A training to its end with one seed: ``steps`` in ``seconds``, evaluations not timed.
+
+    seconds_to_auc, steps_to_auc: until the validation AUC was first found at the target; None where it never was.
+    valid_auc: the best one, at ``best_step``, whose weights were kept; auc, logloss, pcoc: of those on the test split.
+    None where scores are not finite numbers.
+    """
+
+    seed: int
+    seconds_to_auc: float | None
+    steps_to_auc: int | None
+    seconds: float
+    steps: int
+    best_step: int
+    valid_auc: float | None
+    auc: float | None
+    logloss: float | None
+    pcoc: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainResult:
     """Training speed of a side, over the timed stretches that count: ``steps`` in ``seconds``, inputs included.
 
     input_rows_per_s: samples whose inputs are prepared, with nothing else to do; compute_samples_per_s: of steps whose
-    inputs are there. seconds_to_auc: None where it was not measured, or the target was not reached. peak_bytes: largest
-    resident memory from the first quad on. seeds: of the batches. threads: of the framework. cpu_share: processor time
-    over wall time of the timed stretches. minor_faults_per_step, major_faults: page faults in them.
+    inputs are there. peak_bytes: largest resident memory from the first quad on. seeds: of the batches. threads: of the
+    framework. cpu_share: processor time over wall time of the timed stretches. minor_faults_per_step, major_faults:
+    page faults in them.
+
+    to_auc: trainings to their end, one per seed; () where none was asked for. seconds_to_auc: their median, where a
+    target_auc that was not reached takes for ever; None where that is the median.
     """
 
     samples_per_s: float | None
@@ -69,12 +93,15 @@ class TrainResult:
     cpu_share: float | None = None
     minor_faults_per_step: float | None = None
     major_faults: int = 0
+    target_auc: float | None = None
+    to_auc: tuple[SeedResult, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SideResult:
     """One side (baseline or candidate).
 
+    auc, logloss, pcoc: on the test split; of a training, means over its seeds, None where none went to its end.
     lbt_status: measured | few_clumps (under 10 independent late clumps, interval doubled) | undetermined (no interval)
     | unreachable (late at every rate, LBT 0) | beyond_range (``lbt_qps``, the highest rate that was offered, is a lower
     bound) | not_measured (another scenario).

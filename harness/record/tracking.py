@@ -159,6 +159,7 @@ def metrics_of(result: Result) -> dict[str, float]:
         low, high = ratio.train_ci or (None, None)
         found |= {"ratio_train": ratio.train, "ratio_train_low": low, "ratio_train_high": high}
         found |= {"ratio_train_input": ratio.train_input, "ratio_train_compute": ratio.train_compute}
+        found |= {"ratio_train_to_auc": ratio.train_to_auc}
     if result.gate is not None:
         found |= {"gate_passed": float(result.gate.verdict == "pass"), "auc_delta": result.gate.auc_delta}
     found |= {"floor_lbt_qps": result.floor.lbt_qps, "bayes_auc": result.dataset.bayes_auc}
@@ -273,6 +274,8 @@ def _side_metrics(prefix: str, side: SideResult) -> dict[str, float | None]:
             "train_input_rows_per_s": side.train.input_rows_per_s,
             "train_compute_samples_per_s": side.train.compute_samples_per_s,
             "train_peak_bytes": side.train.peak_bytes,
+            "train_seconds_to_auc": side.train.seconds_to_auc,
+            "train_target_auc": side.train.target_auc,
         }
     return {prefix + name: value for name, value in values.items()}
 

@@ -47,6 +47,49 @@ PARITY_COLUMNS: Mapping[str, type] = {
 """Columns of ``parity.parquet`` beside ``PARITY_TEXTS``; the fields of ``harness.estimate.parity.TensorParity``."""
 
 
+EVALUATION_TEXTS = ("side",)
+EVALUATION_COLUMNS: Mapping[str, type] = {
+    "seed": np.int64,
+    "first_step": np.int64,
+    "steps": np.int64,
+    "samples": np.int64,
+    "started_ns": np.int64,
+    "ended_ns": np.int64,
+    "decides": np.int64,
+    "valid_auc": np.float64,
+}
+"""Columns of ``evaluations.parquet`` beside ``EVALUATION_TEXTS``; the fields of ``Evaluation``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """A stretch of a training to its end, timed by the referee, and the validation AUC after it, which is not.
+
+    decides: 1 where the fit loop evaluates as well, so that its early stopping looks at this one; 0 in between, where
+    only a target is looked for. first_step counts from 0 for every seed.
+    """
+
+    side: str
+    seed: int
+    first_step: int
+    steps: int
+    samples: int
+    started_ns: int
+    ended_ns: int
+    decides: int
+    valid_auc: float
+
+    @property
+    def seconds(self) -> float:
+        """From the order to the answer."""
+        return (self.ended_ns - self.started_ns) * 1e-9
+
+    @property
+    def step(self) -> int:
+        """Steps taken so far."""
+        return self.first_step + self.steps
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
     """One stretch of steps of one side, timed by the referee from its order to the answer.

@@ -27,7 +27,14 @@ from harness.record.plots import write_plots
 from harness.record.reader import MANIFEST, PREDICTION_TEXTS, QUERY_TEXTS, RecordError, file_sha256
 from harness.record.result import PREDICTION_COLUMNS, QUERY_COLUMNS, Measurement, Result
 from harness.record.training_plots import write_training_plots
-from harness.record.training_rows import CHUNK_COLUMNS, CHUNK_TEXTS, PARITY_COLUMNS, PARITY_TEXTS
+from harness.record.training_rows import (
+    CHUNK_COLUMNS,
+    CHUNK_TEXTS,
+    EVALUATION_COLUMNS,
+    EVALUATION_TEXTS,
+    PARITY_COLUMNS,
+    PARITY_TEXTS,
+)
 from harness.trial import Trial
 
 TEMPORARY_PREFIX = ".writing-"
@@ -123,6 +130,8 @@ def _write_files(folder: Path, measurement: Measurement) -> None:
     if measurement.training:
         _write_columns(folder / "training.parquet", measurement.training, CHUNK_TEXTS, CHUNK_COLUMNS)
         _write_columns(folder / "parity.parquet", measurement.parity, PARITY_TEXTS, PARITY_COLUMNS)
+    if measurement.evaluations:
+        _write_columns(folder / "evaluations.parquet", measurement.evaluations, EVALUATION_TEXTS, EVALUATION_COLUMNS)
     for name, content in measurement.logs.items():
         write_bytes(folder / name, content)
     plots = (

@@ -6,8 +6,8 @@ ended is for the referee to say.
 
 * ``train`` (steps): take the next steps. ``read`` (steps): prepare their inputs and forget them. ``hold`` (steps):
   prepare and keep them. ``compute``: take the steps whose inputs are held. Answer: ``{"samples": N}``.
-* ``save`` (path): write parameters and buffers. ``again`` (changes): the training anew, from its start, with these
-  changes of the spec. Answer: ``{"samples": 0}``.
+* ``save`` (path): write parameters and buffers. ``keep`` (path): the weights as they are judged and kept. ``again``
+  (changes): the training anew, from its start, with these changes of the spec. Answer: ``{"samples": 0}``.
 
 Any exception is sent as ``{"error": traceback}`` and ends the process with code 1.
 """
@@ -19,6 +19,8 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy.typing as npt
 
 from harness.backends.catalogue import load_train_backend
 from harness.backends.protocol import TrainingContext, TrainSession
@@ -74,7 +76,8 @@ class Training:
             "read": lambda order: self.session.read(order["steps"]),
             "hold": lambda order: self.session.hold(order["steps"]),
             "compute": lambda order: self.session.compute(),
-            "save": self._save,
+            "save": lambda order: self._write(order, self.session.state()),
+            "keep": lambda order: self._write(order, self.session.kept()),
             "again": self._again,
         }
         while True:
@@ -84,8 +87,9 @@ class Training:
                 return
             control.send({"samples": commands[order["command"]](order)})
 
-    def _save(self, order: Mapping[str, Any]) -> int:
-        save_weights(Path(order["path"]), self.session.state())
+    @staticmethod
+    def _write(order: Mapping[str, Any], weights: Mapping[str, npt.NDArray[Any]]) -> int:
+        save_weights(Path(order["path"]), weights)
         return 0
 
     def _again(self, order: Mapping[str, Any]) -> int:

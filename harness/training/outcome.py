@@ -13,10 +13,19 @@ from harness.estimate.parity import TensorParity
 from harness.measurement.outcome import validity_of
 from harness.measurement.preparation import BASELINE, CANDIDATE
 from harness.record.result import GateResult, Ratio, Validity
-from harness.record.side_result import TrainResult
+from harness.record.side_result import SeedResult, TrainResult
 from harness.record.training_rows import READING, Chunk
 from harness.training.gate import training_gate
 from harness.training.quads import void_evidence
+from harness.training.seed_outcome import (
+    Accuracy,
+    SeedsSeen,
+    accuracy_of,
+    results_by_side,
+    seconds_to_auc,
+    seeds_gate,
+    to_auc_ratio,
+)
 from zoo.training_batches import samples_of_steps
 
 NO_QUERIES = "scope=train has no queries"
@@ -36,13 +45,16 @@ class TrainingFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSeen:
-    """What a training trial has seen. shares: of core time in each quad (``harness.training.quads.host_shares``)."""
+    """What a training trial has seen. shares: of core time in each quad (``harness.training.quads.host_shares``).
+    seeds: of trainings to their end, None without any; by_seeds: these are the gate, and not the parameters."""
 
     chunks: Sequence[Chunk]
     parity: Sequence[TensorParity]
     facts: TrainingFacts
     shares: Mapping[int, tuple[float, float]]
     remarks: Sequence[str]
+    seeds: SeedsSeen | None = None
+    by_seeds: bool = False
 
     def of(self, side: str, purpose: str, quads: Sequence[int] | None = None) -> list[Chunk]:
         """The stretches of one side and purpose, in the given quads or in all."""
@@ -52,9 +64,10 @@ class TrainingSeen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingOutcome:
-    """The numbers of a result; ratio and gate are None for ``opt=[]``."""
+    """The numbers of a result; ratio and gate are None for ``opt=[]``. accuracy: of each side, on the test split."""
 
     sides: Mapping[str, TrainResult]
+    accuracy: Mapping[str, Accuracy]
     ratio: Ratio | None
     gate: GateResult | None
     validity: Validity
@@ -66,14 +79,24 @@ def training_outcome(seen: TrainingSeen) -> TrainingOutcome:
     evidence = void_evidence(seen.shares)
     planned = _planned(seen, evidence)
     validity, kept = validity_of(evidence, planned, seen.remarks)
-    sides = {name: _side(seen, name, kept) for name in seen.facts.threads}
+    results = results_by_side(seen.seeds, list(seen.facts.threads)) if seen.seeds is not None else {}
+    sides = {name: _side(seen, name, kept, results.get(name, ())) for name in seen.facts.threads}
     paired = CANDIDATE in sides
     return TrainingOutcome(
         sides=sides,
+        accuracy={name: accuracy_of(side.to_auc) for name, side in sides.items()},
         ratio=_ratio(seen, kept, sides) if paired else None,
-        gate=training_gate(seen.parity) if paired else None,
+        gate=_gate(seen, results) if paired else None,
         validity=validity,
     )
+
+
+def _gate(seen: TrainingSeen, results: Mapping[str, Sequence[SeedResult]]) -> GateResult:
+    if not seen.by_seeds:
+        return training_gate(seen.parity)
+    if not results:
+        raise ValueError("a plan of other mathematics is gated by seeds, and none was trained to its end")
+    return seeds_gate(results[BASELINE], results[CANDIDATE])
 
 
 def _check(seen: TrainingSeen) -> None:
@@ -113,7 +136,7 @@ def _planned(seen: TrainingSeen, evidence: Mapping[int, tuple[str, ...]]) -> int
     raise ValueError(f"{len(quads)} quads were timed, and that fits no plan")
 
 
-def _side(seen: TrainingSeen, name: str, kept: Sequence[int]) -> TrainResult:
+def _side(seen: TrainingSeen, name: str, kept: Sequence[int], to_auc: tuple[SeedResult, ...]) -> TrainResult:
     timed = seen.of(name, "quad", kept)
     seconds, steps = sum(chunk.seconds for chunk in timed), sum(chunk.steps for chunk in timed)
     return TrainResult(
@@ -123,9 +146,11 @@ def _side(seen: TrainingSeen, name: str, kept: Sequence[int]) -> TrainResult:
         seconds=seconds,
         steps=steps,
         samples=sum(chunk.samples for chunk in timed),
-        seconds_to_auc=None,
+        seconds_to_auc=seconds_to_auc(to_auc),
+        target_auc=None if seen.seeds is None else seen.seeds.target,
+        to_auc=to_auc,
         peak_bytes=seen.facts.peak_bytes.get(name),
-        seeds=(seen.facts.seed,),
+        seeds=(seen.facts.seed,) if seen.seeds is None else seen.seeds.seeds,
         batch_size=seen.facts.batch_size,
         threads=seen.facts.threads[name],
         cpu_share=sum(chunk.cpu_ns for chunk in timed) * 1e-9 / seconds if seconds else None,
@@ -144,6 +169,7 @@ def _ratio(seen: TrainingSeen, kept: Sequence[int], sides: Mapping[str, TrainRes
     logs = quad_log_ratios(seen, kept)
     everything = quad_log_ratios(seen, sorted(seen.shares))
     found, with_voided = _interval(logs), _interval(everything)
+    sooner = to_auc_ratio(baseline.to_auc, candidate.to_auc)
     return Ratio(
         lbt=None,
         lbt_ci=None,
@@ -158,6 +184,9 @@ def _ratio(seen: TrainingSeen, kept: Sequence[int], sides: Mapping[str, TrainRes
         train_compute=_quotient(candidate.compute_samples_per_s, baseline.compute_samples_per_s),
         train_with_voided=math.exp(float(np.mean(everything))) if everything else None,
         train_with_voided_ci=with_voided.ci if with_voided else None,
+        train_to_auc=sooner.ratio,
+        train_to_auc_ci=sooner.ci,
+        train_to_auc_reason=sooner.reason,
     )
 
 

@@ -12,6 +12,7 @@ from harness.training.bench import TrainingBench
 
 PACE_S = 0.5
 FEWEST, MOST = 2, 500
+"""Steps of one order: a side that does not answer for long hangs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,11 +49,13 @@ class TrainingSides:
         self._sides.clear()
         self._terminate.close()
 
-    def start(self, name: str, spec: Mapping[str, Any]) -> SideInfo:
-        """Start a side and wait until it is ready. ``spec`` as in ``harness.sut.training_server``; its "environment" is
-        set first. Raises SutFailure with the child's traceback when it ends, or is not ready in time."""
+    def start(self, name: str, spec: Mapping[str, Any], command: Sequence[str] = ()) -> SideInfo:
+        """Start a side and wait until it is ready. ``spec`` as in ``harness.sut.training_server``, or as ``command``
+        wants it; its "environment" is set first. Raises SutFailure with the child's traceback when it ends, or is not
+        ready in time."""
         environment = spec["environment"]
-        side = SystemProcess(name, self._command, self.cores, environment, control_group=self._control_groups)
+        program = command or self._command
+        side = SystemProcess(name, program, self.cores, environment, control_group=self._control_groups)
         self._sides[name] = side
         self.frozen_by[name] = side.group.frozen_by
         return side.order_and_await({"spec": dict(spec)}, START_S)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from harness.errors import ConfigurationError
+from harness.estimate.seeds import FEWEST_SEEDS
 from harness.measurement.preparation import CANDIDATE, Planned
 from harness.options import RunOptions
 from harness.trial import Trial
@@ -28,7 +29,8 @@ TRAINED_SAMPLES = 2_000_000
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingPlan:
     """What both sides share, and the plan of each. split: what is trained on. weights: the user's own to start from, or
-    None for those of the seed."""
+    None for those of the seed. seeds: of the trainings to their end, () for none. by_seeds: why these are the gate, ""
+    where parameters are."""
 
     trial: Trial
     dataset: Dataset
@@ -38,13 +40,52 @@ class TrainingPlan:
     split: Split
     weights: Path | None
     cache_dir: Path
+    seeds: tuple[int, ...] = ()
+    by_seeds: str = ""
+
+
+class Declared(Protocol):
+    """What a step of a plan says of itself, before it is lowered and after it."""
+
+    @property
+    def name(self) -> str:
+        """Of the optimization."""
+
+    @property
+    def division(self) -> str:
+        """closed or open."""
+
+    @property
+    def claims(self) -> tuple[str, ...]:
+        """Slots that it wrote."""
+
+
+def other_mathematics(steps: Iterable[Declared], dropout: float) -> str:
+    """Why a plan's parameters cannot be compared with the baseline's; "" where they can."""
+    for step in steps:
+        if step.division == "open":
+            return f"{step.name!r} trains with other mathematics than the baseline"
+        if "train.parts" in step.claims and dropout > 0:
+            return f"{step.name!r} with training.dropout={dropout:g}: each part draws its own"
+    return ""
+
+
+def seeds_of(first: int, count: int) -> tuple[int, ...]:
+    """The seeds of ``count`` trainings: nobody chooses them after he has seen one."""
+    return tuple(range(first, first + count))
 
 
 def training_plan(trial: Trial, planned: Planned, options: RunOptions) -> TrainingPlan:
     """Check that the plans can be gated. Raises ConfigurationError."""
     training = training_config(trial.model, trial.training)
+    by_seeds = ""
     if CANDIDATE in planned.plans:
-        _check_gate(planned.plans[CANDIDATE], training)
+        by_seeds = other_mathematics(planned.plans[CANDIDATE].steps, training.dropout)
+    if by_seeds and trial.train_seeds < FEWEST_SEEDS:
+        raise ConfigurationError(
+            f"opt: {by_seeds}, so that parameters cannot be compared, and the AUC of several seeds is the gate: say "
+            f"training.seeds=5 (at least {FEWEST_SEEDS}), or leave it out"
+        )
     split = first_samples(planned.dataset.train, TRAINED_SAMPLES)
     if np.isnan(split.labels).all():
         raise ConfigurationError(f"dataset={trial.dataset}: no sample of the training split has a label to learn from")
@@ -57,6 +98,8 @@ def training_plan(trial: Trial, planned: Planned, options: RunOptions) -> Traini
         split=split,
         weights=Path(options.weights_file) if options.weights_file else None,
         cache_dir=options.cache_dir.resolve(),
+        seeds=seeds_of(training.seed, trial.train_seeds),
+        by_seeds=by_seeds,
     )
 
 
@@ -73,19 +116,3 @@ def training_spec(what: TrainingPlan, plan: Plan, split: Path, start: Path | Non
         "cache_dir": str(what.cache_dir),
         "environment": dict(plan.pipeline.runtime.environment),
     }
-
-
-def _check_gate(plan: Plan, training: TrainingConfig) -> None:
-    """Parameters can be compared only where both sides compute the same. Raises ConfigurationError."""
-    coming = "such plans are to be gated by the AUC of several seeds, which this version does not do yet"
-    opened = [step.name for step in plan.steps if step.division == "open"]
-    if opened:
-        raise ConfigurationError(
-            f"opt: {opened[0]!r} trains with other mathematics than the baseline, so that parameters cannot be "
-            f"compared; {coming}: leave it out"
-        )
-    if plan.pipeline.train is not None and plan.pipeline.train.parts > 1 and training.dropout > 0:
-        raise ConfigurationError(
-            f"opt: 'micro_batch' with training.dropout={training.dropout:g}: each part draws its own, so that "
-            f"parameters cannot be compared; {coming}: say training.dropout=0, or leave micro_batch out"
-        )

@@ -21,6 +21,7 @@ from zoo.prediction import predict
 from zoo.schema import Dataset, Float32, Int64, Split
 from zoo.training import load_into, weights_of
 from zoo.training_config import training_config
+from zoo.training_state import StateFile, state_path
 
 Say = Callable[[str], None]
 
@@ -110,7 +111,9 @@ def _scores(contender: Contender, contest: Contest, dataset: Dataset, seed: int,
             say(f"{contest.name}: {contender.label}, {where}, validation AUC {progress.valid_auc:.4f}")
 
     if not path.exists():
-        save_weights(path, weights_of(fit(config, dataset, training, report).model))
+        kept = StateFile(state_path(path), say)
+        save_weights(path, weights_of(fit(config, dataset, training, report, kept=kept).model))
+        kept.remove()
     model = build_model(config, dataset.schema)
     load_into(model, load_weights(path))
     return predict(model, dataset.test)

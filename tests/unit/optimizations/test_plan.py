@@ -70,6 +70,14 @@ def test_an_empty_plan_is_the_first_pipeline() -> None:
     assert plan.steps == () and plan.pipeline == dien() and plan.division == "closed"
 
 
+def test_a_plan_is_in_the_division_of_its_scope() -> None:
+    item = optimization("rounded", scope="both", division_in_training="open")
+    for scope, division in (("serve", "closed"), ("train", "open")):
+        plan = resolve(dataclasses.replace(dien(), scope=scope), {"rounded": {}}, NOTHING, known(item))
+        assert plan.division == plan.steps[0].division == division
+    assert optimization("exact", division="open").division_of("train") == "open"
+
+
 def test_fusion_and_bf16_write_two_slots_of_one_block() -> None:
     plan = resolve(dien(), {"bf16": {}, "fusion": {}}, NOTHING)
     assert [step.name for step in plan.steps] == ["fusion", "bf16"]

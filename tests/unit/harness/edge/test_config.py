@@ -15,7 +15,7 @@ from harness.backends import catalogue
 from harness.backends.catalogue import BACKENDS
 from harness.edge.config import CONF, plan_runs
 from harness.edge.help import help_page
-from harness.edge.trial_builder import build
+from harness.edge.trial_builder import TO_AUC, build
 from harness.errors import ConfigurationError
 from harness.options import BUDGETS
 from optimizations.best_plans import best_plan
@@ -74,7 +74,8 @@ def test_budget_files_mirror_the_budgets(name):
 
 
 def test_training_section_lists_every_setting():
-    assert read("config.yaml")["training"] == {f.name: None for f in dataclasses.fields(TrainingConfig)}
+    settings = [field.name for field in dataclasses.fields(TrainingConfig)]
+    assert read("config.yaml")["training"] == dict.fromkeys([*TO_AUC, *settings])
 
 
 @pytest.mark.parametrize("flags", [frozenset(), frozenset({"amx_bf16", "amx_int8", "avx512_vnni"})])
@@ -186,6 +187,14 @@ def test_a_stretch_of_load_of_which_nothing_counts_is_refused(key):
     assert trial_of("scope=train", "budget=smoke", f"budget.{key}=0.2")[1].budget.name == f"smoke,{key}=0.2"
 
 
+def test_seeds_and_a_target_are_the_trials_and_no_setting_of_the_fit_loop():
+    trial, _ = trial_of("scope=train", "training.seeds=5", "training.target_auc=0.74", "training.batch_size=64")
+    assert (trial.train_seeds, trial.target_auc, trial.training["batch_size"]) == (5, 0.74, 64)
+    assert not {"seeds", "target_auc"} & set(trial.training)
+    plain, _ = trial_of("scope=train")
+    assert (plain.train_seeds, plain.target_auc) == (0, None) and plain.trial_id != trial.trial_id
+
+
 @pytest.mark.parametrize(("name", "most"), [("smoke", 22), ("quick", 120), ("standard", 600)])
 def test_budgets_keep_to_their_seconds(name, most):
     budget = BUDGETS[name]
@@ -261,6 +270,13 @@ def test_an_experiment_yields_to_the_command_line():
         (["scope=train", "budget=official"], ["scope=train budget=official", "use budget=standard"]),
         (["scope=train", "experiment=best"], ["scope=train experiment=best", "opt=[micro_batch,stage]"]),
         (["scope=train", "dataset.table_copies=3"], ["scope=train dataset.table_copies"]),
+        (["training.seeds=3"], ["training.seeds=3", "with scope=train only"]),
+        (["training.target_auc=0.7"], ["training.target_auc=0.7", "with scope=train only"]),
+        (["scope=train", "training.seeds=0"], ["training.seeds=0", "at least 1"]),
+        (["scope=train", "training.seeds=2.5"], ["training.seeds=2.5", "a whole number"]),
+        (["scope=train", "training.seeds=3", "training.target_auc=74"], ["training.target_auc=74", "below 1"]),
+        (["scope=train", "training.target_auc=0.7"], ["training.target_auc=0.7", "say training.seeds=1"]),
+        (["scope=train", "training.seeds=1", f"model.weights={__file__}"], ["leave one of the two out"]),
         (["opt=[stage]", "opt.stage.depth=-1"], ["opt.stage", "depth must be 0 (its default) to 64, got -1"]),
         (["seed=-1"], ["seed=-1"]),
         (["sed=1"], ["no option 'sed'", "did you mean 'seed'?"]),

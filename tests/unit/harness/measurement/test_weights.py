@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,6 +36,27 @@ class Silent:
     def stage(self, name: str, total: float | None = None, unit: str = "s") -> None:
         """Nothing."""
 
+    def warn(self, text: str) -> None:
+        """Nothing."""
+
+
+class Told(Silent):
+    """An observer that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+        self.warnings: list[str] = []
+        self.advanced = 0.0
+
+    def stage(self, name: str, total: float | None = None, unit: str = "s") -> None:
+        self.stages.append(name)
+
+    def advance(self, amount: float, note: str = "") -> None:
+        self.advanced += amount
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
 
 def trial_and_options(folder: Path, copies: int) -> tuple[Trial, RunOptions]:
     size = ["model=dlrm", "model.bottom_units=[16]", "model.top_units=[16]", "dataset.size=tiny"]
@@ -47,7 +69,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """The orders that a trainer got; it fits nothing."""
     orders: list[dict[str, Any]] = []
 
-    def train(spec: dict[str, Any], _observer: object) -> None:
+    def train(spec: dict[str, Any], _observer: object, _title: str) -> None:
         orders.append(spec)
         data = load_dataset(spec["dataset"], spec["dataset_options"], Path(spec["cache_dir"]))
         torch.manual_seed(1)
@@ -104,11 +126,11 @@ def test_two_runs_that_train_the_same_at_one_time_do_not_meet(tmp_path: Path, mo
     def job(module: str, order: dict[str, Any], title: str, follow: object) -> None:
         written.append(Path(order["out"]))
         if len(written) == 1:
-            weights._train(spec, Silent())
+            weights._train(spec, Silent(), "dlrm")
         save_weights(Path(order["out"]), {"w": np.ones(3, np.float32)})
 
     monkeypatch.setattr(weights, "run_job", job)
-    weights._train(spec, Silent())
+    weights._train(spec, Silent(), "dlrm")
     assert len({*written, out}) == 3 and list(out.parent.iterdir()) == [out]
     np.testing.assert_array_equal(load_weights(out)["w"], np.ones(3))
 
@@ -120,5 +142,33 @@ def test_a_training_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(weights, "run_job", job)
     with pytest.raises(RuntimeError, match="was killed"):
-        weights._train({"model": {"name": "dlrm"}, "out": str(tmp_path / "weights" / "key.npz")}, Silent())
+        weights._train({"model": {"name": "dlrm"}, "out": str(tmp_path / "weights" / "key.npz")}, Silent(), "dlrm")
     assert list((tmp_path / "weights").iterdir()) == []
+
+
+def test_a_training_goes_on_where_it_was_ended_and_its_state_goes_with_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first run is killed at step 60 of 80; the second one is told of a state beside the weights' place."""
+    out, told = tmp_path / "weights" / "dlrm-key.npz", Told()
+    state, seen = tmp_path / "weights" / "dlrm-key.state", list[bool]()
+
+    def job(module: str, order: dict[str, Any], title: str, follow: Callable[[dict[str, Any]], None]) -> None:
+        assert order["state"] == str(state)
+        seen.append(state.exists())
+        progress = {"event": "progress", "steps": 80, "loss": 0.5, "valid_auc": None}
+        if len(seen) == 1:
+            state.write_bytes(b"the state after step 50")
+            (state.parent / f".{state.name}-77").write_bytes(b"half of the state after step 60")
+            raise KeyboardInterrupt
+        follow({"event": "warning", "text": "slow disk"})
+        for step in (50, 80):
+            follow({**progress, "step": step, "resumed": step == 50})
+        save_weights(Path(order["out"]), {"w": np.ones(3, np.float32)})
+
+    monkeypatch.setattr(weights, "run_job", job)
+    with pytest.raises(KeyboardInterrupt):
+        weights._train({"model": {"name": "dlrm"}, "out": str(out)}, told, "dlrm")
+    weights._train({"model": {"name": "dlrm"}, "out": str(out)}, told, "dlrm")
+    assert seen == [False, True] and list(out.parent.iterdir()) == [out]
+    assert (told.stages, told.advanced, told.warnings) == (["training dlrm, resumed at step 50"], 80, ["slow disk"])

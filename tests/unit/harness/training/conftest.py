@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from harness.measure import measure
 from harness.options import RunOptions, budget_named
@@ -16,21 +18,47 @@ from harness.record.result import Measurement
 from harness.record.writer import RecordWriter
 from harness.sut.system_process import SideInfo
 from harness.trial import Sla, Trial
-from zoo.checkpoint import save_weights
-from zoo.datasets import fingerprint
+from zoo.checkpoint import load_weights, save_weights
+from zoo.datasets import fingerprint, load_dataset
+from zoo.schema import Split
 from zoo.training_batches import samples_of_steps
 
 SAMPLES, BATCH = 4000, 512
 STEP_S = {"origin": 0.05, "baseline": 0.05, "candidate": 0.02}
-READ_S = 0.004
+READ_S, SCORE_S = 0.004, 5.0
+DATA = {"shape": "pointwise", "size": "tiny"}
+
+
+def learned(steps: float) -> float:
+    """The AUC that simulated trainings have after so many steps, but for the noise of the samples."""
+    return 0.5 + 0.3 * (1 - np.exp(-steps / 6))
 
 
 class SimulatedSides:
     """Stands for ``harness.training.sides.TrainingSides``: steps take known times with 2 % noise, and move every
-    parameter by one. ``wrong``: by how much more the candidate's moves. ``stops``: after the gate, it moves no more."""
+    parameter by one. ``wrong``: by how much more the candidate's moves. ``stops``: after the gate, it moves no more.
 
-    def __init__(self, wrong: float = 0.0, stops: bool = False) -> None:
+    Scores of what was moved so far have the AUC ``learned``, to which every seed adds a little, and the candidate less.
+    ``needs``: how many steps of the candidate teach as much as one of the baseline. ``worse``: what its AUC lacks.
+    ``peak``: after so many steps it unlearns. ``broken``: the seed with which its scores are NaN. ``ends``: the seed in
+    which the run is ended.
+    """
+
+    def __init__(
+        self,
+        wrong: float = 0.0,
+        stops: bool = False,
+        needs: float = 1.0,
+        worse: float = 0.0,
+        peak: float = np.inf,
+        broken: int = -1,
+        ends: int = -1,
+    ) -> None:
         self.now, self.wrong, self.stops = 10**12, wrong, stops
+        self.needs, self.worse, self.peak, self.broken = needs, worse, peak, broken
+        self.ends, self.observer = ends, Mock()
+        self.seeds: dict[str, int] = {}
+        self.labels = [split.labels for split in _splits()]
         self.rng = np.random.default_rng(2)
         self.cores, self.frozen_by = (0, 1), {"baseline": "simulated"}
         self.position: dict[str, int] = {}
@@ -44,8 +72,9 @@ class SimulatedSides:
     def __exit__(self, *error: object) -> None:
         return None
 
-    def start(self, name: str, spec: dict[str, Any]) -> SideInfo:
+    def start(self, name: str, spec: dict[str, Any], command: tuple[str, ...] = ()) -> SideInfo:
         self.position[name] = 0
+        self.seeds[name] = spec["training"]["seed"] if "training" in spec else 0
         self.awake.add(name)
         return SideInfo(report={"plan": [], "threads": 2, "samples": SAMPLES}, start_s=1.0, pid=0, rss_bytes=10**8)
 
@@ -59,7 +88,16 @@ class SimulatedSides:
             self.position[name] = 0
         if command == "save":
             save_weights(Path(values["path"]), self.parameters(name))
-        if command in ("again", "save"):
+        if command == "begin":
+            if values["seed"] == self.ends:
+                raise KeyboardInterrupt
+            save_weights(Path(values["path"]), {"start": np.zeros(1)})
+        if command == "keep":
+            self.now += int(SCORE_S * 1e9)
+            save_weights(Path(values["path"]), {"auc": np.array([self.auc_of(name)])})
+        if command == "score":
+            return self.score(**values)
+        if command in ("again", "save", "begin", "keep"):
             return 0
         steps = self.held[name] if command == "compute" else values["steps"]
         self.held[name] = steps
@@ -69,6 +107,26 @@ class SimulatedSides:
         if command in ("train", "compute"):
             self.position[name] += steps
         return samples
+
+    def auc_of(self, name: str) -> float:
+        """Of the weights that a side has by now."""
+        steps, seed = float(self.position[name]), self.seeds[name]
+        luck = 0.002 * np.random.default_rng(seed).normal()
+        if name == "baseline":
+            return learned(steps) + luck
+        if seed == self.broken:
+            return np.nan
+        own = 0.0005 * np.random.default_rng(100 + seed).normal()
+        return learned(min(steps, 2 * self.peak - steps) / self.needs) - self.worse + luck + own
+
+    def score(self, weights: str, split: str, out: str) -> int:
+        """Normal scores whose means for the two labels lie so far apart as the AUC of the weights asks for."""
+        labels = self.labels[split.endswith("test.npz")]
+        noise = np.random.default_rng(4).normal(0, 1, len(labels))
+        apart = np.sqrt(2) * stats.norm.ppf(load_weights(Path(weights))["auc"][0])
+        np.save(out, stats.norm.cdf(noise + apart * labels).astype(np.float32))
+        self.now += int(SCORE_S * 1e9)
+        return len(labels)
 
     def parameters(self, name: str) -> dict[str, np.ndarray]:
         steps = float(self.position[name])
@@ -108,12 +166,19 @@ class SimulatedSides:
         return 10**8
 
 
+@functools.cache
+def _splits() -> list[Split]:
+    dataset = load_dataset("planted", DATA, Path("unused"))
+    return [dataset.valid, dataset.test]
+
+
 Simulate = Callable[..., tuple[SimulatedSides, Measurement, Path]]
 
 
 @pytest.fixture
 def simulate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Simulate:
-    """``simulate(quads=, steal=, busy_quads=, wrong=, stops=, **fields of the trial)``: sides, measurement, record."""
+    """``simulate(quads=, steal=, busy_quads=, wrong=, stops=, training=, side=, **fields of the trial)``: sides,
+    measurement, record. side: more of ``SimulatedSides``."""
 
     def run(
         quads: int = 6,
@@ -121,9 +186,11 @@ def simulate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Simulate:
         busy_quads: tuple[int, ...] = (),
         wrong: float = 0.0,
         stops: bool = False,
+        training: Mapping[str, Any] | None = None,
+        side: Mapping[str, Any] | None = None,
         **fields: Any,
     ) -> tuple[SimulatedSides, Measurement, Path]:
-        sides, seen = SimulatedSides(wrong, stops), []
+        sides, seen = SimulatedSides(wrong, stops, **(side or {})), []
 
         def between(before: object, after: object) -> dict[str, Any]:
             seen.append(0)
@@ -132,17 +199,17 @@ def simulate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Simulate:
 
         monkeypatch.setattr("harness.training.measure.TrainingSides", lambda: sides)
         monkeypatch.setattr("harness.training.bench.now_ns", sides.clock)
+        monkeypatch.setattr("harness.training.to_auc.now_ns", sides.clock)
         monkeypatch.setattr("harness.training.quads.between", between)
         budget = budget_named("quick", {"quads": quads})
-        data = {"shape": "pointwise", "size": "tiny"}
         given = {"opts": {"micro_batch": {"parts": 2}}, **fields}
         trial = Trial(
             model="dlrm",
             sizes={},
             dataset="planted",
-            dataset_options=data,
-            dataset_fingerprint=fingerprint("planted", data),
-            training={"batch_size": BATCH, "seed": 1},
+            dataset_options=DATA,
+            dataset_fingerprint=fingerprint("planted", DATA),
+            training={"batch_size": BATCH, "seed": 1, **(training or {})},
             weights="",
             backend="torch",
             device="cpu",
@@ -157,7 +224,7 @@ def simulate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Simulate:
         options = RunOptions(
             budget=budget, records_dir=tmp_path / "records", cache_dir=tmp_path / "cache", tracking_uri=None
         )
-        measurement = measure(trial, options, Mock())
+        measurement = measure(trial, options, sides.observer)
         with RecordWriter(options.records_dir, trial) as writer:
             return sides, measurement, writer.write(measurement)
 
