@@ -17,6 +17,8 @@ from optimizations.contract import Plan, Training
 from optimizations.lowering import LoweringContext, LoweringError
 from optimizations.micro_batch.pipelines import Pipelines
 from optimizations.registry import lowering_module
+from optimizations.smart_stage.boundary import find_boundary
+from optimizations.smart_stage.steps import DerivedAhead
 from optimizations.stage.prefetch import Prefetch
 from zoo.layers.augru import Augru, Gru
 from zoo.layers.packed_recurrence import packed
@@ -139,6 +141,8 @@ def lower_training(plan: Plan, context: TrainingContext) -> TorchTraining:
     steps: Steps = PlainSteps(batches, learner)
     if way.parts > 1:
         steps = Pipelines(batches, learner, way.parts, threads)
+    if way.derived:
+        steps = _derived_ahead(steps, learner, batches, lowering)
     session = TorchTraining(model, batches, steps, _ahead(way))
     torch.set_num_threads(threads)
     session.report = [step.to_json() for step in lowering.finish()]
@@ -159,6 +163,17 @@ def _optimizers(
             except LoweringError as error:
                 lowering.excuse("train.optimizer", str(error))
     return None
+
+
+def _derived_ahead(steps: Steps, learner: Learner, batches: TrainingBatches, lowering: BlockLowering) -> Steps:
+    """``steps`` with all that is derived from an input alone made with it; as they are, on record, where it changes."""
+    try:
+        recipe, report = find_boundary(learner, batches)
+    except LoweringError as error:
+        lowering.excuse("train.derived", str(error))
+        return steps
+    lowering.tell("train.derived", report)
+    return DerivedAhead(steps, recipe)
 
 
 def _model(context: TrainingContext) -> CtrModel:

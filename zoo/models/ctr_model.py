@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from zoo.layers.embedding import EmbeddingTables
 from zoo.layers.features import FeatureTransform, expand
-from zoo.layers.ragged import step_mask
+from zoo.layers.ragged import divisors, step_mask
 from zoo.layers.tensors import Embedded, Features, RawTensors, TrainingInput
 
 
@@ -78,4 +78,4 @@ def pooled_history(features: Features, embedded: Embedded, mean: bool) -> Tensor
     if total is None:
         mask = step_mask(features.lengths, embedded.history.shape[1]).unsqueeze(-1)
         total = (embedded.history * mask).sum(1)
-    return total / features.lengths.clamp(min=1).unsqueeze(-1) if mean else total
+    return total / divisors(features.lengths) if mean else total
