@@ -13,7 +13,7 @@ from zoo.averaging import WeightAverage
 from zoo.layers.derived import Source, derived_by
 from zoo.layers.features import to_tensors
 from zoo.layers.mlp import FullyConnectedStack
-from zoo.layers.tensors import TrainingInput
+from zoo.layers.tensors import Embedded, TrainingInput
 from zoo.losses import Share, training_loss
 from zoo.models.ctr_model import CtrModel
 from zoo.optimizers import RowOptimizer, build_optimizers, rate_schedules
@@ -111,10 +111,13 @@ class PlainSteps:
         return self.learn(self.read(draw))
 
 
-def gradients(model: CtrModel, given: Given, share: Share | None = None) -> Tensor:
-    """Add the gradients of the loss to those of the parameters; returns the loss (with ``share``, this part of it)."""
+def gradients(model: CtrModel, given: Given, share: Share | None = None, embedded: Embedded | None = None) -> Tensor:
+    """Add the gradients of the loss to those of the parameters; returns the loss (with ``share``, this part of it).
+
+    ``embedded``: the vectors of the input, of whoever has looked them up already.
+    """
     with derived_by(given.known):
-        loss = training_loss(model, given.input, given.labels, share)
+        loss = training_loss(model, given.input, given.labels, share, embedded)
         loss.backward()
     return loss.detach()
 

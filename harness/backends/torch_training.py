@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +13,7 @@ import torch
 from harness.backends.block_lowering import BlockLowering
 from harness.backends.protocol import TrainingContext
 from harness.backends.torch_backend import put
+from optimizations.async_embedding.lookups import Lookups
 from optimizations.contract import Plan, Training
 from optimizations.lowering import LoweringContext, LoweringError
 from optimizations.micro_batch.pipelines import Pipelines
@@ -55,9 +56,14 @@ class TorchTraining:
     """See ``harness.backends.protocol.TrainSession``."""
 
     def __init__(
-        self, model: CtrModel, batches: TrainingBatches, steps: Steps, ahead: Prefetch[Draw, list[Given]] | None
+        self,
+        model: CtrModel,
+        batches: TrainingBatches,
+        steps: Steps,
+        ahead: Prefetch[Draw, list[Given]] | None,
+        lookups: Lookups | None = None,
     ) -> None:
-        self._model, self._batches, self._steps, self._ahead = model, batches, steps, ahead
+        self._model, self._batches, self._steps, self._ahead, self._lookups = model, batches, steps, ahead, lookups
         self._held: list[list[Given]] = []
         self.report: list[dict[str, Any]] = []
 
@@ -73,16 +79,13 @@ class TorchTraining:
 
     def train(self, steps: int) -> int:
         """Take the next steps; returns their samples."""
+        if self._ahead is not None:
+            return self._learn(self._ahead.take(steps, self._batches.draw, self._steps.prepare))
         samples = 0
-        if self._ahead is None:
-            for _ in range(steps):
-                draw = self._batches.draw()
-                self._steps.step(draw)
-                samples += len(draw.samples)
-            return samples
-        for given in self._ahead.take(steps, self._batches.draw, self._steps.prepare):
-            self._steps.learn(given)
-            samples += _samples(given)
+        for _ in range(steps):
+            draw = self._batches.draw()
+            self._steps.step(draw)
+            samples += len(draw.samples)
         return samples
 
     def read(self, steps: int) -> int:
@@ -97,13 +100,20 @@ class TorchTraining:
     def compute(self) -> int:
         """Take the steps whose inputs are held; returns their samples."""
         held, self._held = self._held, []
-        for given in held:
-            self._steps.learn(given)
-        return sum(_samples(given) for given in held)
+        return self._learn(held)
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Parameters and buffers by name."""
         return weights_of(self._model)
+
+    def _learn(self, inputs: Iterable[list[Given]]) -> int:
+        if self._lookups is not None:
+            return sum(map(_samples, self._lookups.learn(inputs)))
+        samples = 0
+        for given in inputs:
+            self._steps.learn(given)
+            samples += _samples(given)
+        return samples
 
     def _inputs(self, steps: int, batches: TrainingBatches) -> Iterator[list[Given]]:
         if self._ahead is None:
@@ -143,7 +153,11 @@ def lower_training(plan: Plan, context: TrainingContext) -> TorchTraining:
         steps = Pipelines(batches, learner, way.parts, threads)
     if way.derived:
         steps = _derived_ahead(steps, learner, batches, lowering)
-    session = TorchTraining(model, batches, steps, _ahead(way))
+    lookups = None
+    if way.lookup_lag:
+        lookups = Lookups(learner, way.lookup_lag, _beside)
+        lowering.tell("train.lookup_lag", lookups.report)
+    session = TorchTraining(model, batches, steps, _ahead(way), lookups)
     torch.set_num_threads(threads)
     session.report = [step.to_json() for step in lowering.finish()]
     return session
@@ -198,14 +212,13 @@ def _lowering_context(context: TrainingContext, threads: int) -> LoweringContext
 
 
 def _ahead(way: Training) -> Prefetch[Draw, list[Given]] | None:
-    if not way.prefetch:
-        return None
+    return Prefetch(way.prefetch, way.prefetch_threads, _beside) if way.prefetch else None
 
-    def begin() -> None:
-        torch.set_flush_denormal(True)
-        torch.set_num_threads(1)  # of this thread: it works beside the one that computes
 
-    return Prefetch(way.prefetch, way.prefetch_threads, begin)
+def _beside() -> None:
+    """The settings of a thread that works beside the one that computes."""
+    torch.set_flush_denormal(True)
+    torch.set_num_threads(1)
 
 
 def _samples(given: Sequence[Given]) -> int:

@@ -63,9 +63,12 @@ class CtrModel(nn.Module):
         """What no parameter decides, of raw columns with U = N; ``negatives`` [T, H]: a raw behaviour per behaviour."""
         return TrainingInput(self.engineered(raw))
 
-    def training_terms(self, given: TrainingInput) -> tuple[Tensor, Tensor | None]:
-        """Logits [N], and the mean over the terms of a model's own auxiliary loss, weighted (or None)."""
-        return self.logit(given.features, self.embedded(given.features)), None
+    def training_terms(self, given: TrainingInput, embedded: Embedded | None = None) -> tuple[Tensor, Tensor | None]:
+        """Logits [N], and the mean over the terms of a model's own auxiliary loss, weighted (or None).
+
+        ``embedded``: that of the features, of whoever has looked it up already.
+        """
+        return self.logit(given.features, self.embedded(given.features) if embedded is None else embedded), None
 
     def auxiliary_terms(self, given: TrainingInput) -> int:
         """Over how many terms the auxiliary loss of these samples is averaged."""

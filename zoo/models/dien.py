@@ -104,11 +104,11 @@ class DeepInterestEvolutionNetwork(CtrModel):
         rows, _ = pad_segments(self.features.history_rows(negatives), raw.history_offsets)
         return TrainingInput(self.engineered(raw), rows)
 
-    def training_terms(self, given: TrainingInput) -> tuple[Tensor, Tensor | None]:
-        """Logits [N] and the weighted auxiliary loss."""
+    def training_terms(self, given: TrainingInput, embedded: Embedded | None = None) -> tuple[Tensor, Tensor | None]:
+        """Logits [N] and the weighted auxiliary loss; its sampled behaviours are looked up here."""
         features, rows = given
         assert rows is not None
-        embedded = self.embedded(features)
+        embedded = self.embedded(features) if embedded is None else embedded
         states = self.gru(embedded.history, features.lengths)
         loss: Tensor = self.auxiliary.loss(states, embedded.history, rows, features.lengths, self.embedding.behaviours)
         return self._evolve(features, embedded, states), self.auxiliary_weight * loss

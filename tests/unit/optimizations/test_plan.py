@@ -141,7 +141,7 @@ def test_emulated_is_the_lack_of_the_capability() -> None:
 def test_an_unknown_name_gets_the_nearest_one_and_the_list() -> None:
     message = refusal({"fuson": {}})
     assert "did you mean 'fusion'?" in message
-    names = "allocator, bf16, dedup, embedding_tier, executor, fusion, graph_fusion, int8, micro_batch"
+    names = "allocator, async_embedding, bf16, dedup, embedding_tier, executor, fusion, graph_fusion, int8, micro_batch"
     assert f"{names}, packed_weights, smart_stage, stage, tf32" in message
 
 

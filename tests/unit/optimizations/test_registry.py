@@ -44,6 +44,7 @@ def test_the_built_in_plug_ins_are_their_folders() -> None:
     found = available()
     assert list(found) == [
         "allocator",
+        "async_embedding",
         "bf16",
         "dedup",
         "embedding_tier",
