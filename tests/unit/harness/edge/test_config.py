@@ -202,6 +202,8 @@ def test_weights_are_known_by_their_content(tmp_path):
 def test_an_experiment_yields_to_the_command_line():
     assert "fusion" in trial_of("experiment=best")[0].opts
     assert set(trial_of("experiment=best", "opt=[bf16]")[0].opts) == {"bf16"}
+    trained = trial_of("experiment=best_training")[0]
+    assert (trained.scope, set(trained.opts)) == ("train", {"fusion"})
     assert trial_of("experiment=quick_demo", "dataset.size=default")[0].dataset_options["size"] == "default"
 
 
@@ -258,7 +260,9 @@ def test_an_experiment_yields_to_the_command_line():
         (["scope=both"], ["expected one of serve, train"]),
         (["scope=train", "scenario=offline"], ["scope=train scenario=offline", "leave scenario out"]),
         (["scope=train", "budget=official"], ["scope=train budget=official", "use budget=standard"]),
-        (["scope=train", "experiment=best"], ["scope=train experiment=best", "opt=[micro_batch,stage]"]),
+        (["scope=train", "experiment=best"], ["experiment=best:", "best_training", "opt=[micro_batch,stage]"]),
+        (["experiment=best_training", "scope=serve"], ["scope=serve experiment=best_training", "say scope=train"]),
+        (["experiment=best_training", "backend=onnxruntime"], ["no best plan is known for backend=onnxruntime"]),
         (["scope=train", "dataset.table_copies=3"], ["scope=train dataset.table_copies"]),
         (["opt=[stage]", "opt.stage.depth=-1"], ["opt.stage", "depth must be 0 (its default) to 64, got -1"]),
         (["seed=-1"], ["seed=-1"]),
