@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from harness.console.observer import Observer
 from harness.errors import ConfigurationError
+from harness.estimate.accuracy import answer_tolerance, labelled
 from harness.host.environment import capabilities
 from harness.measurement.graphs import ensure_graph
 from harness.measurement.weights import ensure_weights, in_copies
@@ -72,6 +75,7 @@ def prepare(trial: Trial, options: RunOptions, observer: Observer) -> Prepared:
     """Load the data, resolve the plans, then find the weights and what they are exported to."""
     planned = load_and_plan(trial, options, observer)
     config, dataset, plans = planned.config, planned.dataset, planned.plans
+    check_verdict(dataset, plans)
     trained = ensure_weights(trial, config, dataset, options, observer)
     weights = in_copies(trial, config, dataset, trained, options, observer)
     graphs = {
@@ -89,6 +93,18 @@ def prepare(trial: Trial, options: RunOptions, observer: Observer) -> Prepared:
     return Prepared(
         trial=trial, dataset=dataset, config=config, weights=weights, trained=trained, plans=plans, graphs=graphs
     )
+
+
+def check_verdict(dataset: Dataset, plans: Mapping[str, Plan]) -> None:
+    """What leaves the gate without a verdict is known before anything is measured. Raises ConfigurationError."""
+    (labels,) = _checked(lambda: labelled(dataset.test.labels))
+    if len(np.unique(labels)) < 2:
+        raise ConfigurationError(
+            f"dataset={dataset.name}: the {len(labels)} labels of the test split are not of both kinds, which an AUC "
+            "needs; use more of the data set"
+        )
+    dtypes = {block.dtype for plan in plans.values() for block in plan.pipeline.blocks}
+    _checked(lambda: answer_tolerance(dtypes))
 
 
 def _plan(trial: Trial, config: ModelConfig, dataset: Dataset) -> Plan:
