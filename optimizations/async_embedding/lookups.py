@@ -36,6 +36,7 @@ class Lookups:
             raise ValueError(f"rows may miss 0 to {FARTHEST} updates, not {lag}")
         self._learner, self._lag, self.stalest = learner, lag, 0
         self._thread = ThreadPoolExecutor(1, initializer=begin)
+        self._thread.submit(lambda: None).result()  # begun now: a pool starts its thread with the first order
 
     @property
     def report(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -159,6 +160,15 @@ def test_an_input_that_fails_ends_it_too_and_so_does_a_step() -> None:
     with pytest.raises(ValueError, match="size"):
         list(lookups.learn(iter([[bad], [good]])))
     assert len(list(lookups.learn(iter([[good], [good]])))) == 2  # the thread is there for the next stretch
+
+
+def test_its_thread_has_begun_before_the_first_step() -> None:
+    """What it sets of the framework, as the number of threads, is set before whoever computes sets it for itself."""
+    begun: list[int] = []
+    _, learner = one_weight()
+    lookups = Lookups(learner, 1, lambda: begun.append(threading.get_ident()))
+    assert len(begun) == 1 and begun[0] != threading.get_ident()
+    assert len(list(lookups.learn(iter([click()] * 3)))) == 3 and len(begun) == 1
 
 
 def test_more_than_one_update_is_refused() -> None:
