@@ -19,6 +19,8 @@ from leaderboard.show import board_view, record_view
 from leaderboard.site import write_site
 from leaderboard.store import load_board
 from leaderboard.sync import sync
+from leaderboard.training_sum import training_sums
+from leaderboard.training_view import training_view
 from leaderboard.verify import verify
 from leaderboard.verify_view import verification_view
 from optimizations.contract import PlanError
@@ -81,6 +83,11 @@ def _backends(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def _training(options: argparse.Namespace, console: Console) -> int:
+    console.print(training_view(training_sums(load_board(options.records_dir))))
+    return 0
+
+
 def _found(name: str, records_dir: Path) -> Path:
     """A record by its folder, its name in the records folder, or the start of its trial id (the newest of these)."""
     for path in (Path(name), records_dir / name):
@@ -133,6 +140,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     backends.add_argument("--into", type=Path, help="a page, whose table between its two marks is replaced")
     backends.set_defaults(command=_backends)
+
+    training = commands.add_parser(
+        "training",
+        help="training plans by the sum of their seconds over all models",
+        description="Of every training plan: seconds of fixed steps by model, which are such that each model's "
+        "baseline costs about the same, their sum, and the geometric mean of the ratios (docs/training.md).",
+    )
+    training.set_defaults(command=_training)
 
     verify_ = commands.add_parser(
         "verify",

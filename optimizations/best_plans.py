@@ -2,6 +2,7 @@
 
 Measured as served: DIEN's with AMX (docs/results.md). The others follow from the times of single queries. On a backend
 that runs whole graphs there is one plan for all models, in either division (docs/backends.md).
+In training (docs/training.md) one plan gained on every model that was measured; what composes with it was not.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from typing import Literal
 
 from optimizations.contract import PlanError
 
-BestPlan = Literal["best", "best_open"]
+BestPlan = Literal["best", "best_open", "best_training"]
+TRAINING: BestPlan = "best_training"
 _FLOATS = ("fusion", "dedup", "executor")
 _PAIRS = ("fusion", "dedup", "bf16", "executor")
 _BYTES = ("fusion", "dedup", "int8", "executor")
@@ -21,6 +23,7 @@ _PLANS: Mapping[tuple[BestPlan, str], Mapping[str, tuple[str, ...]]] = {
     ("best_open", "amx"): {"wdl": _BYTES, "din": _PAIRS, "dien": _PAIRS, "dlrm": _BYTES},
     ("best_open", "any"): {"wdl": _BYTES, "din": _FLOATS, "dien": _FLOATS, "dlrm": _BYTES},
 }
+_TRAINED: Mapping[str, tuple[str, ...]] = dict.fromkeys(("wdl", "din", "dien", "dlrm"), ("fusion",))
 _OF_GRAPHS: Mapping[str, tuple[str, ...]] = {
     "onnxruntime": ("dedup", "executor"),
     "openvino": ("dedup", "executor"),
@@ -29,15 +32,16 @@ _OF_GRAPHS: Mapping[str, tuple[str, ...]] = {
 
 
 def best_plan(which: BestPlan, model: str, capabilities: Collection[str], backend: str = "torch") -> tuple[str, ...]:
-    """Names of the optimizations. "best" stays in the closed division, "best_open" may leave it.
+    """Names of the optimizations. "best" stays in the closed division, "best_open" may leave it, both in serving;
+    "best_training" is of training, in the closed division.
 
     Raises PlanError for a model or a backend that nobody has measured.
     """
-    plans = _PLANS[which, "amx" if "amx_bf16" in capabilities else "any"]
+    plans = _TRAINED if which == TRAINING else _PLANS[which, "amx" if "amx_bf16" in capabilities else "any"]
     if model not in plans:
         raise PlanError(f"experiment={which}: no best plan is known for model={model}; write opt=[...] yourself")
     if backend == "torch":
         return plans[model]
-    if backend not in _OF_GRAPHS:
+    if backend not in _OF_GRAPHS or which == TRAINING:
         raise PlanError(f"experiment={which}: no best plan is known for backend={backend}; write opt=[...] yourself")
     return _OF_GRAPHS[backend]

@@ -86,13 +86,16 @@ class Training:
 
     ``parts``: of a batch, whose gradients are made side by side and added up (1: whole). ``prefetch``: the inputs of so
     many steps at most are prepared ahead (0: none), by ``prefetch_threads`` threads. ``optimizer``: the implementation
-    of those of the embedding tables, "reference" or "fused".
+    of those of the embedding tables, "reference" or "fused". ``derived``: with the inputs, all that the lowered step
+    derives from them alone is made ahead. ``lookup_lag``: a step's rows are those of so many updates ago at most.
     """
 
     parts: int = 1
     prefetch: int = 0
     prefetch_threads: int = 0
     optimizer: str = "reference"
+    derived: bool = False
+    lookup_lag: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

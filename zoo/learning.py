@@ -10,21 +10,23 @@ import torch
 from torch import Tensor
 
 from zoo.averaging import WeightAverage
+from zoo.layers.derived import Source, derived_by
 from zoo.layers.features import to_tensors
 from zoo.layers.mlp import FullyConnectedStack
-from zoo.layers.tensors import TrainingInput
+from zoo.layers.tensors import Embedded, TrainingInput
 from zoo.losses import Share, training_loss
 from zoo.models.ctr_model import CtrModel
-from zoo.optimizers import build_optimizers, rate_schedules
+from zoo.optimizers import RowOptimizer, build_optimizers, rate_schedules
 from zoo.training_batches import Draw, Reading, TrainingBatches
 from zoo.training_config import TrainingConfig
 
 
 class Given(NamedTuple):
-    """The input of a step: everything that no parameter decides."""
+    """The input of a step, decided by no parameter. known: what it derives from it, as far as that is made already."""
 
     input: TrainingInput
     labels: Tensor
+    known: Source | None = None
 
 
 class Learner:
@@ -54,9 +56,10 @@ class Learner:
 
     def learn(self, given: Given) -> Tensor:
         """One update; returns the loss."""
-        self.begin()
-        loss = gradients(self.model, given)
-        self.update()
+        with derived_by(given.known):
+            self.begin()
+            loss = gradients(self.model, given)
+            self.update()
         return loss
 
     def begin(self) -> None:
@@ -64,6 +67,12 @@ class Learner:
         self.model.train()
         for optimizer in self._optimizers:
             optimizer.zero_grad()
+
+    def derive(self) -> None:
+        """Make what an update derives from the rows of its gradients alone, and move nothing."""
+        for optimizer in self._optimizers:
+            if isinstance(optimizer, RowOptimizer):
+                optimizer.derive()
 
     def update(self) -> None:
         """Move the parameters by their gradients."""
@@ -123,10 +132,14 @@ class PlainSteps:
         return self.learn(self.read(draw))
 
 
-def gradients(model: CtrModel, given: Given, share: Share | None = None) -> Tensor:
-    """Add the gradients of the loss to those of the parameters; returns the loss (with ``share``, this part of it)."""
-    loss = training_loss(model, given.input, given.labels, share)
-    loss.backward()
+def gradients(model: CtrModel, given: Given, share: Share | None = None, embedded: Embedded | None = None) -> Tensor:
+    """Add the gradients of the loss to those of the parameters; returns the loss (with ``share``, this part of it).
+
+    ``embedded``: the vectors of the input, of whoever has looked them up already.
+    """
+    with derived_by(given.known):
+        loss = training_loss(model, given.input, given.labels, share, embedded)
+        loss.backward()
     return loss.detach()
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 from torch.nn import functional as F
 
-from zoo.layers.tensors import TrainingInput
+from zoo.layers.tensors import Embedded, TrainingInput
 from zoo.models.ctr_model import CtrModel
 
 
@@ -18,13 +18,15 @@ class Share(NamedTuple):
     auxiliary: float
 
 
-def training_loss(model: CtrModel, given: TrainingInput, labels: Tensor, share: Share | None = None) -> Tensor:
+def training_loss(
+    model: CtrModel, given: TrainingInput, labels: Tensor, share: Share | None = None, embedded: Embedded | None = None
+) -> Tensor:
     """Binary cross-entropy of the logits against ``labels`` [N], plus the model's own auxiliary loss if it has one.
 
     With ``share``, what these samples contribute to the loss of the batch that they are a part of: the contributions
-    of its parts add up to its loss.
+    of its parts add up to its loss. ``embedded``: see ``CtrModel.training_terms``.
     """
-    logits, auxiliary = model.training_terms(given)
+    logits, auxiliary = model.training_terms(given, embedded)
     loss = F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
     if share is not None:
         loss = loss * share.samples

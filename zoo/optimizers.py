@@ -14,7 +14,7 @@ from zoo.training_config import TrainingConfig
 Rows = Tensor | slice
 
 
-class _RowOptimizer(torch.optim.Optimizer):
+class RowOptimizer(torch.optim.Optimizer):
     """Steps over the rows that have a gradient: all of them if it is dense, the touched ones if it is sparse."""
 
     def __init__(self, params: Iterable[nn.Parameter], **defaults: float) -> None:
@@ -33,6 +33,10 @@ class _RowOptimizer(torch.optim.Optimizer):
                 else:
                     self._update(parameter, slice(None), parameter.grad, group)
 
+    def derive(self) -> None:
+        """Make what a step derives from the rows of its gradients alone (``zoo.layers.derived``), and move nothing.
+        Here that is nothing: the framework coalesces."""
+
     def _update(self, parameter: nn.Parameter, rows: Rows, gradient: Tensor, group: dict[str, Any]) -> None:
         raise NotImplementedError
 
@@ -44,7 +48,7 @@ class _RowOptimizer(torch.optim.Optimizer):
         return found
 
 
-class Adagrad(_RowOptimizer):
+class Adagrad(RowOptimizer):
     """Adagrad (Duchi et al., 2011): s += g^2; w -= lr g / (sqrt(s) + eps).
 
     Equal to ``torch.optim.Adagrad`` on the dense gradient: a row without a gradient would not move there either.
@@ -66,7 +70,7 @@ class Adagrad(_RowOptimizer):
         parameter[rows] = weights.addcdiv(gradient, squares.sqrt().add(group["eps"]), value=-group["lr"])
 
 
-class FtrlProximal(_RowOptimizer):
+class FtrlProximal(RowOptimizer):
     """FTRL-Proximal, per coordinate (McMahan et al., "Ad Click Prediction", 2013, algorithm 1). Weights start at 0."""
 
     def __init__(

@@ -100,6 +100,13 @@ class TrainingBatches:
         other._rng, other._reordering = copy.deepcopy((self._rng, self._reordering))
         return other
 
+    def of_size(self, samples: int) -> TrainingBatches:
+        """Batches of another size of the same samples, from the beginning of an epoch, drawn without touching these."""
+        other = self.fork()
+        other._size, other.steps = samples, 0
+        other.per_epoch = -(-len(self._samples) // samples)
+        return other
+
     def read(self, draw: Draw) -> Reading:
         """The columns of a drawn batch."""
         negatives = None if draw.negatives is None else self._split.history[draw.negatives]

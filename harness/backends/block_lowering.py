@@ -161,6 +161,12 @@ class BlockLowering:
                 report.fallbacks.append((slot, reason))
                 report.excused = True
 
+    def tell(self, slot: str, built: Mapping[str, Any]) -> None:
+        """What was found or chosen for a slot that is no block's: ``built`` of the step that claims it."""
+        for report in self._reports.values():
+            if slot in report.matched:
+                report.built.update(built)
+
     def finish(self) -> list[StepReport]:
         """The reports, in the order of the plan. Raises ValueError for a step that changed nothing without excuse."""
         for report in self._reports.values():

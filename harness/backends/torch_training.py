@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,10 +13,13 @@ import torch
 from harness.backends.block_lowering import BlockLowering
 from harness.backends.protocol import TrainingContext
 from harness.backends.torch_backend import put
+from optimizations.async_embedding.lookups import Lookups
 from optimizations.contract import Plan, Training
 from optimizations.lowering import LoweringContext, LoweringError
 from optimizations.micro_batch.pipelines import Pipelines
 from optimizations.registry import lowering_module
+from optimizations.smart_stage.boundary import find_boundary
+from optimizations.smart_stage.steps import DerivedAhead
 from optimizations.stage.prefetch import Prefetch
 from zoo.layers.augru import Augru, Gru
 from zoo.layers.packed_recurrence import packed
@@ -53,9 +56,14 @@ class TorchTraining:
     """See ``harness.backends.protocol.TrainSession``."""
 
     def __init__(
-        self, learner: Learner, batches: TrainingBatches, steps: Steps, ahead: Prefetch[Draw, list[Given]] | None
+        self,
+        learner: Learner,
+        batches: TrainingBatches,
+        steps: Steps,
+        ahead: Prefetch[Draw, list[Given]] | None,
+        lookups: Lookups | None = None,
     ) -> None:
-        self._learner, self._batches, self._steps, self._ahead = learner, batches, steps, ahead
+        self._learner, self._batches, self._steps, self._ahead, self._lookups = learner, batches, steps, ahead, lookups
         self._held: list[list[Given]] = []
         self.report: list[dict[str, Any]] = []
 
@@ -71,16 +79,13 @@ class TorchTraining:
 
     def train(self, steps: int) -> int:
         """Take the next steps; returns their samples."""
+        if self._ahead is not None:
+            return self._learn(self._ahead.take(steps, self._batches.draw, self._steps.prepare))
         samples = 0
-        if self._ahead is None:
-            for _ in range(steps):
-                draw = self._batches.draw()
-                self._steps.step(draw)
-                samples += len(draw.samples)
-            return samples
-        for given in self._ahead.take(steps, self._batches.draw, self._steps.prepare):
-            self._steps.learn(given)
-            samples += _samples(given)
+        for _ in range(steps):
+            draw = self._batches.draw()
+            self._steps.step(draw)
+            samples += len(draw.samples)
         return samples
 
     def read(self, steps: int) -> int:
@@ -95,9 +100,7 @@ class TorchTraining:
     def compute(self) -> int:
         """Take the steps whose inputs are held; returns their samples."""
         held, self._held = self._held, []
-        for given in held:
-            self._steps.learn(given)
-        return sum(_samples(given) for given in held)
+        return self._learn(held)
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Parameters and buffers by name."""
@@ -107,6 +110,15 @@ class TorchTraining:
         """Parameters and buffers by name as they are judged and kept."""
         with self._learner.averaged():
             return {name: np.array(array) for name, array in self.state().items()}
+
+    def _learn(self, inputs: Iterable[list[Given]]) -> int:
+        if self._lookups is not None:
+            return sum(map(_samples, self._lookups.learn(inputs)))
+        samples = 0
+        for given in inputs:
+            self._steps.learn(given)
+            samples += _samples(given)
+        return samples
 
     def _inputs(self, steps: int, batches: TrainingBatches) -> Iterator[list[Given]]:
         if self._ahead is None:
@@ -144,7 +156,13 @@ def lower_training(plan: Plan, context: TrainingContext) -> TorchTraining:
     steps: Steps = PlainSteps(batches, learner)
     if way.parts > 1:
         steps = Pipelines(batches, learner, way.parts, threads)
-    session = TorchTraining(learner, batches, steps, _ahead(way))
+    if way.derived:
+        steps = _derived_ahead(steps, learner, batches, lowering)
+    lookups = None
+    if way.lookup_lag:
+        lookups = Lookups(learner, way.lookup_lag, _beside)
+        lowering.tell("train.lookup_lag", lookups.report)
+    session = TorchTraining(learner, batches, steps, _ahead(way), lookups)
     torch.set_num_threads(threads)
     session.report = [step.to_json() for step in lowering.finish()]
     return session
@@ -164,6 +182,17 @@ def _optimizers(
             except LoweringError as error:
                 lowering.excuse("train.optimizer", str(error))
     return None
+
+
+def _derived_ahead(steps: Steps, learner: Learner, batches: TrainingBatches, lowering: BlockLowering) -> Steps:
+    """``steps`` with all that is derived from an input alone made with it; as they are, on record, where it changes."""
+    try:
+        recipe, report = find_boundary(learner, batches)
+    except LoweringError as error:
+        lowering.excuse("train.derived", str(error))
+        return steps
+    lowering.tell("train.derived", report)
+    return DerivedAhead(steps, recipe)
 
 
 def _model(context: TrainingContext) -> CtrModel:
@@ -188,14 +217,13 @@ def _lowering_context(context: TrainingContext, threads: int) -> LoweringContext
 
 
 def _ahead(way: Training) -> Prefetch[Draw, list[Given]] | None:
-    if not way.prefetch:
-        return None
+    return Prefetch(way.prefetch, way.prefetch_threads, _beside) if way.prefetch else None
 
-    def begin() -> None:
-        torch.set_flush_denormal(True)
-        torch.set_num_threads(1)  # of this thread: it works beside the one that computes
 
-    return Prefetch(way.prefetch, way.prefetch_threads, begin)
+def _beside() -> None:
+    """The settings of a thread that works beside the one that computes."""
+    torch.set_flush_denormal(True)
+    torch.set_num_threads(1)
 
 
 def _samples(given: Sequence[Given]) -> int:

@@ -45,6 +45,7 @@ OVERRIDES = {
     "tracking=sqlite|none": "MLflow; tracking.uri=URI for a store or server of your own",
     "training.seeds=N": "scope=train: both sides trained to their end N times, timed to training.target_auc",
     "experiment=best|best_open": "the fastest plan that is known for the model on this kind of processor",
+    "experiment=best_training": "scope=train, and the plan that is known to train the model fastest",
     "-m experiment=backends": "every model on every backend, as it comes and by its best plan",
     "experiment=big_tables": "tables of 1.7 GB, far beyond the caches (DLRM; 1.7 GB of disk)",
     "experiment=NAME": "a named set of overrides from conf/experiment",

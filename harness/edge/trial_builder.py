@@ -18,7 +18,7 @@ from harness.options import Budget, RunOptions, budget_named, require_counted
 from harness.record.reader import file_sha256
 from harness.traffic import query_sizes
 from harness.trial import Sla, Trial
-from optimizations.best_plans import best_plan
+from optimizations.best_plans import TRAINING, best_plan
 from optimizations.contract import Optimization, PlanError, Scope
 from optimizations.plan import available, check_fits
 from zoo.configs import MODELS, NEEDS_HISTORY
@@ -84,9 +84,9 @@ def _check_training(trial: Trial, settings: Settings, budget: Budget) -> None:
         raise ConfigurationError(
             f"scope=train budget={budget.name}: a certificate is for a held rate of queries; use budget=standard"
         )
-    if settings.plan is not None and not settings.opt:
+    if settings.plan not in (None, TRAINING) and not settings.opt:
         raise ConfigurationError(
-            f"scope=train experiment={settings.plan}: the plans that are known to be fastest are of serving; name the "
+            f"scope=train experiment={settings.plan}: its plans are of serving; say experiment={TRAINING}, or name the "
             "optimizations yourself, as opt=[micro_batch,stage]"
         )
     if table_copies(trial.dataset_options) > 1:
@@ -185,6 +185,11 @@ def _chosen(settings: Settings, model: str) -> Mapping[str, Any]:
     """The optimizations of the command line, else those of the experiment."""
     if settings.opt or settings.plan is None:
         return settings.opt
+    if settings.plan == TRAINING and settings.scope != "train":
+        raise ConfigurationError(
+            f"scope={settings.scope} experiment={TRAINING}: its plans are of training; say scope=train, or "
+            "experiment=best to serve"
+        )
     try:
         return {name: {} for name in best_plan(settings.plan, model, capabilities(), settings.backend)}
     except PlanError as error:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from optimizations.fusion.packed_rows import RepeatRows, TakeRows
-from zoo.layers.attention import ActivationUnit
+from zoo.layers.attention import ActivationUnit, real_steps
 
 
 class TakenApart(ActivationUnit):
@@ -23,7 +23,7 @@ class TakenApart(ActivationUnit):
             return super().relevance(query, keys, mask)
         first = self.units[0]
         of_query, of_key, of_difference, of_product = first.linear.weight.chunk(4, 1)
-        real = mask.flatten().nonzero().squeeze(1)
+        _, real = real_steps(mask)
         once = F.linear(query, of_query + of_difference, first.linear.bias)
         repeated = RepeatRows.apply(torch.cat((once, query), 1), mask.sum(1))
         outputs = once.shape[1]

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from optimizations.kernels.loader import load_kernels
+from zoo.layers.derived import derived
 
 
 class TakeRows(torch.autograd.Function):
@@ -88,12 +89,29 @@ def put(x: Tensor, index: Tensor, rows: int) -> Tensor:
 
 def packed_steps(x: Tensor, each: Tensor, lengths: Tensor) -> Tensor:
     """The real steps of ``x`` [R, T, w], one after another [n, w], with the row's own of ``each`` [R, w] added."""
-    x, each = x.contiguous(), each.contiguous()
-    starts = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
-    out = x.new_empty(int(starts[-1]), x.shape[2])
+    x, each, starts = x.contiguous(), each.contiguous(), row_starts(lengths)
+    out = x.new_empty(real_count(lengths), x.shape[2])
     pointers = (x.data_ptr(), each.data_ptr(), starts.data_ptr())
     load_kernels().recarena_rows_pack(*pointers, *x.shape, out.data_ptr(), torch.get_num_threads())
     return out
+
+
+@derived
+def row_starts(lengths: Tensor) -> Tensor:
+    """Where each of R rows of ``lengths`` [R] begins in all of them, and the end: [R + 1]."""
+    return torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
+
+
+@derived
+def real_count(lengths: Tensor) -> int:
+    """Real steps of all rows of ``lengths`` [R]."""
+    return int(lengths.sum())
+
+
+@derived
+def columns(rows: Tensor) -> tuple[Tensor, ...]:
+    """Each column of table rows [..., H], where it lies."""
+    return rows.unbind(-1)
 
 
 class Places(NamedTuple):
@@ -107,11 +125,13 @@ class Places(NamedTuple):
     last: Tensor
 
 
+@derived
 def places(lengths: Tensor, steps: int) -> Places:
-    """The places of rows of ``lengths`` [R], none above ``steps``."""
+    """The places of rows of ``lengths`` [R]. Raises ValueError for a length above ``steps``."""
     lengths = lengths.contiguous()
-    place, running = lengths.new_empty(int(lengths.sum())), lengths.new_empty(steps)
+    place, running = lengths.new_empty(real_count(lengths)), lengths.new_empty(steps)
     last = torch.empty_like(lengths)
     pointers = (each.data_ptr() for each in (place, running, last))
-    load_kernels().recarena_rows_places(lengths.data_ptr(), len(lengths), steps, *pointers)
+    if load_kernels().recarena_rows_places(lengths.data_ptr(), len(lengths), steps, *pointers):
+        raise ValueError(f"a row has more than {steps} steps")
     return Places(place, [count for count in running.tolist() if count], last)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from optimizations.fusion.dense_optimizer import FusedAdam
+from optimizations.fusion.row_order import RowOrder, row_order
 from optimizations.kernels.loader import load_kernels
 from optimizations.kernels.training_interface import RowStep
 from zoo.optimizers import Adagrad, FtrlProximal, build_optimizers
@@ -31,6 +32,10 @@ def fused_optimizers(model: nn.Module, training: TrainingConfig) -> list[torch.o
 class FusedAdagrad(Adagrad):
     """See ``zoo.optimizers.Adagrad``."""
 
+    def derive(self) -> None:
+        """The order of the rows that the gradients touch."""
+        _derive(self.param_groups)
+
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:
         """One update of every parameter that has a gradient; ``closure`` is not supported."""
@@ -47,6 +52,10 @@ class FusedAdagrad(Adagrad):
 
 class FusedFtrl(FtrlProximal):
     """See ``zoo.optimizers.FtrlProximal``."""
+
+    def derive(self) -> None:
+        """The order of the rows that the gradients touch."""
+        _derive(self.param_groups)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:
@@ -80,17 +89,27 @@ def _touched(group: dict[str, Any], dense: Callable[[nn.Parameter], None]) -> To
     return found
 
 
+def _derive(groups: list[dict[str, Any]]) -> None:
+    for group in groups:
+        _order(_touched(group, lambda parameter: None))
+
+
+def _order(touched: Touched) -> RowOrder:
+    return row_order(tuple(rows for _, rows, _ in touched), tuple(len(parameter) for parameter, _, _ in touched))
+
+
 def _run(name: str, touched: Touched, states: list[tuple[Tensor, ...]], rates: tuple[float, ...]) -> None:
     if not touched:
         return
-    steps = (RowStep * len(touched))(
-        *(
-            RowStep(
-                *(rows.data_ptr(), vectors.data_ptr(), rows.stride(0), vectors.stride(0)),
-                *(len(rows), parameter.shape[1], parameter.shape[0]),
-                *(parameter.data_ptr(), *(state.data_ptr() for state in kept)),
-            )
-            for (parameter, rows, vectors), kept in zip(touched, states, strict=True)
+    found, place = _order(touched), 0
+    steps = (RowStep * len(touched))()
+    for k, ((parameter, rows, vectors), kept) in enumerate(zip(touched, states, strict=True)):
+        own = [state.data_ptr() for state in kept]
+        steps[k] = RowStep(
+            *(rows.data_ptr(), vectors.data_ptr(), rows.stride(0), vectors.stride(0)),
+            *(len(rows), parameter.shape[1], parameter.shape[0], parameter.data_ptr()),
+            *(own[0], own[-1], found.order.data_ptr() + 4 * place, found.starts.data_ptr() + 4 * (place + k)),
+            found.groups[k],
         )
-    )
+        place += len(rows)
     getattr(load_kernels(), name)(steps, len(touched), *rates, torch.get_num_threads())

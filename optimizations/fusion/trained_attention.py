@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from optimizations.fusion.attention_taken_apart import TakenApart
+from optimizations.fusion.packed_rows import real_count
 from optimizations.fusion.parameter_gradients import dense_layers, parameters_of, split_gradients
 from optimizations.fusion.trained_dice import remember
 from optimizations.kernels.loader import load_kernels
@@ -75,7 +76,7 @@ def _native(unit: ActivationUnit, lengths: Tensor, user_of: Tensor | None) -> bo
     if not unit.training or unit.units.dropout > 0 or user_of is not None:
         return False
     kinds = {type(layer.activation) for layer in unit.units}
-    return kinds == {nn.Sigmoid} or (kinds == {Dice} and int(lengths.sum()) > 1)
+    return kinds == {nn.Sigmoid} or (kinds == {Dice} and real_count(lengths) > 1)
 
 
 def _rated(unit: ActivationUnit, query: Tensor, keys: Tensor, lengths: Tensor, softmax: bool) -> Tensor:
@@ -127,7 +128,7 @@ class _Rating(torch.autograd.Function):
     ) -> Tensor:
         library = load_kernels()
         samples, steps, width = keys.shape
-        rows, hidden = int(lengths.sum()), [layer.linear.out_features for layer in unit.units]
+        rows, hidden = real_count(lengths), [layer.linear.out_features for layer in unit.units]
         padded = [-(-size // library.recarena_lanes()) * library.recarena_lanes() for size in hidden]
         out = keys.new_empty(samples, steps if softmax else width)
         units, ratings = keys.new_empty(rows * sum(padded)), keys.new_empty(0 if softmax else rows)

@@ -14,9 +14,20 @@ from optimizations.fusion.parameter_gradients import dense_layers, parameters_of
 from optimizations.kernels.loader import load_kernels
 from optimizations.kernels.training_interface import Auxiliary, AuxiliaryGradients
 from optimizations.lowering import LoweringError
+from zoo.layers.derived import derived
 from zoo.layers.mlp import FullyConnected
 from zoo.layers.ragged import step_mask
 from zoo.models.dien import AuxiliaryNet
+
+
+@derived
+def pairs_of(lengths: Tensor, sampled: Tensor) -> tuple[Tensor, Tensor]:
+    """The place in [N, T] of every behaviour that another one follows, and the sampled rows [pairs, H] one place on.
+
+    lengths [N], sampled [N, T, H].
+    """
+    pairs = step_mask(lengths - 1, sampled.shape[1]).flatten().nonzero().squeeze(1)
+    return pairs, sampled.flatten(0, 1).index_select(0, pairs + 1)
 
 
 class TrainedAuxiliary(AuxiliaryNet):
@@ -30,11 +41,10 @@ class TrainedAuxiliary(AuxiliaryNet):
         self, states: Tensor, history: Tensor, sampled: Tensor, lengths: Tensor, look_up: Callable[[Tensor], Tensor]
     ) -> Tensor:
         """See ``AuxiliaryNet.loss``."""
-        steps = sampled.shape[1]
-        pairs = step_mask(lengths - 1, steps).flatten().nonzero().squeeze(1)
+        pairs, rows = pairs_of(lengths, sampled)
         if self.units.dropout > 0 or not len(pairs):
             return super().loss(states, history, sampled, lengths, look_up)
-        others = look_up(sampled.flatten(0, 1).index_select(0, pairs + 1))
+        others = look_up(rows)
         layers = [*self.units, self.score]
         found: Tensor = _AuxiliaryLoss.apply(states, history, others, pairs, layers, *parameters_of(layers))
         return found

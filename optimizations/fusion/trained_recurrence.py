@@ -8,6 +8,7 @@ from optimizations.fusion.native_evolution import NativeEvolution
 from optimizations.fusion.packed_linear import PackedLinear
 from optimizations.fusion.packed_rows import PutRows, TakeRows, places
 from zoo.layers.packed_recurrence import PackedAugru, PackedGru
+from zoo.layers.ragged import not_empty
 
 
 class TrainedGru(PackedGru):
@@ -45,4 +46,4 @@ class TrainedAugru(PackedAugru):
         attention = TakeRows.apply(scores.reshape(-1, 1), place)
         states = NativeEvolution.apply(gates, attention, self.weight_hh, self.bias_hh, running)
         # The place of an empty row is another one's: rows may stand twice here.
-        return states.index_select(0, last) * (lengths > 0).unsqueeze(1)
+        return states.index_select(0, last) * not_empty(lengths)

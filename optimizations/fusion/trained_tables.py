@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from optimizations.fusion.packed_rows import packed_steps
+from optimizations.fusion.packed_rows import columns, packed_steps
 from optimizations.fusion.torch_embedding import FusedEmbedding, FusedWide, merged
+from zoo.layers.derived import derived
 from zoo.layers.embedding import EmbeddingTables, WideTables
 from zoo.layers.ragged import split_bags, step_mask
 from zoo.layers.tensors import Embedded, Features, SideFeatures
@@ -67,9 +68,9 @@ class TrainedTables(EmbeddingTables):
     def pieces_of_side(self, features: SideFeatures, side: Side, gradient: Tensor, pieces: Pieces) -> None:
         """Take the gradient [R, E] of one side's vectors apart."""
         first = 0
-        for column, field in enumerate(self.schema.ids_of(side)):
+        for field, rows in zip(self.schema.ids_of(side), columns(features.rows), strict=True):
             last = first + self.tables[field.table].embedding_dim
-            pieces[field.table].append((features.rows[:, column], gradient[:, first:last]))
+            pieces[field.table].append((rows, gradient[:, first:last]))
             first = last
         bags = self.schema.bags_of(side)
         segments = split_bags(features.bag_rows, features.bag_offsets, len(bags))
@@ -81,9 +82,9 @@ class TrainedTables(EmbeddingTables):
     def pieces_of_behaviours(self, rows: Tensor, gradient: Tensor, pieces: Pieces) -> None:
         """Take the gradient [n, W] of behaviours [n, H] apart."""
         first = 0
-        for column, field in enumerate(self.schema.history):
+        for field, column in zip(self.schema.history, columns(rows), strict=True):
             last = first + self.tables[field.table].embedding_dim
-            pieces[field.table].append((rows[:, column], gradient[:, first:last]))
+            pieces[field.table].append((column, gradient[:, first:last]))
             first = last
 
     def add(self, pieces: Pieces) -> None:
@@ -159,7 +160,7 @@ class _Behaviours(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, anchor: Tensor, tables: TrainedTables, rows: Tensor) -> Tensor:  # type: ignore[override]
         ctx.tables, ctx.rows = tables, rows
-        fields = zip(tables.schema.history, rows.unbind(-1), strict=True)
+        fields = zip(tables.schema.history, columns(rows), strict=True)
         return torch.cat([F.embedding(column, tables.tables[field.table].weight) for field, column in fields], -1)
 
     @staticmethod
@@ -185,27 +186,45 @@ class _WideSum(torch.autograd.Function):
         wide, features = ctx.wide, ctx.features
         each = gradient.unsqueeze(1)
         sides: tuple[tuple[Side, SideFeatures], ...] = (("user", features.user), ("item", features.item))
-        for side, columns in sides:
-            for column, field in enumerate(wide.schema.ids_of(side)):
-                add_rows(wide.tables[field.name].weight, [(columns.rows[:, column], each)])
+        for side, found in sides:
+            for field, rows in zip(wide.schema.ids_of(side), columns(found.rows), strict=True):
+                add_rows(wide.tables[field.name].weight, [(rows, each)])
             bags = wide.schema.bags_of(side)
-            segments = split_bags(columns.bag_rows, columns.bag_offsets, len(bags))
+            segments = split_bags(found.bag_rows, found.bag_offsets, len(bags))
             for bag, (rows, offsets) in zip(bags, segments, strict=True):
                 add_rows(wide.tables[bag.name].weight, [(rows, _of_bag(each, offsets, bag.pooling))])
-        for column, table in enumerate(wide.crosses.values()):
-            add_rows(table.weight, [(features.crosses[:, column], each)])
+        for table, rows in zip(wide.crosses.values(), columns(features.crosses), strict=True):
+            add_rows(table.weight, [(rows, each)])
         return None, None, None
 
 
 def _real_steps(features: Features, history: Tensor, summed: Tensor) -> tuple[Tensor, Tensor]:
     """Table rows [n, H] and gradients [n, W] of all behaviours, and of one that pads if any does: its gradient is zero,
     but ``embedding_l2`` moves a row that is touched."""
-    mask = step_mask(features.lengths, history.shape[1]).flatten()
-    rows = features.history.flatten(0, 1).index_select(0, mask.nonzero().squeeze(1))
-    gradient = packed_steps(history, summed, features.lengths)
-    if len(rows) < len(mask):
-        rows, gradient = F.pad(rows, (0, 0, 0, 1)), F.pad(gradient, (0, 0, 0, 1))
-    return rows, gradient
+    rows, gradient = real_rows(features.history, features.lengths), packed_steps(history, summed, features.lengths)
+    return rows, F.pad(gradient, (0, 0, 0, 1)) if len(rows) > len(gradient) else gradient
+
+
+@derived
+def real_rows(history: Tensor, lengths: Tensor) -> Tensor:
+    """Table rows [n, H] of all behaviours in ``history`` [U, T, H]; behind them one of zeros if any row is padded."""
+    mask = step_mask(lengths, history.shape[1]).flatten()
+    rows = history.flatten(0, 1).index_select(0, mask.nonzero().squeeze(1))
+    return F.pad(rows, (0, 0, 0, 1)) if len(rows) < len(mask) else rows
+
+
+@derived
+def joined(rows: tuple[Tensor, ...]) -> Tensor:
+    """Lists of rows [n], one after another."""
+    return torch.cat(rows) if len(rows) > 1 else rows[0]
+
+
+@derived
+def bag_of_values(offsets: Tensor) -> tuple[Tensor, Tensor]:
+    """Of bags at ``offsets`` [R + 1], the bag of every value [total]; and their lengths [R, 1], at least 1."""
+    lengths = offsets[1:] - offsets[:-1]
+    bags = torch.repeat_interleave(torch.arange(len(lengths), device=offsets.device), lengths)
+    return bags, lengths.clamp(min=1).unsqueeze(1)
 
 
 def add_rows(parameter: nn.Parameter, pieces: Iterable[tuple[Tensor, Tensor]]) -> None:
@@ -216,14 +235,12 @@ def add_rows(parameter: nn.Parameter, pieces: Iterable[tuple[Tensor, Tensor]]) -
         if not before.is_sparse:
             raise TypeError("a table whose gradient is dense cannot be trained by rows")
         found.insert(0, (before._indices()[0], before._values()))
-    rows, vectors = ([each[k] for each in found] for k in (0, 1))
-    joined = (torch.cat(rows), torch.cat(vectors)) if len(found) > 1 else (rows[0], vectors[0])
-    parameter.grad = torch.sparse_coo_tensor(joined[0].unsqueeze(0), joined[1], parameter.shape, check_invariants=False)
+    rows, vectors = joined(tuple(each for each, _ in found)), [each for _, each in found]
+    values = torch.cat(vectors) if len(vectors) > 1 else vectors[0]
+    parameter.grad = torch.sparse_coo_tensor(rows.unsqueeze(0), values, parameter.shape, check_invariants=False)
 
 
 def _of_bag(gradient: Tensor, offsets: Tensor, pooling: str) -> Tensor:
     """The gradient of a bag [R, width] for each of its values, [total, width]; divided among them for a mean."""
-    lengths = offsets[1:] - offsets[:-1]
-    if pooling == "mean":
-        gradient = gradient / lengths.clamp(min=1).unsqueeze(1)
-    return gradient.repeat_interleave(lengths, 0)
+    bags, lengths = bag_of_values(offsets)
+    return (gradient / lengths if pooling == "mean" else gradient).index_select(0, bags)

@@ -220,9 +220,14 @@ _SIGNATURES: dict[str, tuple[Any, Sequence[Any]]] = {
 }
 
 
+def declared() -> dict[str, tuple[Any, Sequence[Any]]]:
+    """Result and argument types of every function, by its name."""
+    return {**_SIGNATURES, **TRAINING_SIGNATURES}
+
+
 def declare(library: ctypes.CDLL) -> ctypes.CDLL:
     """Give every function of the library its argument and result types."""
-    for name, (result, arguments) in {**_SIGNATURES, **TRAINING_SIGNATURES}.items():
+    for name, (result, arguments) in declared().items():
         function = getattr(library, name)
         function.restype, function.argtypes = result, list(arguments)
     return library

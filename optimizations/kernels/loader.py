@@ -16,8 +16,9 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from optimizations.kernels.interface import declare
+from optimizations.kernels.interface import declare, declared
 from optimizations.lowering import LoweringError
 
 SOURCES = Path(__file__).parent
@@ -38,6 +39,13 @@ def load_kernels() -> ctypes.CDLL:
     Calls release the interpreter lock. Raises KernelsUnavailable: no compiler, or one that fails.
     """
     return declare(load_library(SOURCES))
+
+
+def loaded_functions() -> list[Any]:
+    """The functions of the kernels; none before the kernels are loaded, since nobody calls them then."""
+    if not load_kernels.cache_info().currsize:
+        return []
+    return [getattr(load_kernels(), name) for name in declared()]
 
 
 def load_library(sources: Path, more_flags: tuple[str, ...] = ()) -> ctypes.CDLL:

@@ -5,8 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from zoo.layers.derived import derived
 from zoo.layers.mlp import FullyConnected, FullyConnectedStack
 from zoo.layers.ragged import step_mask, to_samples
+
+
+@derived
+def real_steps(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Of every real step of ``mask`` [N, T], its row, and its place in the flattened mask."""
+    real = mask.flatten().nonzero().squeeze(1)
+    return real.div(mask.shape[1], rounding_mode="floor"), real
 
 
 class ActivationUnit(nn.Module):
@@ -21,8 +29,7 @@ class ActivationUnit(nn.Module):
         """Ratings [N, T] of keys [N, T, w] for queries [N, w]; 0 where ``mask`` [N, T] is False."""
         if self.training:
             # Dice averages over what it sees: padding must not move its statistics.
-            real = mask.flatten().nonzero().squeeze(1)
-            row = real.div(mask.shape[1], rounding_mode="floor")
+            row, real = real_steps(mask)
             query, keys = query.index_select(0, row), keys.flatten(0, 1).index_select(0, real)
             return keys.new_zeros(mask.shape).masked_scatter(mask, self._rate(query, keys))
         query = query.unsqueeze(1).expand_as(keys)

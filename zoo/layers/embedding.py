@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from zoo.blueprint import field_dim
 from zoo.configs import ModelConfig
+from zoo.layers.derived import derived
 from zoo.layers.ragged import split_bags, to_samples
 from zoo.layers.tensors import Embedded, Features, SideFeatures
 from zoo.schema import BagField, IdField, Schema, Side
@@ -24,13 +25,18 @@ def side_vectors(
 
     Tables stand in field order; an empty bag gives zeros.
     """
-    # A lookup copies indices that do not lie next to each other: all columns are turned at once instead.
-    columns = features.rows.t().contiguous()
+    columns = turned(features.rows)
     segments = split_bags(features.bag_rows, features.bag_offsets, len(bags))
     return [table(column) for table, column in zip(ids, columns, strict=True)] + [
         F.embedding_bag(rows, table.weight, offsets, mode=pooling, sparse=table.sparse, include_last_offset=True)
         for (table, pooling), (rows, offsets) in zip(bags, segments, strict=True)
     ]
+
+
+@derived
+def turned(rows: Tensor) -> Tensor:
+    """Rows [R, F] as [F, R], all at once: a lookup would copy indices that do not lie next to each other."""
+    return rows.t().contiguous()
 
 
 class EmbeddingTables(nn.Module):

@@ -18,7 +18,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from zoo.layers.augru import Augru, Gru
-from zoo.layers.ragged import step_mask, to_samples
+from zoo.layers.derived import derived
+from zoo.layers.ragged import not_empty, step_mask, to_samples
 
 
 class Packing(NamedTuple):
@@ -34,6 +35,7 @@ class Packing(NamedTuple):
     last: Tensor
 
 
+@derived
 def pack(lengths: Tensor, steps: int) -> Packing:
     """The packing of rows of ``lengths`` [R], padded to ``steps``."""
     ordered, order = torch.sort(lengths, descending=True, stable=True)
@@ -167,7 +169,7 @@ class PackedAugru(nn.Module):
         states = self._evolve(gates, scores[row, step].unsqueeze(1), self.weight_hh, self.bias_hh, running)
         if not running:
             return x.new_zeros(len(lengths), self.weight_hh.shape[1])
-        return states[last.clamp(max=len(states) - 1)] * (lengths > 0).unsqueeze(1)
+        return states[last.clamp(max=len(states) - 1)] * not_empty(lengths)
 
 
 def packed(layer: Gru | Augru, evolve: Evolve = evolve) -> PackedGru | PackedAugru:

@@ -5,15 +5,30 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from zoo.layers.derived import derived
+
 
 def to_samples(x: Tensor, user_of: Tensor | None) -> Tensor:
     """Rows [U, ...] of the users as rows [N, ...] of the samples; ``x`` itself when it already stands per sample."""
     return x if user_of is None else x.index_select(0, user_of)
 
 
+@derived
 def step_mask(lengths: Tensor, steps: int) -> Tensor:
     """[R, steps] bool: True at the real steps of each row of ``lengths`` [R]."""
     return torch.arange(steps, device=lengths.device) < lengths.unsqueeze(1)
+
+
+@derived
+def not_empty(lengths: Tensor) -> Tensor:
+    """[R, 1] bool: whether a row of ``lengths`` [R] has a real step."""
+    return (lengths > 0).unsqueeze(1)
+
+
+@derived
+def divisors(lengths: Tensor) -> Tensor:
+    """[R, 1]: by what a sum over the real steps of each row is divided for their mean."""
+    return lengths.clamp(min=1).unsqueeze(-1)
 
 
 def take_segments(values: Tensor, offsets: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
@@ -40,6 +55,7 @@ def bag_columns(offsets: Tensor, bags: int) -> Tensor:
     return torch.repeat_interleave(columns, lengths)
 
 
+@derived
 def split_bags(values: Tensor, offsets: Tensor, bags: int) -> list[tuple[Tensor, Tensor]]:
     """(values [total_b], offsets [R + 1]) of each of ``bags`` bag columns that lie interleaved, row by row."""
     if bags <= 1:

@@ -26,6 +26,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from zoo.layers.derived import derived
 from zoo.layers.ragged import to_samples
 
 
@@ -86,6 +87,12 @@ class TrainingInput(NamedTuple):
     negatives: Tensor | None = None  # [N, T, H] table rows of a sampled behaviour per behaviour, padded with 0
 
 
+@derived
+def side_by_side(parts: tuple[Tensor, ...]) -> Tensor:
+    """Columns [N, k] of inputs as one [N, inputs]."""
+    return torch.cat(parts, 1)
+
+
 class Columns(NamedTuple):
     """Inputs of a first layer, in the order of its weights (``Block.user_columns``)."""
 
@@ -96,7 +103,9 @@ class Columns(NamedTuple):
     def joined(self) -> Tensor:
         """All columns once per sample: [N, inputs]."""
         pairs = zip(self.parts, self.shared, strict=True)
-        return torch.cat([to_samples(part, self.user_of) if shared else part for part, shared in pairs], 1)
+        parts = tuple(to_samples(part, self.user_of) if shared else part for part, shared in pairs)
+        of_inputs = all(isinstance(part, Tensor) and not part.requires_grad for part in parts)
+        return side_by_side(parts) if of_inputs else torch.cat(parts, 1)
 
     def of_users(self) -> Tensor:
         """The shared columns, once per user: [U, k]."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from zoo.layers.embedding import EmbeddingTables
 from zoo.layers.features import FeatureTransform, expand
-from zoo.layers.ragged import step_mask
+from zoo.layers.ragged import divisors, step_mask
 from zoo.layers.tensors import Embedded, Features, RawTensors, TrainingInput
 
 
@@ -63,9 +63,12 @@ class CtrModel(nn.Module):
         """What no parameter decides, of raw columns with U = N; ``negatives`` [T, H]: a raw behaviour per behaviour."""
         return TrainingInput(self.engineered(raw))
 
-    def training_terms(self, given: TrainingInput) -> tuple[Tensor, Tensor | None]:
-        """Logits [N], and the mean over the terms of a model's own auxiliary loss, weighted (or None)."""
-        return self.logit(given.features, self.embedded(given.features)), None
+    def training_terms(self, given: TrainingInput, embedded: Embedded | None = None) -> tuple[Tensor, Tensor | None]:
+        """Logits [N], and the mean over the terms of a model's own auxiliary loss, weighted (or None).
+
+        ``embedded``: that of the features, of whoever has looked it up already.
+        """
+        return self.logit(given.features, self.embedded(given.features) if embedded is None else embedded), None
 
     def auxiliary_terms(self, given: TrainingInput) -> int:
         """Over how many terms the auxiliary loss of these samples is averaged."""
@@ -78,4 +81,4 @@ def pooled_history(features: Features, embedded: Embedded, mean: bool) -> Tensor
     if total is None:
         mask = step_mask(features.lengths, embedded.history.shape[1]).unsqueeze(-1)
         total = (embedded.history * mask).sum(1)
-    return total / features.lengths.clamp(min=1).unsqueeze(-1) if mean else total
+    return total / divisors(features.lengths) if mean else total

@@ -12,6 +12,7 @@ from zoo.blueprint import embedding_width, history_width
 from zoo.configs import DienConfig
 from zoo.layers.attention import SoftmaxAttention
 from zoo.layers.augru import Augru, Gru
+from zoo.layers.derived import derived
 from zoo.layers.embedding import EmbeddingTables
 from zoo.layers.features import FeatureTransform
 from zoo.layers.mlp import FullyConnected, FullyConnectedStack
@@ -21,6 +22,16 @@ from zoo.models.ctr_model import CtrModel, pooled_history
 from zoo.schema import Schema
 
 TOP_SHARED = (True, False, True, False, True, False, False)
+
+
+@derived
+def followed(lengths: Tensor, sampled: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Row and step of every behaviour that another one follows, the step after it, and the sampled rows [R, H] there.
+
+    lengths [N], sampled [N, T, H].
+    """
+    row, step = step_mask(lengths - 1, sampled.shape[1] - 1).nonzero(as_tuple=True)
+    return row, step, step + 1, sampled[row, step + 1]
 
 
 class AuxiliaryNet(nn.Module):
@@ -43,9 +54,9 @@ class AuxiliaryNet(nn.Module):
         states [N, T, h], history [N, T, w], sampled [N, T, H] table rows, of which ``look_up`` gives the vectors;
         lengths [N].
         """
-        following = step_mask(lengths - 1, sampled.shape[1] - 1)
-        states, clicked = states[:, :-1][following], history[:, 1:][following]
-        others = look_up(sampled[:, 1:][following])
+        row, step, after, rows = followed(lengths, sampled)
+        states, clicked = states[row, step], history[row, after]
+        others = look_up(rows)
         if not len(states):
             return states.sum()
         positive, negative = self(states, clicked), self(states, others)
@@ -93,11 +104,11 @@ class DeepInterestEvolutionNetwork(CtrModel):
         rows, _ = pad_segments(self.features.history_rows(negatives), raw.history_offsets)
         return TrainingInput(self.engineered(raw), rows)
 
-    def training_terms(self, given: TrainingInput) -> tuple[Tensor, Tensor | None]:
-        """Logits [N] and the weighted auxiliary loss."""
+    def training_terms(self, given: TrainingInput, embedded: Embedded | None = None) -> tuple[Tensor, Tensor | None]:
+        """Logits [N] and the weighted auxiliary loss; its sampled behaviours are looked up here."""
         features, rows = given
         assert rows is not None
-        embedded = self.embedded(features)
+        embedded = self.embedded(features) if embedded is None else embedded
         states = self.gru(embedded.history, features.lengths)
         loss: Tensor = self.auxiliary.loss(states, embedded.history, rows, features.lengths, self.embedding.behaviours)
         return self._evolve(features, embedded, states), self.auxiliary_weight * loss

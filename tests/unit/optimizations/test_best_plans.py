@@ -35,6 +35,15 @@ def test_each_resolves_and_says_its_division(schemas: dict[str, Schema], model: 
     assert (resolve(first, dict.fromkeys(opened), flags).division == "open") == ("int8" in opened)
 
 
+@pytest.mark.parametrize("model", sorted(MODELS))
+def test_in_training_each_resolves_in_the_closed_division(schemas: dict[str, Schema], model: str) -> None:
+    schema = schemas["sequence" if model in NEEDS_HISTORY else "pointwise"]
+    first = first_pipeline(model_config(model, {}), schema, "torch", "cpu", "train")
+    assert resolve(first, dict.fromkeys(best_plan("best_training", model, AMX)), AMX).division == "closed"
+    with pytest.raises(PlanError, match="no best plan is known for backend=onnxruntime"):
+        best_plan("best_training", model, AMX, "onnxruntime")
+
+
 def test_a_model_that_nobody_measured_has_none() -> None:
     with pytest.raises(PlanError, match=r"model=deepfm; write opt=\[\.\.\.\]"):
         best_plan("best", "deepfm", AMX)

@@ -149,8 +149,8 @@ def test_emulated_is_the_lack_of_the_capability() -> None:
 def test_an_unknown_name_gets_the_nearest_one_and_the_list() -> None:
     message = refusal({"fuson": {}})
     assert "did you mean 'fusion'?" in message
-    names = "allocator, bf16, dedup, embedding_tier, executor, fusion, graph_fusion, int8, micro_batch, packed_weights"
-    assert f"{names}, stage, tf32" in message
+    names = "allocator, async_embedding, bf16, dedup, embedding_tier, executor, fusion, graph_fusion, int8, micro_batch"
+    assert f"{names}, packed_weights, smart_stage, stage, tf32" in message
 
 
 def test_an_unknown_option_gets_the_nearest_one_and_the_list() -> None:

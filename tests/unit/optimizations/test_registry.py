@@ -45,6 +45,7 @@ def test_the_built_in_plug_ins_are_their_folders() -> None:
     found = available()
     assert list(found) == [
         "allocator",
+        "async_embedding",
         "bf16",
         "dedup",
         "embedding_tier",
@@ -54,6 +55,7 @@ def test_the_built_in_plug_ins_are_their_folders() -> None:
         "int8",
         "micro_batch",
         "packed_weights",
+        "smart_stage",
         "stage",
         "tf32",
     ]

@@ -212,6 +212,8 @@ def test_weights_are_known_by_their_content(tmp_path):
 def test_an_experiment_yields_to_the_command_line():
     assert "fusion" in trial_of("experiment=best")[0].opts
     assert set(trial_of("experiment=best", "opt=[bf16]")[0].opts) == {"bf16"}
+    trained = trial_of("experiment=best_training")[0]
+    assert (trained.scope, set(trained.opts)) == ("train", {"fusion"})
     assert trial_of("experiment=quick_demo", "dataset.size=default")[0].dataset_options["size"] == "default"
 
 
@@ -268,7 +270,9 @@ def test_an_experiment_yields_to_the_command_line():
         (["scope=both"], ["expected one of serve, train"]),
         (["scope=train", "scenario=offline"], ["scope=train scenario=offline", "leave scenario out"]),
         (["scope=train", "budget=official"], ["scope=train budget=official", "use budget=standard"]),
-        (["scope=train", "experiment=best"], ["scope=train experiment=best", "opt=[micro_batch,stage]"]),
+        (["scope=train", "experiment=best"], ["experiment=best:", "best_training", "opt=[micro_batch,stage]"]),
+        (["experiment=best_training", "scope=serve"], ["scope=serve experiment=best_training", "say scope=train"]),
+        (["experiment=best_training", "backend=onnxruntime"], ["no best plan is known for backend=onnxruntime"]),
         (["scope=train", "dataset.table_copies=3"], ["scope=train dataset.table_copies"]),
         (["training.seeds=3"], ["training.seeds=3", "with scope=train only"]),
         (["training.target_auc=0.7"], ["training.target_auc=0.7", "with scope=train only"]),
