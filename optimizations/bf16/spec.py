@@ -1,6 +1,7 @@
 """bf16: weights, embedding rows and operands in bfloat16, sums in fp32.
 
-On TensorFlow it is oneDNN's automatic mixed precision: every matrix product of the graph, and no table.
+On TensorFlow it is oneDNN's automatic mixed precision: every matrix product of the graph, and no table. In training it
+is the products of fully connected layers, over parameters in fp32.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ MULTIPLYING = ("fc", "interaction", "attention", "recurrent")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bf16Options:
-    """Which roles run in bf16. The block that makes the logit (one output) and the wide part stay in fp32."""
+    """Which roles run in bf16. The block that makes the logit (one output) and the wide part stay in fp32; in training
+    all do but fully connected layers, DIEN's auxiliary net not among them."""
 
     embedding: bool = True
     fc: bool = True
@@ -29,10 +31,14 @@ class Bf16Options:
 def _chosen(pipeline: Pipeline, options: Bf16Options) -> tuple[Block, ...]:
     if pipeline.backend == "tensorflow":
         return tuple(block for block in pipeline.blocks if block.role in MULTIPLYING)
+    training = pipeline.train is not None
     return tuple(
         block
         for block in pipeline.blocks
-        if getattr(options, block.role, False) and block.kind != "wide" and dict(block.shape).get("outputs") != 1
+        if getattr(options, block.role, False)
+        and block.kind != "wide"
+        and dict(block.shape).get("outputs") != 1
+        and (not training or (block.role == "fc" and block.kind != "auxiliary"))
     )
 
 
@@ -62,8 +68,9 @@ SPEC = Optimization(
     name="bf16",
     summary="weights, embedding rows and matrix operands in bfloat16, accumulated in fp32",
     phase=Phase.PRECISION,
-    scope="serve",
+    scope="both",
     division="closed",
+    division_in_training="open",
     origin=("A13", "B14"),
     options=Bf16Options,
     claims=claims,
