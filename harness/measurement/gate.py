@@ -12,14 +12,20 @@ from harness.record.result import GateResult
 from zoo.schema import Float32
 
 
-def gate_result(labels: Float32, answers: Mapping[str, Answers], dtypes: Iterable[str]) -> GateResult:
-    """R6 on the accuracy run, R4 on every timed answer, and R6 again with the timed answers put in their place."""
+def gate_result(
+    labels: Float32, answers: Mapping[str, Answers], dtypes: Iterable[str], *, same_weights: bool = True
+) -> GateResult:
+    """R6 on the accuracy run, R4 on every timed answer, and R6 again with the timed answers put in their place.
+
+    same_weights: False where a side is a peer with a model of its own, see ``harness.estimate.accuracy.gate``.
+    """
     baseline, candidate = answers["baseline"], answers["candidate"]
-    first = gate(labels, baseline.accuracy, candidate.accuracy)
+    first = gate(labels, baseline.accuracy, candidate.accuracy, same_weights=same_weights)
     asked = candidate.deviation >= 0.0
     tolerance = answer_tolerance(dtypes)
     timed = timed_answers(candidate.accuracy[asked], candidate.timed[asked], tolerance)
-    again = gate(labels, baseline.accuracy, np.where(asked, candidate.timed, candidate.accuracy))
+    put_in = np.where(asked, candidate.timed, candidate.accuracy)
+    again = gate(labels, baseline.accuracy, put_in, same_weights=same_weights)
     reasons = list(first.reasons)
     if timed.verdict == "fail":
         reasons.append(
@@ -38,4 +44,5 @@ def gate_result(labels: Float32, answers: Mapping[str, Answers], dtypes: Iterabl
         timed_deviation=timed.largest,
         timed_tolerance=tolerance,
         reasons=tuple(reasons),
+        same_weights=same_weights,
     )

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 
+from harness.backends.peers.catalogue import same_weights
 from harness.estimate.comparison import RatioInterval, lbt_ratio, paired_service_ratio, quads_to_repeat, void_quads
 from harness.estimate.lbt import LbtEstimate
 from harness.estimate.replay import SegmentObservation
@@ -100,7 +101,7 @@ def outcome(seen: Seen) -> Outcome:
     return Outcome(
         sides=sides,
         ratio=ratio_result(seen, estimates, kept, sides) if paired else None,
-        gate=gate_result(seen.labels, seen.answers, seen.facts[CANDIDATE].dtypes) if paired else None,
+        gate=_gate(seen) if paired else None,
         floor=_floor(seen, fastest),
         validity=validity,
         latency_qps={name: latency_qps(estimate, 0.0) or None for name, estimate in estimates.everything.items()},
@@ -112,6 +113,11 @@ def outcome(seen: Seen) -> Outcome:
 def latency_qps(everything: LbtEstimate | None, centre_qps: float) -> float:
     """Rate at which a side's latencies are reported: 70 % of its LBT over all quads, or of where its segments lay."""
     return LATENCY_LOAD * ((everything.lbt_qps if everything else None) or centre_qps)
+
+
+def _gate(seen: Seen) -> GateResult:
+    alike = same_weights(seen.trial.peer)
+    return gate_result(seen.labels, seen.answers, seen.facts[CANDIDATE].dtypes, same_weights=alike)
 
 
 def _side(seen: Seen, name: str, estimate: LbtEstimate | None) -> SideResult:
