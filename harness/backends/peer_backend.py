@@ -20,7 +20,7 @@ def lower(plan: Plan, context: LoweringContext) -> Session:
         module = importlib.import_module(f"harness.backends.peers.{name}")
     except ImportError as error:
         raise ConfigurationError(
-            f"peer={name} cannot be loaded ({error}): install it with pip install 'recarena[peers]'"
+            f"peer={name} cannot be loaded ({error}): install it with pip install '{PEERS[name].requirement}'"
         ) from error
     session: Session = module.lower(plan, context)
     return session

@@ -1,4 +1,4 @@
-"""Peers that build their model from weights: torch.compile from ours, deepctr-torch from those of its own trainer.
+"""Peers that build their model from weights: torch.compile from ours, others from those of their own trainers.
 
 By request: compiling takes a minute, and the packages are extras. ``pytest -m slow tests/parity/test_peer_models.py``.
 """
@@ -67,10 +67,10 @@ def test_compiled_models_give_the_scores_of_eager(
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == before  # all was compiled before the first query
 
 
-@pytest.mark.parametrize("model", ["wdl", "din", "dien"])
-def test_a_model_of_deepctr_learns_and_is_served_as_it_was_trained(tmp_path: Path, model: str) -> None:
-    if missing := missing_packages("deepctr_torch"):
-        pytest.skip(f"{', '.join(missing)} not installed: pip install 'recarena[peers]'")
+@pytest.mark.parametrize(("peer", "model"), [(n, m) for n, p in PEERS.items() if p.trainer for m in p.models])
+def test_a_model_of_its_own_learns_and_is_served_as_it_was_trained(tmp_path: Path, peer: str, model: str) -> None:
+    if missing := missing_packages(peer):
+        pytest.skip(f"{', '.join(missing)} not installed: pip install '{PEERS[peer].requirement}'")
     shape = "pointwise" if model == "wdl" else "sequence"
     options = {"shape": shape, "size": "tiny"}
     spec = {
@@ -81,7 +81,7 @@ def test_a_model_of_deepctr_learns_and_is_served_as_it_was_trained(tmp_path: Pat
         "out": str(tmp_path / "model.npz"),
     }
     (tmp_path / "spec.json").write_text(json.dumps(spec))
-    command = [sys.executable, "-m", PEERS["deepctr_torch"].trainer, str(tmp_path / "spec.json")]
+    command = [sys.executable, "-m", PEERS[peer].trainer, str(tmp_path / "spec.json")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     *progress, last = (json.loads(line) for line in done.stdout.splitlines())
@@ -96,7 +96,7 @@ def test_a_model_of_deepctr_learns_and_is_served_as_it_was_trained(tmp_path: Pat
         device="cpu",
         threads=2,
     )
-    session, scores = session_of(context, "deepctr_torch", "best"), []
+    session, scores = session_of(context, peer, "best"), []
     split = data.valid
     for group in range(len(split.groups) - 1):
         batch = split.batch(np.arange(split.groups[group], split.groups[group + 1]))

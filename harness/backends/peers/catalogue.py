@@ -53,7 +53,7 @@ class Peer:
     summary: one line for ``--help``. packages: what it imports. graph: the form of the exported graph that it serves,
     None where it builds from weights. trainer: the module (``python -m``) that trains a model of its own, "" for one
     that serves our weights; shaped_by: files of this folder that shape what it leaves. models: those it has. start_s:
-    how long it may take to be ready.
+    how long it may take to be ready. requirement: what pip calls all that it needs.
     """
 
     summary: str
@@ -64,6 +64,7 @@ class Peer:
     shaped_by: tuple[str, ...] = ()
     models: tuple[str, ...] = tuple(MODELS)
     start_s: float = 300.0
+    requirement: str = "recarena[peers]"
 
     @property
     def same_weights(self) -> bool:
@@ -133,6 +134,18 @@ PEERS: dict[str, Peer] = {
             "best": Setting(summary="threads and queries at a time as tuned here", runtime=TUNED),
         },
     ),
+    "fuxictr": Peer(
+        summary="FuxiCTR's own DIN and DIEN, trained by its own fit",
+        packages=("fuxictr",),
+        trainer="harness.backends.peers.fuxictr_trainer",
+        shaped_by=("fuxictr_*.py", *TRAINING),
+        models=("din", "dien"),
+        requirement="recarena[fuxictr]",
+        settings={
+            "stock": Setting(summary="PyTorch's defaults, all cores for each query"),
+            "best": Setting(summary="threads and queries at a time as tuned here", runtime=TUNED),
+        },
+    ),
 }
 """By the name on the command line. ``harness/backends/peers/<name>.py`` serves it."""
 
@@ -182,7 +195,7 @@ def require_peer(name: str, setting: str, model: str, device: str) -> None:
     if missing := missing_packages(name):
         raise ConfigurationError(
             f"peer={name} needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed: "
-            "pip install 'recarena[peers]', or choose another peer"
+            f"pip install '{peer.requirement}', or choose another peer"
         )
 
 
