@@ -21,6 +21,7 @@ from harness.measurement.certificate import issue_certificate
 from harness.measurement.closed_loops import accuracy_run, offline, service_table, single_stream
 from harness.measurement.evidence import Evidence
 from harness.measurement.floor import NULL, measure_floor, null_latency
+from harness.measurement.gate import require_yardstick
 from harness.measurement.graphs import export_seconds
 from harness.measurement.identity import identity
 from harness.measurement.idle_cores import cores_awake
@@ -42,6 +43,7 @@ from harness.record.service import SERVICE_SIZES, slack
 from harness.record.side_result import Latency, ServiceTimes, SideResult, SingleStream
 from harness.training.measure import measure_training
 from harness.trial import Trial
+from optimizations.registry import third_party_packages
 
 
 def measure(trial: Trial, options: RunOptions, observer: Observer) -> Measurement:
@@ -60,7 +62,7 @@ def measure(trial: Trial, options: RunOptions, observer: Observer) -> Measuremen
         evidence=Evidence(),
         observer=observer,
     )
-    with cores_awake(options.keep_awake), bench.referee:
+    with cores_awake(options.keep_awake) as remarks_on_cores, bench.referee:
         floor = _start_floor(bench)
         sides = _start_sides(bench, prepared, options.cache_dir)
         prepared = _as_started(prepared, sides)
@@ -71,6 +73,7 @@ def measure(trial: Trial, options: RunOptions, observer: Observer) -> Measuremen
         facts = {side.name: _other_scenarios(bench, side, prepared) for side in sides}
         _certify(bench, prepared, sides[-1], log, options.cache_dir)
         _finish_floor(bench, floor, sides)
+        bench.remarks.extend(remarks_on_cores())
     return _assemble(bench, prepared, sides, _Kept(log=log, facts=facts, logs=logs, awake=options.keep_awake))
 
 
@@ -114,6 +117,8 @@ def _answer_everything(bench: Bench, sides: list[Side]) -> None:
     bench.observer.stage("accuracy run", total=len(bench.split) * len(sides), unit="samples")
     for side in sides:
         accuracy_run(bench, side)
+        if side.name == BASELINE and len(sides) > 1:
+            require_yardstick(bench.split.labels, bench.evidence.answers[BASELINE].accuracy)
 
 
 def _find_rates(bench: Bench, sides: list[Side], prepared: Prepared) -> None:
@@ -246,7 +251,7 @@ def _assemble(bench: Bench, prepared: Prepared, sides: list[Side], kept: _Kept) 
             remarks=bench.remarks,
         )
     )
-    environment = describe_environment(kept.awake)
+    environment = describe_environment(kept.awake, third_party_packages(trial.opts))
     result = Result(
         **identity(trial, prepared.dataset, environment),
         plan=_lines(prepared, sides),

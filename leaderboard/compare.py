@@ -74,7 +74,12 @@ def compare(before: Record, after: Record, force: bool = False) -> list[Line]:
 def incomparable(before: Result, after: Result) -> list[str]:
     """In what the workloads differ, one phrase each."""
     a, b = dataclasses.asdict(Workload.of(before)), dataclasses.asdict(Workload.of(after))
-    return [f"{name} {a[name]} and {b[name]}" for name in a if a[name] != b[name]]
+    return [f"{name} {_said(a[name])} and {_said(b[name])}" for name in a if a[name] != b[name]]
+
+
+def _said(value: str | float) -> str:
+    """Nothing is named where everything is as by default."""
+    return "default" if value == "" else str(value)
 
 
 def regressed(lines: list[Line]) -> bool:

@@ -69,7 +69,7 @@ def _cells(entry: Entry) -> tuple[str, ...]:
     assert peer is not None and ratio is not None and gate is not None and candidate is not None
     plan = result.plan_name.removesuffix(f" over {peer.title}")
     return (
-        result.trial["model"],
+        Workload.of(result).sized_model,
         plan,
         peer.title,
         with_interval(ratio.lbt, ratio.lbt_ci),

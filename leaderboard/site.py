@@ -55,7 +55,7 @@ def render(board: Board) -> str:
 def _group(workload: Workload, entries: Sequence[Entry]) -> dict[str, Any]:
     training = workload.scope == "train"
     asked = (
-        ["training", f"batch {workload.batch_size}"]
+        ["training", f"batch {workload.batch_size}", *([workload.settings] if workload.settings else [])]
         if training
         else [
             f"p{workload.percentile:g} within {workload.limit_ms:g} ms",
@@ -63,7 +63,7 @@ def _group(workload: Workload, entries: Sequence[Entry]) -> dict[str, Any]:
         ]
     )
     return {
-        "title": f"{workload.model} on {workload.dataset}",
+        "title": f"{workload.sized_model} on {workload.dataset}",
         "facts": [*asked, f"data {workload.fingerprint[:8]}", workload.hardware_class],
         "columns": TRAINING if training else COLUMNS,
         "bars": Markup(lbt_bars(entries)),

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness.options import BUDGETS
 from harness.record.reader import RecordError, find_records, read_record, record_problems
 from harness.record.result import Result
 from harness.trial import PEER
+from zoo.configs import MODELS
+from zoo.training_config import default_training
 
 RANKED_BUDGETS = frozenset(BUDGETS) - {"smoke"}
 MINIMUM_SLACK = 2.0
 """Below it an LBT ratio explodes: a workload is ranked only if its baseline has at least this slack."""
+OF_NO_STEP = frozenset({"batch_size", "seed", "max_epochs", "evaluations", "patience"})
+"""Settings of a training that change no step of it, and the size of the batch, which the workload has by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """What must agree before two results may be ranked against each other."""
+    """What must agree before two results may be ranked against each other.
+
+    sizes, settings: of the model and (in training) of its steps, where they are not the defaults.
+    """
 
     model: str
     dataset: str
@@ -29,11 +39,14 @@ class Workload:
     hardware_class: str
     scope: str = "serve"
     batch_size: int = 0
+    sizes: str = ""
+    settings: str = ""
 
     @staticmethod
     def of(result: Result) -> Workload:
         """The workload of a result."""
         trial = result.trial
+        kind = MODELS.get(trial["model"])
         return Workload(
             model=trial["model"],
             dataset=result.dataset.name,
@@ -45,18 +58,26 @@ class Workload:
             hardware_class=result.hardware_class,
             scope=trial["scope"],
             batch_size=trial["training"]["batch_size"] if result.trains else 0,
+            sizes=_changes(trial["sizes"], dataclasses.asdict(kind()) if kind else {}),
+            settings=_settings(trial) if result.trains else "",
         )
 
     @property
     def title(self) -> str:
         """One line for people."""
+        rows = f"{self.sized_model} on {self.dataset} ({self.fingerprint[:8]})"
         if self.scope == "train":
-            rows = f"{self.model} on {self.dataset} ({self.fingerprint[:8]})"
-            return f"{rows}, training, batch {self.batch_size}, {self.hardware_class}"
+            settings = f" ({self.settings})" if self.settings else ""
+            return f"{rows}, training{settings}, batch {self.batch_size}, {self.hardware_class}"
         return (
-            f"{self.model} on {self.dataset} ({self.fingerprint[:8]}), {self.scenario}, {self.query_sizes} queries, "
-            f"p{self.percentile:g} <= {self.limit_ms:g} ms, {self.hardware_class}"
+            f"{rows}, {self.scenario}, {self.query_sizes} queries, p{self.percentile:g} <= {self.limit_ms:g} ms, "
+            f"{self.hardware_class}"
         )
+
+    @property
+    def sized_model(self) -> str:
+        """The model's name, with its sizes where they are not the defaults."""
+        return f"{self.model} ({self.sizes})" if self.sizes else self.model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,3 +161,24 @@ def reasons_against(result: Result, problems: list[str]) -> tuple[str, ...]:
 def _order(entry: Entry) -> tuple[bool, bool, float, str]:
     speed = entry.samples_per_s if entry.result.trains else entry.lbt_qps
     return (not entry.gate_passed, bool(entry.unranked), -speed, entry.path.name)
+
+
+def _settings(trial: Mapping[str, Any]) -> str:
+    defaults = default_training(trial["model"], trial["dataset"]) if trial["model"] in MODELS else None
+    given = {name: value for name, value in trial["training"].items() if name not in OF_NO_STEP}
+    return _changes(given, dataclasses.asdict(defaults) if defaults else {})
+
+
+def _changes(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
+    """``name=value`` of everything that is not as by default, in order of the names."""
+    changed = {name: _plain(value) for name, value in given.items()}
+    same = {name: _plain(value) for name, value in defaults.items()}
+    return ", ".join(f"{name}={value}" for name, value in sorted(changed.items()) if same.get(name, _UNKNOWN) != value)
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+_UNKNOWN = object()

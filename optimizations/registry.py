@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import sys
+from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -44,6 +45,24 @@ def lowering_module(name: str, backend: str) -> ModuleType | None:
         if error.name == module:
             return None
         raise
+
+
+def third_party_packages(names: Iterable[str]) -> tuple[Path, ...]:
+    """Folder of the package of each of these optimizations that another package registers, without repeats.
+
+    Raises PlanError as ``available`` does.
+    """
+    wanted = set(names) - set(_built_in_names())
+    if not wanted:
+        return ()
+    found = {_folder_of(point.module.partition(".")[0]) for point in _third_party() if _load(point).name in wanted}
+    return tuple(sorted(found))
+
+
+def _folder_of(package: str) -> Path:
+    """Of a package that has been imported; of a module that stands alone, its file."""
+    module = sys.modules[package]
+    return Path(module.__path__[0]) if hasattr(module, "__path__") else Path(str(module.__file__))
 
 
 def _built_in_names() -> list[str]:

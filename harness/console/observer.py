@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Protocol, TextIO
+from contextlib import suppress
+from typing import Any, Protocol, TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -32,6 +33,25 @@ class Observer(Protocol):
 
     def done(self, result: Result) -> None:
         """The measurement is complete."""
+
+
+class Forgiving:
+    """A stream whose reader may end, and whose disk may be full: what is said then is lost, and nothing else."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 class TerminalObserver:
@@ -140,7 +160,7 @@ class PlainObserver:
 
 def observer_for(stream: TextIO | None = None) -> TerminalObserver | PlainObserver:
     """Bars if ``stream`` (default: standard output) is a terminal, plain lines otherwise."""
-    target = sys.stdout if stream is None else stream
+    target = cast(TextIO, Forgiving(sys.stdout if stream is None else stream))
     return TerminalObserver(console_for(target)) if target.isatty() else PlainObserver(target)
 
 

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -23,6 +22,7 @@ from harness.record.result import Result
 from harness.record.side_result import SideResult
 from harness.record.tracking import SweepTag
 from harness.trial import Trial
+from optimizations.registry import third_party_packages
 
 LEVEL = 0.05
 
@@ -67,7 +67,8 @@ class Sweep:
         if not self._multirun:
             return None
         hardware = hardware_class(options.keep_awake)
-        record = find_resumable(options.records_dir, trial.trial_id, self._source_sha256, hardware)
+        source = source_sha256(plugins=third_party_packages(trial.opts))
+        record = find_resumable(options.records_dir, trial.trial_id, source, hardware)
         if record is None:
             return None
         return Outcome(code=record.result.exit_code, result=record.result, record=record.path, resumed=True)
@@ -81,10 +82,6 @@ class Sweep:
         if self._multirun:
             console.print(summary_table(self.outcomes))
         return worst([outcome.code for outcome in self.outcomes])
-
-    @cached_property
-    def _source_sha256(self) -> str:
-        return source_sha256()
 
 
 def summary_table(outcomes: Sequence[Outcome]) -> Table:

@@ -188,7 +188,10 @@ def answer_tolerance(dtypes: Iterable[str]) -> float:
     names = {"fp32", *dtypes}
     unknown = sorted(names - ANSWER_TOLERANCE.keys())
     if unknown:
-        raise ValueError(f"no answer tolerance for dtype {unknown}; known: {sorted(ANSWER_TOLERANCE)}")
+        raise ValueError(
+            f"opt: a block computes in {', '.join(unknown)}, and the referee has no tolerance for such answers; it has "
+            f"one for {', '.join(sorted(ANSWER_TOLERANCE))}"
+        )
     return max(ANSWER_TOLERANCE[name] for name in names)
 
 

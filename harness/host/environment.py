@@ -9,9 +9,11 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from harness.host.quota import cpu_quota
 from harness.host.scheduling import available_cores, cpu_sets
 
 SOURCE_FOLDERS = ("zoo", "optimizations", "harness", "conf")
@@ -51,14 +53,16 @@ def hardware_class(awake: bool = False) -> str:
     """Short stable name of the machine's kind, for deciding whether two records may be compared.
 
     Processor, family and model number, usable cores, memory in GiB, "cuda" if present, "awake" if its cores are kept
-    from halting.
+    from halting; after the cores what a control group grants of them, in percent of one, where that is less than all.
     """
     fields = _cpuinfo()
     name = fields.get("model name") or platform.processor() or platform.machine()
     parts = [re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")]
     if "cpu family" in fields:
         parts.append(f"f{fields['cpu family']}m{fields.get('model', '')}")
-    parts += [f"{len(available_cores())}c", f"{round(memory_bytes() / 2**30)}g"]
+    cores, quota = len(available_cores()), cpu_quota()
+    parts += [f"{cores}c", *([f"q{round(100 * quota)}"] if quota is not None and quota < cores else [])]
+    parts.append(f"{round(memory_bytes() / 2**30)}g")
     if "cuda" in capabilities():
         parts.append("cuda")
     if awake:
@@ -71,16 +75,24 @@ def memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def source_sha256(root: Path | None = None) -> str:
-    """SHA-256 over path and content of every source file that can change a measurement, in order of path."""
+def source_sha256(root: Path | None = None, plugins: Iterable[Path] = ()) -> str:
+    """SHA-256 over path and content of every source file that can change a measurement, in order of path.
+
+    plugins: packages of those that stand elsewhere (``optimizations.registry.third_party_packages``).
+    """
     root = root or project_root()
     digest = hashlib.sha256()
-    files = [path for folder in SOURCE_FOLDERS for path in (root / folder).rglob("*") if _is_source(path)]
-    for path in sorted(files, key=lambda path: path.relative_to(root).as_posix()):
+    _add(digest, root, [path for folder in SOURCE_FOLDERS for path in (root / folder).rglob("*")])
+    for package in plugins:
+        _add(digest, package.parent, [package, *package.rglob("*")])
+    return digest.hexdigest()
+
+
+def _add(digest: Any, root: Path, paths: Iterable[Path]) -> None:
+    for path in sorted(filter(_is_source, paths), key=lambda path: path.relative_to(root).as_posix()):
         content = path.read_bytes()
         digest.update(f"{path.relative_to(root).as_posix()}\0{len(content)}\0".encode())
         digest.update(content)
-    return digest.hexdigest()
 
 
 def git_state(root: Path | None = None) -> dict[str, Any]:
@@ -93,8 +105,9 @@ def git_state(root: Path | None = None) -> dict[str, Any]:
     return {"sha": sha, "dirty": None if changes is None else bool(changes)}
 
 
-def describe_environment(awake: bool = False) -> dict[str, Any]:
-    """Everything about machine and software that belongs into a record: JSON-able. awake: see ``hardware_class``."""
+def describe_environment(awake: bool = False, plugins: Iterable[Path] = ()) -> dict[str, Any]:
+    """Everything about machine and software that belongs into a record: JSON-able. awake: see ``hardware_class``;
+    plugins: see ``source_sha256``."""
     fields, cores = _cpuinfo(), available_cores()
     sets = cpu_sets(cores)
     return {
@@ -107,7 +120,7 @@ def describe_environment(awake: bool = False) -> dict[str, Any]:
             "microcode": fields.get("microcode"),
             "cores_usable": len(cores),
             "cores_online": os.cpu_count(),
-            "quota": _cpu_quota(),
+            "quota": cpu_quota(),
             "governor": _text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
             "smt": _text("/sys/devices/system/cpu/smt/active"),
             "capabilities": sorted(capabilities()),
@@ -127,7 +140,7 @@ def describe_environment(awake: bool = False) -> dict[str, Any]:
         "packages": packages(),
         "variables": {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ},
         "git": git_state(),
-        "source_sha256": source_sha256(),
+        "source_sha256": source_sha256(plugins=plugins),
     }
 
 
@@ -148,14 +161,6 @@ def _cpuinfo() -> dict[str, str]:
         name, _, value = line.partition(":")
         fields[name.strip()] = value.strip()
     return fields
-
-
-def _cpu_quota() -> float | None:
-    """Cores that the control group grants, or None without a limit."""
-    words = (_text("/sys/fs/cgroup/cpu.max") or "max").split()
-    if words[0] == "max" or len(words) != 2:
-        return None
-    return int(words[0]) / int(words[1])
 
 
 def _text(path: str) -> str | None:

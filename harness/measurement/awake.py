@@ -1,7 +1,9 @@
-"""One side awake at a time: the others are frozen, and what they use of the processor all the same is remarked (R9)."""
+"""One side awake at a time: the others are frozen (R9). What a side took of the machine beyond its turn, its cores and
+its priority is remarked."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 FROZEN_CPU_NS = 20_000_000
@@ -20,9 +22,12 @@ class Freezable(Protocol):
     def cpu_ns(self, name: str) -> int:
         """CPU time of a side so far."""
 
+    def liberties(self, name: str) -> Sequence[str]:
+        """Cores and priority that a side gave itself (``harness.host.liberties``)."""
+
 
 class Awake:
-    """Which side is awake. ``remarks`` gets a sentence for every frozen side that ran."""
+    """Which side is awake. ``remarks`` gets a sentence for every frozen side that ran, and for every liberty."""
 
     def __init__(self, sides: Freezable, remarks: list[str]) -> None:
         self._sides, self._remarks = sides, remarks
@@ -50,4 +55,6 @@ class Awake:
         if self._awake:
             self._sides.freeze(self._awake)
             self._frozen_cpu_ns[self._awake] = self._sides.cpu_ns(self._awake)
+            found = [f"{self._awake} {liberty}" for liberty in self._sides.liberties(self._awake)]
+            self._remarks += [remark for remark in found if remark not in self._remarks]
         self._awake = ""

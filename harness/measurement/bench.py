@@ -177,9 +177,11 @@ class Bench:
         return self.evidence.add(segment, info, self.limit_ns)
 
     def _note_answers(self, side: str, segment: Segment, queries: Queries) -> None:
+        """Also what is no answer: an error, too few scores or one that is no number. Late it is anyway; but a system
+        that refuses the queries which cost it most would be held to none of them."""
         if side not in self.evidence.answers:
             return
         count = len(segment)
-        answered = np.repeat(segment.answered, np.diff(queries.offsets[: count + 1]))
+        heard = np.repeat(segment.answered | segment.refused, np.diff(queries.offsets[: count + 1]))
         samples = queries.samples[: queries.offsets[count]]
-        self.evidence.answers[side].note(samples[answered], segment.scores[answered])
+        self.evidence.answers[side].note(samples[heard], segment.scores[heard])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from harness.errors import SutFailure
 from harness.estimate.accuracy import answer_tolerance, gate, timed_answers
 from harness.measurement.evidence import Answers
 from harness.record.result import GateResult
+from harness.record.side_result import Interval
 from zoo.schema import Float32
 
 
@@ -28,17 +31,19 @@ def gate_result(
     again = gate(labels, baseline.accuracy, put_in, same_weights=same_weights)
     reasons = list(first.reasons)
     if timed.verdict == "fail":
+        finite = math.isfinite(timed.largest)
+        farthest = f"the farthest by {timed.largest:.2g}" if finite else "some are no answers at all"
         reasons.append(
             f"{timed.beyond} of {timed.compared} timed answers differ from the accuracy run by more than {tolerance:g} "
-            f"(the farthest by {timed.largest:.2g})"
+            f"({farthest})"
         )
     reasons += [f"timed answers: {reason}" for reason in again.reasons if reason not in first.reasons]
     return GateResult(
         verdict="fail" if reasons else "pass",
         auc_delta=first.auc_delta,
-        auc_delta_ci=first.auc_delta_ci,
+        auc_delta_ci=_known(first.auc_delta_ci),
         margin=first.margin,
-        logloss_delta_ci=first.logloss_delta_ci,
+        logloss_delta_ci=_known(first.logloss_delta_ci),
         pcoc_ratio=first.pcoc_ratio,
         timed_answers="fail" if timed.verdict == "fail" or again.verdict == "fail" else "pass",
         timed_deviation=timed.largest,
@@ -46,3 +51,32 @@ def gate_result(
         reasons=tuple(reasons),
         same_weights=same_weights,
     )
+
+
+def unsteady(baseline: Answers, dtypes: Iterable[str]) -> tuple[str, ...]:
+    """R4 on the side that the gate compares with: what it answered while it was timed is what it answered before."""
+    asked, tolerance = baseline.deviation >= 0.0, answer_tolerance(dtypes)
+    timed = timed_answers(baseline.accuracy[asked], baseline.timed[asked], tolerance)
+    if not timed.beyond:
+        return ()
+    return (
+        f"{timed.beyond} of {timed.compared} timed answers of the baseline differ from its accuracy run by more than "
+        f"{tolerance:g}",
+    )
+
+
+def require_yardstick(labels: Float32, baseline: Float32) -> None:
+    """Raises SutFailure where the baseline's scores of the accuracy run are no yardstick: some are no numbers."""
+    known = ~np.isnan(labels)
+    broken = np.count_nonzero(known & ~np.isfinite(baseline))
+    if broken:
+        raise SutFailure(
+            f"The baseline answered {broken} of the {np.count_nonzero(known)} labelled samples of the test split with "
+            "no finite number, so that no candidate can be compared with it: see to the weights that it serves "
+            "(model.weights), or measure opt=[] alone."
+        )
+
+
+def _known(interval: Interval) -> Interval | None:
+    """None for an interval without numbers, as of scores that are none: a record of two empty bounds cannot be read."""
+    return interval if all(map(math.isfinite, interval)) else None

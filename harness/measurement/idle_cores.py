@@ -12,26 +12,37 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from harness.errors import ConfigurationError
 from harness.host.environment import is_virtual, project_root
+from harness.host.quota import cpu_quota
 from harness.host.scheduling import available_cores
 from harness.native.awake import READY
 from optimizations.kernels.loader import KernelsUnavailable, find_compiler
 
 CHOICES = ("auto", "always", "never")
+ENDED = "the loop that keeps cores from halting was ended by someone, and the systems were measured with and without it"
 
 
 def keeps_awake(choice: str) -> bool:
-    """Whether cores are kept awake: "auto" does so on a virtual machine that runs Linux and can build the loop.
+    """Whether cores are kept awake: "auto" does so on a virtual machine that runs Linux and can build the loop, but not
+    where a control group grants less than all cores: the loop would use up what the systems are to have.
 
     Raises ConfigurationError for another word, and for "always" where it cannot be done.
     """
     if choice not in CHOICES:
         raise ConfigurationError(f"keep_awake={choice}: choose one of {', '.join(CHOICES)}")
     if choice == "never" or (choice == "auto" and not is_virtual()):
+        return False
+    quota, cores = cpu_quota(), len(available_cores())
+    if quota is not None and quota < cores:
+        if choice == "always":
+            raise ConfigurationError(
+                f"keep_awake=always: a control group grants {quota:g} of {cores} cores; the loop would use that up: "
+                "grant whole cores instead (docker run --cpuset-cpus), or use keep_awake=auto"
+            )
         return False
     possible = hasattr(os, "SCHED_IDLE") and _has_compiler()
     if choice == "always" and not possible:
@@ -52,10 +63,13 @@ def _has_compiler() -> bool:
 
 
 @contextmanager
-def cores_awake(wanted: bool) -> Iterator[None]:
-    """Keep every core that this process may use from halting. Raises ConfigurationError where the system refuses."""
+def cores_awake(wanted: bool) -> Iterator[Callable[[], list[str]]]:
+    """Keep every core that this process may use from halting. Raises ConfigurationError where the system refuses.
+
+    What the block gets says, as remarks on the result, whether it was so until now.
+    """
     if not wanted:
-        yield
+        yield list
         return
     process = subprocess.Popen(
         [sys.executable, "-m", "harness.native.awake", "--parent", str(os.getpid()),
@@ -71,7 +85,7 @@ def cores_awake(wanted: bool) -> Iterator[None]:
                 f"cores cannot be kept awake here ({process.stderr.read().strip().splitlines()[-1:]}); "
                 "keep_awake=never measures without"
             )
-        yield
+        yield lambda: [] if process.poll() is None else [ENDED]
     finally:
         process.kill()
         process.communicate()

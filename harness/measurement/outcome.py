@@ -19,7 +19,7 @@ from harness.estimate.lbt import LbtEstimate
 from harness.estimate.replay import SegmentObservation
 from harness.host.validity import void_reasons
 from harness.measurement.evidence import Answers
-from harness.measurement.gate import gate_result
+from harness.measurement.gate import gate_result, unsteady
 from harness.measurement.preparation import BASELINE, CANDIDATE
 from harness.record.certificate import PURPOSE, certify, claimed_qps
 from harness.record.floor import NULL_PROBES, find_floor, floor_latency, holds, null_p99_ns
@@ -93,9 +93,11 @@ def outcome(seen: Seen) -> Outcome:
     """All numbers of a trial. ValueError where the columns do not hold what a number needs."""
     evidence = _void_reasons(seen)
     again = _ran_again(seen, evidence)
-    validity, kept = validity_of(evidence, len(evidence) - again, seen.remarks)
+    answers = unsteady(seen.answers[BASELINE], seen.facts[BASELINE].dtypes)
+    remarks = dict.fromkeys([*seen.remarks, *answers])  # whoever verifies has found the second in the first
+    validity, kept = validity_of(evidence, len(evidence) - again, list(remarks))
     estimates = _estimates(seen, kept)
-    sides = {name: _side(seen, name, estimates.kept[name]) for name in seen.facts}
+    sides = {name: _side(seen, name, estimates.kept[name], kept) for name in seen.facts}
     fastest = max((estimate.lbt_qps or 0.0 for estimate in estimates.everything.values() if estimate), default=0.0)
     paired = CANDIDATE in sides
     return Outcome(
@@ -120,8 +122,9 @@ def _gate(seen: Seen) -> GateResult:
     return gate_result(seen.labels, seen.answers, seen.facts[CANDIDATE].dtypes, same_weights=alike)
 
 
-def _side(seen: Seen, name: str, estimate: LbtEstimate | None) -> SideResult:
-    rows = [row for row in seen.rows if row.info.side == name]
+def _side(seen: Seen, name: str, estimate: LbtEstimate | None, kept: tuple[int, ...]) -> SideResult:
+    """``kept``: the quads that count, in every scenario."""
+    rows = [row for row in seen.rows if row.info.side == name and (row.info.quad < 0 or row.info.quad in kept)]
     side = with_columns(seen.facts[name], rows, seen.limit_ns)
     side = with_lbt(side, estimate, searched=seen.trial.scenario == "server")
     return with_accuracy(side, seen.labels, seen.answers[name].accuracy)

@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from harness.backends.catalogue import BACKENDS, Graph
 from harness.backends.peers.catalogue import peer_named, same_weights, setting_named
 from harness.backends.peers.plans import peer_plan
 from harness.console.observer import Observer
 from harness.errors import ConfigurationError
+from harness.estimate.accuracy import answer_tolerance, labelled
 from harness.host.environment import capabilities
 from harness.measurement.graphs import ensure_graph, ensure_quantized
 from harness.measurement.peer_models import ensure_peer_model
@@ -83,6 +86,7 @@ def prepare(trial: Trial, options: RunOptions, observer: Observer) -> Prepared:
     """Load the data, resolve the plans, then find the weights and what they are exported to."""
     planned = load_and_plan(trial, options, observer)
     config, dataset, plans = planned.config, planned.dataset, planned.plans
+    check_verdict(dataset, plans)
     trained = ensure_weights(trial, config, dataset, options, observer)
     weights = in_copies(trial, config, dataset, trained, options, observer)
     graphs, own = {}, {}
@@ -111,6 +115,18 @@ def prepare(trial: Trial, options: RunOptions, observer: Observer) -> Prepared:
         graphs=graphs,
         own=own,
     )
+
+
+def check_verdict(dataset: Dataset, plans: Mapping[str, Plan]) -> None:
+    """What leaves the gate without a verdict is known before anything is measured. Raises ConfigurationError."""
+    (labels,) = _checked(lambda: labelled(dataset.test.labels))
+    if len(np.unique(labels)) < 2:
+        raise ConfigurationError(
+            f"dataset={dataset.name}: the {len(labels)} labels of the test split are not of both kinds, which an AUC "
+            "needs; use more of the data set"
+        )
+    dtypes = {block.dtype for plan in plans.values() for block in plan.pipeline.blocks}
+    _checked(lambda: answer_tolerance(dtypes))
 
 
 def form_of(trial: Trial) -> Graph | None:

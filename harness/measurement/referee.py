@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from harness.host.garbage import Collections
+from harness.host.liberties import liberties
 from harness.host.scheduling import available_cores, cpu_sets
 from harness.host.signals import terminate_interrupts
 from harness.sut.process import SUT_COMMAND, SideInfo, SutProcess
@@ -175,6 +176,10 @@ class Referee:
     def cpu_ns(self, name: str) -> int:
         """CPU time that all processes of a side have used so far. It does not move while the side is frozen."""
         return self._sides[name].group.cpu_ns()
+
+    def liberties(self, name: str) -> tuple[str, ...]:
+        """Cores and priority that a side gave itself."""
+        return liberties(self.pids(name), self.cpus.sut)
 
     def pids(self, name: str) -> tuple[int, ...]:
         """Processes of a side."""

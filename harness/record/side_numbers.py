@@ -130,10 +130,18 @@ def single_stream(segments: Sequence[SegmentRows]) -> SingleStream:
 
 
 def offline_samples_per_s(segments: Sequence[SegmentRows]) -> float | None:
-    """Samples per second with many queries waiting, from the last of the segments; None without an answer."""
-    if not segments or not segments[-1].answered.any():
-        return None
-    answered = segments[-1].answered
-    columns = {name: segments[-1].columns[name][answered] for name in ("size", "sent_ns", "done_ns")}
-    span_ns = int(columns["done_ns"].max() - columns["sent_ns"].min())
-    return float(columns["size"].sum() / (span_ns / 1e9))
+    """Samples per second with many queries waiting, over all segments of the quads (scenario=offline), else of the one
+    beside them; None without an answer."""
+    spans = [_answered(segment) for segment in _of_quads(segments) or segments[-1:] if segment.answered.any()]
+    samples, taken_ns = (sum(column) for column in zip(*spans, strict=True)) if spans else (0, 0)
+    return samples / (taken_ns / 1e9) if taken_ns else None
+
+
+def _of_quads(segments: Sequence[SegmentRows]) -> list[SegmentRows]:
+    return [segment for segment in segments if segment.info.quad >= 0]
+
+
+def _answered(segment: SegmentRows) -> tuple[int, int]:
+    """(samples of a segment that were answered, ns from the first one's sending to the last one's answer)."""
+    size, sent, done = (segment.columns[name][segment.answered] for name in ("size", "sent_ns", "done_ns"))
+    return int(size.sum()), int(done.max() - sent.min())

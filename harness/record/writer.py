@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from harness.errors import ConfigurationError
 from harness.record.durable_files import json_bytes, sync_file, sync_folder, write_bytes
+from harness.record.jsonable import to_plain
 from harness.record.plots import write_plots
 from harness.record.reader import MANIFEST, PREDICTION_TEXTS, QUERY_TEXTS, RecordError, file_sha256
 from harness.record.result import PREDICTION_COLUMNS, QUERY_COLUMNS, Measurement, Result
@@ -52,7 +53,7 @@ class RecordWriter:
             name = f"{TEMPORARY_PREFIX}{self._trial.trial_id}-{os.getpid()}@{socket.gethostname()}"
             self._temporary = self._records_dir / name
             self._temporary.mkdir()
-            write_bytes(self._temporary / "trial.json", json_bytes(json.loads(self._trial.to_json())))
+            self._write_trial(self._temporary)
         except OSError as error:
             self._discard()
             raise ConfigurationError(
@@ -71,6 +72,9 @@ class RecordWriter:
         if self._temporary is None:
             raise RecordError("a record can be written once, inside of its with block")
         try:
+            if not self._temporary.exists():  # someone to whom this process does not seem alive has cleared it
+                self._temporary.mkdir(parents=True)
+                self._write_trial(self._temporary)
             _write_files(self._temporary, measurement)
             write_bytes(self._temporary / MANIFEST, json_bytes(_manifest(self._temporary)))
             sync_folder(self._temporary)
@@ -84,6 +88,9 @@ class RecordWriter:
             ) from error
         self._temporary, self._made = None, []
         return target
+
+    def _write_trial(self, folder: Path) -> None:
+        write_bytes(folder / "trial.json", json_bytes(json.loads(self._trial.to_json())))
 
     def _discard(self) -> None:
         if self._temporary is not None:
@@ -110,7 +117,7 @@ def remove_abandoned(records_dir: Path) -> list[Path]:
 
 def _write_files(folder: Path, measurement: Measurement) -> None:
     write_bytes(folder / "result.json", json_bytes(measurement.result.to_dict()))
-    write_bytes(folder / "environment.json", json_bytes(dict(measurement.environment)))
+    write_bytes(folder / "environment.json", json_bytes(to_plain(measurement.environment)))
     _write_columns(folder / "queries.parquet", measurement.queries, QUERY_TEXTS, QUERY_COLUMNS)
     _write_columns(folder / "predictions.parquet", measurement.predictions, PREDICTION_TEXTS, PREDICTION_COLUMNS)
     if measurement.training:

@@ -29,6 +29,8 @@ class Status(IntEnum):
     NOT_SENT = 7  # the segment was aborted before its arrival
 
 
+REFUSALS = (Status.FAILED, Status.WRONG_LENGTH, Status.NOT_FINITE, Status.WRONG_SEQUENCE)
+"""What the SUT sends in place of an answer. A query that is waited for no more gets none of them."""
 Abort = Literal["", "late", "age", "stall", "protocol", "sut_exit"]
 Mode = Literal["open", "closed"]
 
@@ -73,6 +75,11 @@ class Segment:
         """Which queries got a whole, finite answer."""
         mask: npt.NDArray[np.bool_] = self.status == Status.ANSWERED
         return mask
+
+    @property
+    def refused(self) -> npt.NDArray[np.bool_]:
+        """Which queries were answered with something else than a finite score per sample; their scores are NaN."""
+        return np.isin(self.status, REFUSALS)
 
     @property
     def latency_ns(self) -> Int64:

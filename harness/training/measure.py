@@ -31,6 +31,7 @@ from harness.training.quads import TrainingLog, run_apart, run_quads
 from harness.training.sides import TrainingSides
 from harness.training.spec import TrainingPlan, training_plan, training_spec
 from harness.trial import Trial
+from optimizations.registry import third_party_packages
 from zoo.split_file import write_split
 
 ORIGIN = "origin"
@@ -150,7 +151,7 @@ def _assemble(run: _Run, kept: _Kept) -> Measurement:
     numbers = training_outcome(
         TrainingSeen(chunks=bench.chunks, parity=run.parity, facts=facts, shares=kept.log.shares, remarks=bench.remarks)
     )
-    environment = describe_environment()
+    environment = describe_environment(plugins=third_party_packages(what.trial.opts))
     sides = {name: _side(run, kept, name, numbers.sides[name]) for name in what.plans}
     result = Result(
         **identity(what.trial, what.dataset, environment),

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from harness.host.liberties import liberties
 from harness.host.processes import read_stat
 from harness.host.scheduling import available_cores
 from harness.host.signals import terminate_interrupts
@@ -90,6 +91,10 @@ class TrainingSides:
     def cpu_ns(self, name: str) -> int:
         """CPU time that all processes of a side have used so far. It does not move while the side is frozen."""
         return self._sides[name].group.cpu_ns()
+
+    def liberties(self, name: str) -> tuple[str, ...]:
+        """Cores and priority that a side gave itself."""
+        return liberties(self.pids(name), self.cores)
 
     def pids(self, name: str) -> tuple[int, ...]:
         """Processes of a side."""

@@ -9,6 +9,7 @@ import signal
 import socket
 import struct
 import sys
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -109,6 +110,16 @@ def burn_without_a_trace() -> None:
     os.waitpid(child, 0)
 
 
+def take_every_core() -> None:
+    """One thread alone does, after it was started as it should be."""
+
+    def everywhere() -> None:
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))
+        sleep_s(1000)
+
+    threading.Thread(target=everywhere, daemon=True).start()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--control", type=int)
@@ -123,6 +134,10 @@ def main() -> None:
         burn_in_another_session()
     if spec["fault"] == "burns_hidden":
         burn_without_a_trace()
+    if spec["fault"] == "takes_cores":
+        take_every_core()
+    if spec["fault"] == "takes_precedence":
+        os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) - 1)
     gc.disable()
     watch_collections(server.collected)
     fault = FAULTS.get(spec["fault"], good)

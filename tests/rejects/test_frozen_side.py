@@ -15,6 +15,7 @@ import pytest
 from harness.clock import process_cpu_ns, sleep_s
 from harness.console.observer import PlainObserver
 from harness.host.processes import read_stat
+from harness.host.scheduling import CpuSets, available_cores
 from harness.measurement.bench import Bench, Stretch
 from harness.measurement.evidence import Evidence
 from harness.measurement.outcome import validity_of
@@ -91,6 +92,35 @@ def test_an_accomplice_who_wakes_a_frozen_side_fails_or_voids_the_result(
     used_ms = int(remark.removeprefix("burner used ").partition(" ")[0])
     assert used_ms > 50
     assert remark == f"burner used {used_ms} ms of CPU time while it was frozen"
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("takes_cores", "may run on cores [{other}], which it was not given"),
+        ("takes_precedence", "raised the priority of 1 of its threads"),
+    ],
+)
+def test_a_side_that_takes_more_of_the_machine_than_it_was_given_voids_the_result(
+    fault: str, said: str, split: Split, fabricate: Callable[..., Any]
+) -> None:
+    own, *others = available_cores()
+    if not others or (fault == "takes_precedence" and os.geteuid()):
+        pytest.skip("needs two cores, and root to raise a priority")
+    trial, _ = fabricate()
+    with Referee() as referee:
+        referee.cpus = CpuSets(sender=(own, *others), sut=(own,))
+        bench = Bench(
+            trial=trial, budget=BUDGETS["smoke"], referee=referee, split=split, evidence=Evidence(),
+            observer=PlainObserver(io.StringIO()),
+        )  # fmt: skip
+        for name in ("good", fault):
+            _start(referee, name, split, name)
+            bench.joined(name)
+        for name in ("good", fault, "good"):
+            bench.wake(name)
+    assert bench.remarks == [f"{fault} {said.format(other=', '.join(map(str, others)))}"]
+    assert validity_of(QUIET, len(QUIET), bench.remarks)[0].verdict == "void"
 
 
 def test_a_burner_without_session_parent_and_environment_is_frozen_and_killed_with_its_side(split: Split) -> None:

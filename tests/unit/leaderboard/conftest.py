@@ -72,6 +72,9 @@ class SimulatedReferee:
     def pids(self, name):
         return ()
 
+    def liberties(self, name):
+        return ()
+
     def rss_bytes(self, name):
         return 10**8
 

@@ -97,7 +97,8 @@ def test_throughput_that_fell_to_zero_is_worse(record):
         ({"dataset_fingerprint": "aa" * 32}, "fingerprint"),
         ({"sla": Sla(limit_ms=50.0)}, "limit_ms 100.0 and 50.0"),
         ({"sla": Sla(limit_ms=100.0, percentile=95.0)}, "percentile 99.0 and 95.0"),
-        ({"model": "din"}, "model dien and din"),
+        ({"model": "din", "sizes": {"embedding_dim": 18}}, "model dien and din"),
+        ({"sizes": {"embedding_dim": 4, "hidden_units": 36}}, "sizes default and embedding_dim=4"),
         ({"query_sizes": "fixed:32"}, "query_sizes heavy and fixed:32"),
     ],
 )
@@ -107,6 +108,19 @@ def test_what_differs_is_refused_unless_forced(record, fields, phrase):
     with pytest.raises(ConfigurationError, match=phrase):
         compare(a, b)
     assert len(compare(a, b, force=True)) == 7
+
+
+def test_another_way_to_train_is_another_job(record):
+    def training(result):
+        trial = {**result.trial, "scope": "train", "training": {"batch_size": 128, "dropout": dropout, "seed": seed}}
+        return dataclasses.replace(result, trial=trial)
+
+    dropout, seed = 0.0, 1
+    plain = record(training)
+    seed = 2
+    assert incomparable(plain.result, record(training).result) == []
+    dropout = 0.5
+    assert incomparable(plain.result, record(training).result) == ["settings default and dropout=0.5"]
 
 
 def test_other_optimizations_are_what_comparing_is_for(record):

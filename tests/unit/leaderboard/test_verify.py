@@ -194,6 +194,32 @@ def test_records_of_every_kind_pass(simulate_record, fields):
     assert result.baseline.offline_samples_per_s > 0
 
 
+@pytest.mark.parametrize("scenario", ["single_stream", "offline"])
+def test_other_scenarios_are_measured_in_the_quads_that_count(simulate_record, scenario):
+    """One of eight is void; what is asked after the quads, one side after the other, is no part of the comparison."""
+    path = simulate_record(scenario=scenario, quads=8, voided=(2,))
+    assert problems_and_disagreements(path) == ([], [])
+    record = read_record(path)
+    result, queries = record.result, record.queries()
+    found = {}
+    for side in ("baseline", "candidate"):
+        counted = [
+            queries["segment"] == s.segment
+            for s in result.segments
+            if (s.side, s.purpose, s.voided) == (side, scenario, False) and s.quad >= 0
+        ]
+        assert len(counted) == 2 * 8
+        columns = [{name: column[rows] for name, column in queries.items()} for rows in counted]
+        span_ns = sum(int(c["done_ns"].max() - c["sent_ns"].min()) for c in columns)
+        found[side] = sum(int(c["size"].sum()) for c in columns) / (span_ns / 1e9)
+        if scenario == "single_stream":
+            assert getattr(result, side).single_stream_ms.queries == sum(len(c["size"]) for c in columns)
+        else:
+            assert getattr(result, side).offline_samples_per_s == pytest.approx(found[side], rel=1e-12)
+    if scenario == "offline":
+        assert result.ratio.offline == pytest.approx(found["candidate"] / found["baseline"], rel=1e-12)
+
+
 def problems_and_disagreements(path):
     verification = verify(path)
     return verification.problems, [finding.what for finding in verification.findings if not finding.agrees]
@@ -229,6 +255,24 @@ def test_timed_answers_that_differ_fail_the_gate(record, edit):
     edit.rewrite_manifest()
     wrong = problems_and_disagreements(record)[1]
     assert {"gate.timed_deviation", "gate.timed_answers", "gate.verdict"} <= set(wrong)
+
+
+def test_a_baseline_that_answers_otherwise_while_it_is_timed_voids_the_result(record, edit):
+    """No gate covers it: a ratio to it, and its own rank, would rest on answers that it did not give."""
+    columns = read_record(record).predictions()
+    asked = np.flatnonzero((columns["side"] == "baseline") & (columns["run"] == "timed"))
+
+    def otherwise(rows):
+        rows["score"][asked[[3, 5]]] += 2e-6
+        return rows
+
+    edit.columns("predictions.parquet", otherwise)
+    edit.rewrite_manifest()
+    found = {finding.what: finding.recomputed for finding in verify(record).findings if not finding.agrees}
+    assert found["validity.verdict"] == "void"
+    assert found["validity.reasons.0"] == (
+        f"2 of {len(asked)} timed answers of the baseline differ from its accuracy run by more than 1e-06"
+    )
 
 
 def test_an_unanswered_query_is_late_whatever_its_stamps_say(record, edit):

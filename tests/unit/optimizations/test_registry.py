@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.host.environment import source_sha256
 from optimizations.contract import PlanError
 from optimizations.plan import available
-from optimizations.registry import lowering_module
+from optimizations.registry import lowering_module, third_party_packages
 
 SPEC = """
 from dataclasses import dataclass, replace
@@ -72,6 +73,22 @@ def test_a_third_party_is_found_and_lowered(tmp_path: Path, monkeypatch: pytest.
     module = lowering_module("late", "torch")
     assert module is not None and {("fc", "mine", "fp32"): len} == module.BUILDERS
     assert lowering_module("late", "openvino") is None
+
+
+def test_the_source_of_a_third_party_counts_where_it_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record of its former code is no record of what it does now."""
+    install(tmp_path, "arena_counted", "counted")
+    install(tmp_path, "arena_beside", "beside")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert third_party_packages(["fusion"]) == ()
+    assert third_party_packages(["fusion", "counted"]) == (tmp_path / "arena_counted",)
+    root = tmp_path / "root"
+    alone, before = source_sha256(root), source_sha256(root, third_party_packages(["counted"]))
+    (tmp_path / "arena_beside" / "lower_torch.py").write_text("BUILDERS = {}\n")
+    assert source_sha256(root, third_party_packages(["counted"])) == before != alone
+    (tmp_path / "arena_counted" / "lower_torch.py").write_text("BUILDERS = {}\n")
+    assert source_sha256(root, third_party_packages(["counted"])) not in (before, alone)
+    assert source_sha256(root) == alone
 
 
 def test_a_third_party_may_not_take_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,6 +67,30 @@ def test_a_pipe_gets_plain_lines_and_a_terminal_bars():
     assert isinstance(observer_for(Terminal()), TerminalObserver)
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_reader_that_has_gone_ends_no_measurement(fabricate, terminal):
+    """As of ``run.py | head``, or of a log on a full disk: an hour of measuring is not lost for it."""
+
+    class Gone(io.StringIO):
+        def isatty(self):
+            return terminal
+
+        def write(self, text):
+            raise BrokenPipeError(32, "Broken pipe")
+
+        def flush(self):
+            raise OSError(28, "No space left on device")
+
+    observer = observer_for(Gone())
+    observer.stage("quads", total=4.0)
+    observer.advance(2.0, "240 qps, 0.9 % late")
+    observer.plan(fabricate()[1].result.plan, 3.0, 2.0)
+    observer.warn("the host is noisy")
+    observer.done(fabricate()[1].result)
+    observer.note("record: somewhere")
+    observer.close()
+
+
 def test_bars_show_stage_note_and_time(fabricate):
     stream = io.StringIO()
     observer = TerminalObserver(Console(file=stream, force_terminal=True, width=140))

@@ -69,7 +69,8 @@ def test_dataset_files_mirror_the_options(name):
 
 @pytest.mark.parametrize("name", sorted(BUDGETS))
 def test_budget_files_mirror_the_budgets(name):
-    assert read(f"budget/{name}.yaml") == dataclasses.asdict(BUDGETS[name])
+    (values,) = plan_runs([f"budget={name}"], multirun=False)
+    assert values["budget"] == dataclasses.asdict(BUDGETS[name])
 
 
 def test_training_section_lists_every_setting():

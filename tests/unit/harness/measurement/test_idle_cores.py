@@ -47,17 +47,31 @@ def test_only_a_virtual_machine_is_kept_awake_unasked(
     virtual: bool, choice: str, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(idle_cores, "is_virtual", lambda: virtual)
+    monkeypatch.setattr(idle_cores, "cpu_quota", lambda: None)
     assert keeps_awake(choice) is expected
 
 
 def test_without_a_compiler_auto_does_without_and_always_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(idle_cores, "is_virtual", lambda: True)
+    monkeypatch.setattr(idle_cores, "cpu_quota", lambda: None)
     monkeypatch.setenv(NO_COMPILER, "1")
     assert keeps_awake("auto") is False
     with pytest.raises(ConfigurationError, match="needs a C\\+\\+ compiler; install one"):
         keeps_awake("always")
     with pytest.raises(ConfigurationError, match="keep_awake=sometimes: choose one of auto, always, never"):
         keeps_awake("sometimes")
+
+
+@possible
+def test_a_limit_of_processor_time_is_left_to_the_systems(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idle_cores, "is_virtual", lambda: True)
+    cores = len(available_cores())
+    monkeypatch.setattr(idle_cores, "cpu_quota", lambda: float(cores))
+    assert keeps_awake("auto") and keeps_awake("always")
+    monkeypatch.setattr(idle_cores, "cpu_quota", lambda: cores - 0.5)
+    assert not keeps_awake("auto")
+    with pytest.raises(ConfigurationError, match=f"grants {cores - 0.5:g} of {cores} cores"):
+        keeps_awake("always")
 
 
 @possible
@@ -90,6 +104,18 @@ def test_the_loop_uses_idle_cores_gives_way_and_ends() -> None:
                 process.wait()
         assert used < 0.1 * given
     assert _loops() == []
+
+
+@possible
+def test_a_loop_that_was_ended_by_another_is_remarked() -> None:
+    with cores_awake(False) as remarks:
+        assert remarks() == []
+    with cores_awake(True) as remarks:
+        assert remarks() == []
+        (pid,) = _loops()
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        assert remarks() == [idle_cores.ENDED]
 
 
 @possible

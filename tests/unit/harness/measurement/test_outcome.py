@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from harness.measurement.evidence import Answers
 from harness.measurement.gate import gate_result
 from harness.measurement.outcome import validity_of
+from harness.record.jsonable import from_plain, to_plain
+from harness.record.result import GateResult
 from zoo.schema import Float32
 
 SAMPLES = 4000
@@ -73,6 +77,17 @@ def test_cheap_timed_answers_fail_though_the_accuracy_run_was_perfect() -> None:
 def test_no_timed_answer_is_no_pass() -> None:
     labels, scores = _labels_and_scores()
     assert gate_result(labels, _answers(scores), ("fp32",)).timed_answers == "fail"
+
+
+def test_scores_that_are_no_numbers_leave_a_verdict_that_can_be_read_back() -> None:
+    labels, scores = _labels_and_scores()
+    answers = _answers(scores)
+    answers["candidate"].accuracy[17] = np.nan
+    answers["candidate"].note(np.arange(100), scores[:100])
+    written = json.loads(json.dumps(to_plain(gate_result(labels, answers, ("fp32",))), allow_nan=False))
+    read = from_plain(GateResult, written)
+    assert (read.verdict, read.auc_delta, read.auc_delta_ci, read.logloss_delta_ci) == ("fail", None, None, None)
+    assert read.reasons[0] == "1 of 4000 scores are not finite numbers"
 
 
 def test_a_void_quad_leaves_and_too_many_mark_the_host() -> None:

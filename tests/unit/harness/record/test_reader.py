@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +41,18 @@ def test_everything_comes_back(written):
     assert predictions["score"].dtype == np.float32
     for name, column in predictions.items():
         np.testing.assert_array_equal(column, measurement.predictions[name])
+
+
+def test_a_null_system_that_did_not_answer_costs_no_record(tmp_path, fabricate):
+    """Held up for a second, one query in a hundred is dropped: the probe's p99 is infinite."""
+    trial, measurement = fabricate()
+    host = {"quads": [{"quad": 0, "null_p99_ns": [math.inf, np.float64(2e5)], "steal_share": 0.5}]}
+    environment = {**measurement.environment, "run": host}
+    with RecordWriter(tmp_path, trial) as writer:
+        path = writer.write(dataclasses.replace(measurement, environment=environment))
+    (quad,) = read_record(path).environment["run"]["quads"]
+    assert quad == {"quad": 0, "null_p99_ns": [None, 2e5], "steal_share": 0.5}
+    assert record_problems(path) == []
 
 
 def test_manifest_holds_the_digest_of_each_file(written):
@@ -99,6 +114,17 @@ def test_a_killed_run_leaves_a_folder_that_the_next_removes(tmp_path, fabricate)
     removed = remove_abandoned(tmp_path)
     assert len(removed) == 1 and not removed[0].exists()
     assert own.exists() and elsewhere.exists()
+
+
+def test_a_place_that_was_cleared_meanwhile_costs_no_record(tmp_path, fabricate):
+    """As by a run in another container on the same host name, where process numbers are others."""
+    trial, measurement = fabricate()
+    with RecordWriter(tmp_path, trial) as writer:
+        (place,) = tmp_path.iterdir()
+        shutil.rmtree(place)
+        path = writer.write(measurement)
+    assert list(tmp_path.iterdir()) == [path]
+    assert record_problems(path) == [] and read_record(path).result == measurement.result
 
 
 def test_a_full_disk_is_an_error_and_not_half_a_record(tmp_path, fabricate):

@@ -89,6 +89,9 @@ class SimulatedSides:
     def cpu_ns(self, name: str) -> int:
         return 0
 
+    def liberties(self, name: str) -> tuple[str, ...]:
+        return ()
+
     def faults(self, name: str) -> tuple[int, int]:
         return 3 * self.position[name], 0
 
