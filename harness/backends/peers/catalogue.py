@@ -85,7 +85,7 @@ PEERS: dict[str, Peer] = {
                 options={"session": FLUSHED},
             ),
             "best_int8": Setting(
-                summary="the same, its products on bytes by its own quantizer (dynamic, a scale per output)",
+                summary="the same, its products on bytes by its own quantizer (dynamic)",
                 runtime=TUNED,
                 dtype="int8",
                 options={"session": FLUSHED},

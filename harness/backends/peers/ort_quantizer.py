@@ -1,8 +1,9 @@
 """Child process that quantizes an exported graph by ONNX Runtime's own tool: ``python -m ... SPEC.json``.
 
 The spec holds ``graph`` (the ``.onnx`` to read), ``out`` (the one to write) and ``operators`` (their names). Weights
-become bytes, with a scale per output; what they are multiplied with is made bytes anew in every query, which needs no
-calibration ("dynamic quantization").
+become bytes, with one scale per matrix, as is the tool's default (a scale per output breaks the product with a vector
+that the wide part has); what they are multiplied with is made bytes anew in every query, which needs no calibration
+("dynamic quantization").
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ def main(spec_path: str) -> None:
             onnx.load(spec["graph"]),
             spec["out"],
             op_types_to_quantize=spec["operators"],
-            per_channel=True,
             weight_type=QuantType.QInt8,
             use_external_data_format=True,
         )
