@@ -28,6 +28,7 @@ from harness.measurement.idle_cores import cores_awake
 from harness.measurement.mlperf import SCENARIO as MLPERF
 from harness.measurement.mlperf import loadgen_runs
 from harness.measurement.outcome import LATENCY_LOAD, Seen, latency_qps, outcome
+from harness.measurement.peer_models import training_facts
 from harness.measurement.preparation import BASELINE, CANDIDATE, Prepared, prepare
 from harness.measurement.quads import QuadLog, quad_seconds, run_quads
 from harness.measurement.rates import search_rate
@@ -36,6 +37,7 @@ from harness.measurement.side import Side
 from harness.measurement.sut_spec import model_spec, plan_lines, settled
 from harness.measurement.weights import file_sha256
 from harness.options import RunOptions
+from harness.record.peer_result import PeerResult
 from harness.record.result import Floor, Measurement, PlanLine, Result
 from harness.record.service import SERVICE_SIZES, slack
 from harness.record.side_result import Latency, ServiceTimes, SideResult, SingleStream
@@ -216,6 +218,26 @@ def _lines(prepared: Prepared, sides: list[Side]) -> tuple[PlanLine, ...]:
     return plan_lines(prepared.plans[measured.name], measured.info.report)
 
 
+def _peer(prepared: Prepared, sides: list[Side]) -> PeerResult | None:
+    """What is said of the side that is a peer, if there is one."""
+    trial = prepared.trial
+    side = next((side for side in sides if side.name == trial.peer_side), None)
+    if side is None:
+        return None
+    (line,) = plan_lines(prepared.plans[side.name], side.info.report)
+    served = prepared.served_by(side.name)
+    return PeerResult(
+        name=trial.peer["name"],
+        settings=trial.peer["settings"],
+        side=side.name,  # type: ignore[arg-type]
+        weights="own" if side.name in prepared.own else "ours",
+        weights_sha256=file_sha256(served),
+        options={name: value for name, value in line.options.items() if name != "settings"},
+        built=line.built,
+        trained=training_facts(served) if side.name in prepared.own else {},
+    )
+
+
 def _assemble(bench: Bench, prepared: Prepared, sides: list[Side], kept: _Kept) -> Measurement:
     trial, labels = bench.trial, bench.split.labels
     numbers = outcome(
@@ -241,6 +263,7 @@ def _assemble(bench: Bench, prepared: Prepared, sides: list[Side], kept: _Kept) 
         floor=numbers.floor,
         validity=numbers.validity,
         weights_sha256=file_sha256(prepared.weights),
+        peer=_peer(prepared, sides),
         segments=numbers.segments,
         certificate=numbers.certificate,
     )

@@ -7,7 +7,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+PEER = "peer"
+"""The backend of a trial that measures a peer, and of a peer's side of any trial."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +35,9 @@ class Trial:
     or the SHA-256 of the user's own file; ``dataset_fingerprint`` identifies the rows. ``rate_qps``: the offered rate
     of scenario mlperf_server, 0 in all others. ``train_seeds``: how many trainings go to their end on each side (0:
     none, speed alone); ``target_auc``: what they are timed to, None for what the plain loop reaches by itself.
+    ``peer``: "name" and "settings" of a package of other people (``harness.backends.peers``), or nothing. With
+    ``backend="peer"`` it is what is measured; with optimizations it stands in the place of ``opt=[]``, and is what they
+    are compared with.
     """
 
     model: str
@@ -54,6 +60,7 @@ class Trial:
     rate_qps: float = 0.0
     train_seeds: int = 0
     target_auc: float | None = None
+    peer: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no blanks."""
@@ -64,14 +71,37 @@ class Trial:
         """See ``trial_id_of``."""
         return trial_id_of(dataclasses.asdict(self))
 
+    @property
+    def compares(self) -> bool:
+        """Whether there is a candidate beside the baseline."""
+        return bool(self.opts or self.peer)
+
+    @property
+    def peer_side(self) -> Literal["baseline", "candidate"] | None:
+        """Where the peer stands, if there is one."""
+        if not self.peer:
+            return None
+        return "candidate" if self.backend == PEER else "baseline"
+
     def baseline(self) -> Trial:
-        """The same trial with ``opt=[]``."""
+        """What the baseline is, as a trial of its own: ``opt=[]`` on the same backend, that of PyTorch beside a
+        measured peer, or the peer that optimizations are compared with."""
+        if self.peer_side == "candidate":
+            return dataclasses.replace(self, backend="torch", opts={}, peer={})
+        if self.peer_side == "baseline":
+            return dataclasses.replace(self, backend=PEER, opts={})
         return dataclasses.replace(self, opts={})
+
+    def candidate(self) -> Trial:
+        """What the candidate is, as a trial of its own: the measured peer, or the optimizations."""
+        return self if self.backend == PEER else dataclasses.replace(self, peer={})
 
 
 def trial_id_of(values: Mapping[str, Any]) -> str:
     """First 12 hex digits of the SHA-256 of a trial's canonical JSON, without the path of its data: the fingerprint
-    says which rows were measured, wherever they lay."""
+    says which rows were measured, wherever they lay. A trial without a peer has the id that it had before there were
+    any."""
+    values = {name: value for name, value in values.items() if name != "peer" or value}
     options = {name: value for name, value in values["dataset_options"].items() if name != "path"}
     return hashlib.sha256(canonical_json({**values, "dataset_options": options}).encode()).hexdigest()[:12]
 

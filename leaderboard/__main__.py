@@ -13,8 +13,12 @@ from harness.console.observer import console_for
 from harness.edge.failures import INTERRUPTED, explain
 from harness.errors import ConfigurationError, ExitCode
 from harness.record.reader import RecordError, find_records, read_record
-from leaderboard.backends import into_page, matrix
+from leaderboard.backends import MARK as MATRIX
+from leaderboard.backends import matrix
 from leaderboard.compare import compare, comparison_view, regressed
+from leaderboard.pages import into_page
+from leaderboard.peers import MARK as PEERS
+from leaderboard.peers import over_peers
 from leaderboard.show import board_view, record_view
 from leaderboard.site import write_site
 from leaderboard.store import load_board
@@ -76,10 +80,20 @@ def _verify(options: argparse.Namespace, console: Console) -> int:
 
 def _backends(options: argparse.Namespace, console: Console) -> int:
     table = matrix(entry.result for group in load_board(options.records_dir).groups.values() for entry in group)
+    return _told(table, options, MATRIX)
+
+
+def _peers(options: argparse.Namespace, console: Console) -> int:
+    table = over_peers(entry for group in load_board(options.records_dir).groups.values() for entry in group)
+    return _told(table, options, PEERS)
+
+
+def _told(table: str, options: argparse.Namespace, mark: str) -> int:
+    """Print a table, or put it into the page that is asked for."""
     if options.into is None:
         print(table)
     else:
-        into_page(table, options.into)
+        into_page(table, options.into, mark)
     return 0
 
 
@@ -148,6 +162,15 @@ def _parser() -> argparse.ArgumentParser:
         "baseline costs about the same, their sum, and the geometric mean of the ratios (docs/training.md).",
     )
     training.set_defaults(command=_training)
+
+    peers = commands.add_parser(
+        "peers",
+        help="our plans over other packages, as a Markdown table",
+        description="The newest record of each plan over each peer as a Markdown table, least ratio first. A peer that "
+        "was measured by itself has a row on the board; compare A B tells its ratio to another record's.",
+    )
+    peers.add_argument("--into", type=Path, help="a page, whose table between its two marks is replaced")
+    peers.set_defaults(command=_peers)
 
     verify_ = commands.add_parser(
         "verify",

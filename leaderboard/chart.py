@@ -52,7 +52,7 @@ def late_curve(result: Result) -> str:
 
 def _bar(index: int, entry: Entry, scale: float) -> str:
     y, length = index * BAR_HEIGHT + 6, entry.lbt_qps * scale
-    kind = "unranked" if entry.unranked else ("candidate" if entry.result.trial["opts"] else "baseline")
+    kind = "unranked" if entry.unranked else entry.kind
     middle, end = y + BAR_HEIGHT / 2 - 4, BAR_LEFT + length
     pieces = [
         f'<text class="name" x="{BAR_LEFT - 8}" y="{middle + 4}" text-anchor="end">'

@@ -126,10 +126,13 @@ def _ratio_line(
 
 
 def _own_ratio_line(before: Result, after: Result) -> Line:
-    """Each ratio is to ``opt=[]`` on its own backend: those of two backends do not measure the same."""
+    """Each ratio is to ``opt=[]`` on its own backend, or to a peer: those to two baselines do not measure the same."""
     a, b = _ratio_with_interval(before), _ratio_with_interval(after)
-    if before.trial["backend"] == after.trial["backend"]:
-        return _ratio_line("ratio to opt=[]", a, b)
+    peers = [result.trial.get("peer") or {} for result in (before, after)]
+    if before.trial["backend"] == after.trial["backend"] and peers[0] == peers[1]:
+        return _ratio_line("ratio to its baseline" if peers[0] else "ratio to opt=[]", a, b)
+    if any(peers):
+        return _untested("ratio to its own baseline", a[0], b[0])
     return _untested("ratio to opt=[] of its own backend", a[0], b[0])
 
 

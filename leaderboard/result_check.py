@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.record.jsonable import mismatches
 from harness.record.result import RESULT_SCHEMA_VERSION, Result
+from harness.trial import PEER
 
 HEX = {"trial_id": 12, "source_sha256": 64, "weights_sha256": 64}
 
@@ -27,8 +28,13 @@ def _identity(data: Mapping[str, Any]) -> Iterator[str]:
     limit = data["trial"].get("sla", {}).get("limit_ms")
     if not isinstance(limit, (int, float)) or limit <= 0:
         yield f"trial.sla.limit_ms is {limit!r}, expected a number above 0"
-    if sorted(line["name"] for line in data["plan"]) != sorted(data["trial"].get("opts", {})):
+    peer = data["trial"].get("peer") or {}
+    asked = [peer.get("name")] if data["trial"].get("backend") == PEER else sorted(data["trial"].get("opts", {}))
+    if sorted(line["name"] for line in data["plan"]) != asked:
         yield "plan and trial.opts name different optimizations"
+    said = data.get("peer") or {}
+    if {name: said.get(name) for name in peer} != dict(peer) or bool(said) != bool(peer):
+        yield f"peer is {said.get('name')!r} and trial.peer {peer.get('name')!r}, or they are set otherwise"
 
 
 def _sides(data: Mapping[str, Any]) -> Iterator[str]:
@@ -55,8 +61,8 @@ def _comparison(data: Mapping[str, Any]) -> Iterator[str]:
     present = {data[name] is not None for name in ("candidate", "ratio", "gate")}
     if len(present) > 1:
         yield "candidate, ratio and gate must be there together or not at all"
-    if (data["candidate"] is not None) != bool(data["trial"].get("opts")):
-        yield "a candidate must be there exactly when trial.opts names optimizations"
+    if (data["candidate"] is not None) != bool(data["trial"].get("opts") or data["trial"].get("peer")):
+        yield "a candidate must be there exactly when trial.opts names optimizations, or trial.peer a peer"
     ratio = data["ratio"]
     if ratio is not None:
         yield from _interval("ratio.lbt_ci", ratio["lbt"], ratio["lbt_ci"])
@@ -70,8 +76,11 @@ def _comparison(data: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _claims(data: Mapping[str, Any]) -> Iterator[str]:
-    """What the candidate runs otherwise than the baseline, some optimization must have claimed."""
-    if data["candidate"] is None:
+    """What the candidate runs otherwise than the baseline, some optimization must have claimed.
+
+    A peer is another system altogether.
+    """
+    if data["candidate"] is None or data["trial"].get("peer"):
         return
     claimed = {claim for line in data["plan"] for claim in line["claims"]}
     slots = {"workers": "runtime.workers", "dispatch": "dispatch.", "dtypes": ".dtype"}

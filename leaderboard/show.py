@@ -11,8 +11,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.console.report import DASH, number, plan_table, ratio_verdict, result_table, with_interval
+from harness.record.peer_result import PeerResult
 from harness.record.reader import Record
 from harness.record.result import Result
+from harness.trial import PEER
 from leaderboard.store import Board, Entry, Workload
 
 _COLUMNS: dict[str, Literal["left", "right"]] = {
@@ -60,16 +62,31 @@ def record_view(record: Record) -> RenderableType:
         f"fingerprint {result.dataset.fingerprint[:12]}; weights {result.weights_sha256[:12]}",
         f"record: {record.path}",
     ]
+    if result.peer is not None:
+        facts.insert(3, peer_text(result.peer))
     return Group(plan_table(result.plan, candidate, result.baseline.slack), result_table(result), *map(escape, facts))
 
 
 def ranks(entries: Sequence[Entry]) -> Iterator[tuple[str, Entry]]:
-    """Each entry with its rank, a dash for those that have none."""
+    """Each entry with its rank, a dash for those that have none. A peer stands where its throughput puts it and takes
+    no place from others."""
     place = 0
     for entry in entries:
-        if not entry.unranked:
+        if entry.unranked:
+            yield DASH, entry
+        elif entry.result.is_peer:
+            yield PEER, entry
+        else:
             place += 1
-        yield (DASH if entry.unranked else str(place)), entry
+            yield str(place), entry
+
+
+def peer_text(peer: PeerResult) -> str:
+    """Who the peer is, on which weights, and what it was told or chose."""
+    trained = ", ".join(f"{name.replace('_', ' ')} {value:.5g}" for name, value in sorted(peer.trained.items()))
+    weights = f"weights of its own ({trained})" if peer.weights == "own" else "our weights"
+    told = "; ".join(filter(None, (", ".join(f"{k}={v}" for k, v in peer.options.items()), peer.built.get("summary"))))
+    return f"peer ({peer.side}): {peer.title}, {weights}" + (f"; {told}" if told else "")
 
 
 def git_text(result: Result) -> str:

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from harness.console.report import DASH, interval, marks, number, ratio_verdict
 from harness.record.result import Result
 from leaderboard.chart import late_curve, lbt_bars
-from leaderboard.show import git_text, ranks
+from leaderboard.show import git_text, peer_text, ranks
 from leaderboard.store import Board, Entry, Workload
 
 COLUMNS = ("rank", "optimizations", "LBT, qps", "ratio to opt=[]", "service ratio", "p99, ms", "AUC", "gate", "verdict")
@@ -74,13 +74,14 @@ def _group(workload: Workload, entries: Sequence[Entry]) -> dict[str, Any]:
 def _row(rank: str, entry: Entry) -> dict[str, Any]:
     result = entry.result
     columns, cells = (TRAINING, _training_cells(result)) if result.trains else (COLUMNS, _cells(result))
-    cells = [(rank, "" if rank == DASH else rank, ""), (result.plan_name, "", ""), *cells]
+    cells = [(rank, rank if rank.isdigit() else "", ""), (result.plan_name, "", ""), *cells]
     return {
         "cells": [
             {"text": text, "key": key, "interval": "" if extra == DASH else extra, "numeric": name in NUMERIC}
             for name, (text, key, extra) in zip(columns, cells, strict=True)
         ],
         "unranked": "; ".join(entry.unranked),
+        "kind": "unranked" if entry.unranked else "peer" if result.is_peer else "",
         "curve": Markup(late_curve(result)),
         "facts": _facts(entry),
         "plan": [{"name": line.name, "phase": line.phase.lower(), "marks": marks(line)} for line in result.plan],
@@ -127,6 +128,8 @@ def _facts(entry: Entry) -> list[tuple[str, str]]:
         *([] if result.trains else _serving_facts(result)),
         ("validity", f"{result.validity.verdict}, {result.validity.voided_quads} quads voided"),
     ]
+    if result.peer is not None:
+        found.append(("peer", peer_text(result.peer).partition(": ")[2]))
     if result.certificate is not None:
         rate = result.certificate.rate_qps
         found.append(("certificate", f"{number(rate)} qps" if rate else "failed"))

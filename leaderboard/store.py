@@ -11,6 +11,7 @@ from typing import Any
 from harness.options import BUDGETS
 from harness.record.reader import RecordError, find_records, read_record, record_problems
 from harness.record.result import Result
+from harness.trial import PEER
 from zoo.configs import MODELS
 from zoo.training_config import default_training
 
@@ -97,6 +98,13 @@ class Entry:
         """What entries that train are ranked by; 0 where there is none."""
         train = self.result.measured.train
         return (train.samples_per_s or 0.0) if train is not None else 0.0
+
+    @property
+    def kind(self) -> str:
+        """Whether it is a peer, a candidate of ours, or opt=[]."""
+        if self.result.is_peer:
+            return PEER
+        return "baseline" if self.result.candidate is None else "candidate"
 
     @property
     def gate_passed(self) -> bool:

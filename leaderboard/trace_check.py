@@ -105,7 +105,7 @@ def _complete(trial: Trial, rows: Sequence[SegmentRows]) -> Iterator[str]:
         quad = trace - 1 if purpose in (SINGLE_STREAM, OFFLINE) else trace // 2 if purpose in ("quad", "paired") else -1
         if count > halves * (2 if quad in again.values() else 1):
             yield f"{side}, {purpose}: trace {trace} is there {count} times"
-    for side in ("baseline", "candidate") if trial.opts else ("baseline",):
+    for side in ("baseline", "candidate") if trial.compares else ("baseline",):
         for purpose, wanted in _wanted(trial.scenario, quads).items():
             traces = {trace for owner, of, trace in seen if (owner, of) == (side, purpose)}
             missing = sorted(wanted - traces)

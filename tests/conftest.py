@@ -15,6 +15,7 @@ from hypothesis import settings
 
 from harness.estimate import accuracy
 from harness.record.derive import counted, late_count, latencies_ms, percentile_ms, service_ms
+from harness.record.peer_result import PeerResult
 from harness.record.result import (
     DatasetInfo,
     Floor,
@@ -184,7 +185,7 @@ def fabricate() -> Fabricate:
     ) -> tuple[Trial, Measurement]:
         trial = _trial(**fields)
         rng = np.random.default_rng(random_seed)
-        rates = {"baseline": lbt} | ({"candidate": speedup * lbt} if trial.opts else {})
+        rates = {"baseline": lbt} | ({"candidate": speedup * lbt} if trial.compares else {})
         columns = _queries(rng, trial.sla.limit_ms, rates)
         predictions = _predictions(rng, list(rates), shift)
         sides = {s: _side(s, qps, trial.sla.limit_ms, columns, predictions) for s, qps in rates.items()}
@@ -195,11 +196,11 @@ def fabricate() -> Fabricate:
             source_sha256="ab" * 32,
             git=GitState(sha="0123456789abcdef0123456789abcdef01234567", dirty=False),
             trial=_trial_block(trial),
-            plan=tuple(_plan_line(name) for name in sorted(trial.opts)),
+            plan=tuple(_plan_line(name) for name in sorted(trial.opts) or _measured_peer(trial)),
             baseline=sides["baseline"],
             candidate=sides.get("candidate"),
-            ratio=_ratio(speedup) if trial.opts else None,
-            gate=_gate(predictions) if trial.opts else None,
+            ratio=_ratio(speedup) if trial.compares else None,
+            gate=_gate(predictions) if trial.compares else None,
             floor=Floor(p50_ms=0.11, p99_ms=0.4, lbt_qps=9000.0),
             validity=Validity(verdict="valid", reasons=(), voided_quads=0),
             dataset=DatasetInfo(
@@ -208,6 +209,7 @@ def fabricate() -> Fabricate:
             weights_sha256="cd" * 32,
             hardware_class=hardware,
             segments=tuple(columns.segments),
+            peer=_peer(trial),
         )
         environment = {"hardware_class": hardware, "cpu": "a CPU", "cores": 2}
         return trial, Measurement(
@@ -242,7 +244,18 @@ def _trial(**changes: Any) -> Trial:
 def _trial_block(trial: Trial) -> dict[str, Any]:
     kept = ("model", "sizes", "dataset", "backend", "device", "scope", "opts", "scenario", "query_sizes", "seed")
     values = dataclasses.asdict(trial)
-    return {name: values[name] for name in (*kept, "sla", "budget")}
+    return {name: values[name] for name in (*kept, "peer", "sla", "budget")}
+
+
+def _measured_peer(trial: Trial) -> list[str]:
+    return [trial.peer["name"]] if trial.peer_side == "candidate" else []
+
+
+def _peer(trial: Trial) -> PeerResult | None:
+    if trial.peer_side is None:
+        return None
+    built = {"summary": "2 workers of 1 thread: 90 queries/s predicted"}
+    return PeerResult(**trial.peer, side=trial.peer_side, weights="ours", weights_sha256="cd" * 32, built=built)
 
 
 def _plan_line(name: str) -> PlanLine:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from harness.backends.protocol import Backend, TrainBackend
 from harness.errors import ConfigurationError
+from harness.trial import PEER
 from zoo.onnx.graph_cache import EXPORTERS
 
 Graph = Literal["raw", "rows"]
@@ -58,6 +59,11 @@ BACKENDS: dict[str, BackendEntry] = {
         packages=("tensorflow",),
         requirement="recarena[tf]",
         state_dicts=False,
+    ),
+    PEER: BackendEntry(
+        summary="a package of other people, or a runtime as it comes: peer=NAME (docs/peers.md)",
+        packages=(),
+        requirement="recarena[peers]",
     ),
 }
 

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import onnxruntime
 
@@ -17,7 +18,7 @@ from optimizations.executor.spec import INTER_OP
 from optimizations.lowering import LoweringContext
 from zoo.onnx.inputs import OUTPUT, raw_arrays
 from zoo.onnx.row_inputs import RowArrays
-from zoo.schema import Batch, Float32
+from zoo.schema import Batch, Float32, Schema
 
 ERRORS_ONLY = 3
 
@@ -30,8 +31,16 @@ def lower(plan: Plan, context: LoweringContext) -> GraphSession:
     """
     runtime, graph, lowering = plan.pipeline.runtime, graph_of(context), BlockLowering(plan, context)
     options = session_options(runtime.threads or context.threads, runtime.executor)
-    taken, wanted = shared_models(graph, options, runtime.workers)
-    numpy_rows = RowArrays(context.schema)
+    report = [step.to_json() for step in lowering.finish()]
+    return serve(graph, options, runtime.workers, context.schema, report)
+
+
+def serve(
+    graph: Path, options: onnxruntime.SessionOptions, workers: int, schema: Schema, report: list[dict[str, Any]]
+) -> GraphSession:
+    """A session that answers ``workers`` queries at a time by ``graph``, from raw columns."""
+    taken, wanted = shared_models(graph, options, workers)
+    numpy_rows = RowArrays(schema)
 
     def compute(batch: Batch) -> Float32:
         arrays = raw_arrays(batch)
@@ -43,7 +52,6 @@ def lower(plan: Plan, context: LoweringContext) -> GraphSession:
                 raise
         return scores
 
-    report = [step.to_json() for step in lowering.finish()]
     return GraphSession(look_up=lambda batch: batch, compute=compute, report=report)
 
 

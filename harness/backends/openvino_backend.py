@@ -5,6 +5,8 @@ The plugin computes 64-bit integers in 32 bits, so the ids are hashed before it,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import openvino
@@ -16,7 +18,10 @@ from optimizations.contract import Plan
 from optimizations.lowering import LoweringContext
 from zoo.onnx.inputs import Feed
 from zoo.onnx.row_inputs import RowArrays
-from zoo.schema import Float32
+from zoo.schema import Float32, Schema
+
+PRECISION = {"INFERENCE_PRECISION_HINT": "f32"}
+"""Its default is not that where the processor multiplies bfloat16."""
 
 
 def lower(plan: Plan, context: LoweringContext) -> GraphSession:
@@ -28,7 +33,15 @@ def lower(plan: Plan, context: LoweringContext) -> GraphSession:
     runtime, graph, lowering = plan.pipeline.runtime, graph_of(context), BlockLowering(plan, context)
     streams = max(1, runtime.workers)
     settings = settings_of(streams, runtime.threads or context.threads)
-    compiled = openvino.Core().compile_model(str(graph), "CPU", settings)
+    report = [step.to_json() for step in lowering.finish()]
+    return serve(graph, settings, streams, context.schema, report)
+
+
+def serve(
+    graph: Path, settings: Mapping[str, Any], streams: int, schema: Schema, report: list[dict[str, Any]]
+) -> GraphSession:
+    """A session that answers ``streams`` queries at a time by ``graph``, from table rows."""
+    compiled = openvino.Core().compile_model(str(graph), "CPU", dict(settings))
     wanted, output = [argument.any_name for argument in compiled.inputs], compiled.outputs[0]
     requests = IdlePool(compiled.create_infer_request, ready=streams)
 
@@ -37,11 +50,10 @@ def lower(plan: Plan, context: LoweringContext) -> GraphSession:
             scores: Float32 = request.infer({name: arrays[name] for name in wanted})[output]
         return scores
 
-    report = [step.to_json() for step in lowering.finish()]
-    return GraphSession(look_up=RowArrays(context.schema), compute=compute, report=report)
+    return GraphSession(look_up=RowArrays(schema), compute=compute, report=report)
 
 
 def settings_of(streams: int, threads: int) -> dict[str, Any]:
-    """``streams`` queries at a time, ``threads`` within each; in fp32, which its default is not where the processor
-    multiplies bfloat16. (Its performance hints choose just these two counts.)"""
-    return {"NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": streams * threads, "INFERENCE_PRECISION_HINT": "f32"}
+    """``streams`` queries at a time, ``threads`` within each; in fp32. (Its performance hints choose just these two
+    counts.)"""
+    return {"NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": streams * threads, **PRECISION}

@@ -65,12 +65,19 @@ def result_table(result: Result) -> RenderableType:
     if trial["scope"] == "train":
         return _training_table(result)
     sla = trial["sla"]
-    opts = ",".join(trial["opts"])
     title = (
-        f"{trial['model']} on {result.dataset.name} ({trial['backend']}, {trial['device']}), opt=[{opts}], "
+        f"{trial['model']} on {result.dataset.name} ({trial['backend']}, {trial['device']}), {_measured(result)}, "
         f"{trial['scenario']}, p{sla['percentile']:g} <= {sla['limit_ms']:g} ms, budget {trial['budget']}"
     )
     return Group(_sides_table(title, result, _rows(result)), *_footer(result))
+
+
+def _measured(result: Result) -> str:
+    """Which plan, over whom if not over ``opt=[]``; or which peer."""
+    if result.is_peer:
+        return result.plan_name
+    plan = f"opt=[{','.join(result.trial['opts'])}]"
+    return plan if result.peer is None else f"{plan} over {result.peer.title}"
 
 
 def _training_table(result: Result) -> RenderableType:
@@ -179,7 +186,8 @@ def _footer(result: Result) -> list[str]:
         lines.append(f"verdict: {said}" + (f" ({escape(result.ratio.reason)})" if result.ratio.reason else ""))
     if result.gate is not None:
         reasons = f": {escape('; '.join(result.gate.reasons))}" if result.gate.reasons else ""
-        lines.append(f"gate: {result.gate.verdict}, timed answers {result.gate.timed_answers}{reasons}")
+        apart = "" if result.gate.same_weights else ", the AUC alone (a model of its own)"
+        lines.append(f"gate: {result.gate.verdict}{apart}, timed answers {result.gate.timed_answers}{reasons}")
     if result.certificate is not None:
         lines.append(f"certificate: {_certified(result.certificate)}")
     elif result.official:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from harness.backends.catalogue import BACKENDS
+from harness.backends.peers.catalogue import PEERS
 from harness.edge.settings import SLA_LEVELS
 from harness.options import BUDGETS
 from optimizations.plan import available
@@ -37,6 +38,7 @@ OVERRIDES = {
     "budget=NAME": "how long is measured; budget.<number>=N changes one number",
     "training.<setting>=V": "how the weights are trained",
     "backend=NAME": "what serves both sides, opt=[] and yours: see above",
+    "peer=NAME  peer.settings=S": "the baseline is a package of other people; with backend=peer it is what is measured",
     "scope=serve|train": "what is measured: queries answered (default), or training steps (docs/training.md)",
     "device=cpu|cuda": "where the model runs",
     "seed=N": "of the query traces",
@@ -47,6 +49,7 @@ OVERRIDES = {
     "experiment=best|best_open": "the fastest plan that is known for the model on this kind of processor",
     "experiment=best_training": "scope=train, and the plan that is known to train the model fastest",
     "-m experiment=backends": "every model on every backend, as it comes and by its best plan",
+    "-m experiment=peers": "the best plan over every peer that serves our weights, as it comes and at its best",
     "experiment=big_tables": "tables of 1.7 GB, far beyond the caches (DLRM; 1.7 GB of disk)",
     "experiment=NAME": "a named set of overrides from conf/experiment",
 }
@@ -83,6 +86,7 @@ def help_page() -> str:
             _section("models", models),
             _section("optimizations", optimizations),
             _section("backends", {name: entry.summary for name, entry in BACKENDS.items()}),
+            _section("peers", {name: f"{peer.summary} ({', '.join(peer.settings)})" for name, peer in PEERS.items()}),
             _section("data sets", {name: entry.summary for name, entry in DATASETS.items()}),
             _section("scenarios", SCENARIOS),
             _section("budgets", budgets),

@@ -70,6 +70,14 @@ class TrackingSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PeerChoice:
+    """A package of other people, "none" for no one, and how it is set."""
+
+    name: str
+    settings: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The whole configuration. The open mappings are checked against the dataclass of what they configure.
 
@@ -84,6 +92,7 @@ class Settings:
     budget: Mapping[str, Any]
     tracking: TrackingSettings
     backend: str
+    peer: PeerChoice
     device: str
     scope: Literal["serve", "train"]
     seed: int
@@ -96,7 +105,7 @@ class Settings:
 def read_settings(config: Mapping[str, Any]) -> Settings:
     """The composed configuration as ``Settings``. ConfigurationError for what is left over, missing or mistyped."""
     refuse_unknown("", config, _names(Settings))
-    for section, kind in (("scenario", ScenarioSettings), ("tracking", TrackingSettings)):
+    for section, kind in (("scenario", ScenarioSettings), ("tracking", TrackingSettings), ("peer", PeerChoice)):
         if isinstance(config.get(section), Mapping):
             refuse_unknown(section, config[section], _names(kind))
     settings = strict(Settings, config, "")

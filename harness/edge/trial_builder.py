@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.backends.catalogue import BACKENDS, require_backend, require_training, require_weights
+from harness.edge.peer_choice import check_peer_choice, peer_of, require_comparable
 from harness.edge.settings import ScenarioSettings, Settings, nearest, read_settings, refuse_unknown, strict
 from harness.errors import ConfigurationError
 from harness.host.environment import capabilities
@@ -34,6 +35,7 @@ TO_AUC = ("seeds", "target_auc")
 def build(config: Mapping[str, Any]) -> tuple[Trial, RunOptions]:
     """Check everything that can be checked before any work. Raises ConfigurationError, one paragraph each."""
     settings = read_settings(config)
+    check_peer_choice(settings)
     options = _run_options(settings)
     model = _known("model", settings.model.get("name"), MODELS)
     dataset = _known("dataset", settings.dataset.get("name"), DATASETS)
@@ -57,12 +59,15 @@ def build(config: Mapping[str, Any]) -> tuple[Trial, RunOptions]:
         budget=options.budget.name,
         rate_qps=_rate_qps(settings.scenario),
         **_to_auc(settings.training, settings.scope, options.weights_file),
+        peer=peer_of(settings),
     )
     if trial.scope == "train":
         _check_training(trial, settings, options.budget)
     _check_opts(trial, settings.scope)
     require_backend(trial.backend, trial.device)
     require_weights(trial.backend, options.weights_file)
+    if trial.peer:
+        require_comparable(trial)
     if options.budget.certificate_s and trial.scenario != "server":
         raise ConfigurationError(
             f"budget={options.budget.name} scenario={trial.scenario}: a certificate is for a rate that is held, so it "

@@ -24,20 +24,27 @@ def allowed_deviation(plan: Sequence[PlanLine]) -> float | None:
 
 
 def gate_result(
-    labels: Float32, answers: Mapping[str, Answers], dtypes: Iterable[str], allowed: float | None
+    labels: Float32,
+    answers: Mapping[str, Answers],
+    dtypes: Iterable[str],
+    allowed: float | None,
+    *,
+    same_weights: bool = True,
 ) -> GateResult:
     """R6 on the accuracy run, R4 on every timed answer, and R6 again with the timed answers put in their place.
 
     allowed: how far a score may be from the baseline's (``allowed_deviation``): an AUC hardly sees a model that is
     another one for few samples, and the closed division is the same mathematics for each. None: not judged.
+    same_weights: False where a side is a peer with a model of its own, see ``harness.estimate.accuracy.gate``.
     """
     baseline, candidate = answers["baseline"], answers["candidate"]
-    first = gate(labels, baseline.accuracy, candidate.accuracy)
+    first = gate(labels, baseline.accuracy, candidate.accuracy, same_weights=same_weights)
     moved = None if allowed is None else _farthest(labels, baseline.accuracy, candidate.accuracy)
     asked = candidate.deviation >= 0.0
     tolerance = answer_tolerance(dtypes)
     timed = timed_answers(candidate.accuracy[asked], candidate.timed[asked], tolerance)
-    again = gate(labels, baseline.accuracy, np.where(asked, candidate.timed, candidate.accuracy))
+    put_in = np.where(asked, candidate.timed, candidate.accuracy)
+    again = gate(labels, baseline.accuracy, put_in, same_weights=same_weights)
     reasons = list(first.reasons)
     if moved is not None and allowed is not None and moved > allowed:
         reasons.append(
@@ -64,6 +71,7 @@ def gate_result(
         timed_deviation=timed.largest,
         timed_tolerance=tolerance,
         reasons=tuple(reasons),
+        same_weights=same_weights,
     )
 
 

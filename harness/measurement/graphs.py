@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import tempfile
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from harness.backends.catalogue import BACKENDS
+from harness.backends.catalogue import Graph
+from harness.backends.peers.catalogue import Setting
 from harness.clock import now_ns
 from harness.console.observer import Observer
 from harness.errors import ConfigurationError
@@ -20,10 +23,12 @@ from zoo.onnx.graph_cache import graph_file, graph_folder, graph_key
 from zoo.schema import Schema
 
 MADE = "made.json"
+QUANTIZERS = ("onnx", "onnxruntime")
+"""Packages whose versions shape a quantized graph."""
 
 
 def ensure_graph(
-    backend: str,
+    form: Graph | None,
     config: ModelConfig,
     schema: Schema,
     weights: Path,
@@ -32,12 +37,11 @@ def ensure_graph(
     *,
     expand_first: bool = True,
 ) -> Path | None:
-    """Path of the ``.onnx`` of ``weights``; None for a backend that builds from the weights themselves.
+    """Path of the ``.onnx`` of ``weights`` in the ``form`` that is served; None where nothing is exported.
 
     Sides that copy the user's columns at the same place serve the same file. Raises ConfigurationError for weights that
     do not fit the model, or cannot be read, RuntimeError with the child's last words when the export fails.
     """
-    form = BACKENDS[backend].graph
     if form is None:
         return None
     rows_given = form == "rows"
@@ -52,7 +56,24 @@ def ensure_graph(
             "expand_first": expand_first,
         }
         observer.stage(f"exporting {config.name}", total=None)
-        _export(spec, folder)
+        _make("zoo.onnx.export", spec, folder, f"The export of {config.name}")
+    return graph_file(folder)
+
+
+def ensure_quantized(graph: Path, setting: Setting, observer: Observer) -> Path:
+    """Path of the ``.onnx`` that the quantizer of a peer's ``setting`` makes of ``graph``; ``graph`` without one.
+
+    It lies beside ``graph``'s folder under a name of all that shapes it. Raises RuntimeError when the child fails.
+    """
+    if not setting.quantizer:
+        return graph
+    made_by = [setting.quantizer, *setting.operators, *(version(package) for package in QUANTIZERS)]
+    digest = hashlib.sha256(json.dumps(made_by).encode()).hexdigest()
+    folder = graph.parent.with_name(f"{graph.parent.name}-{digest[:12]}")
+    if not folder.exists():
+        spec = {"graph": str(graph.resolve()), "operators": list(setting.operators)}
+        observer.stage("quantizing", total=None)
+        _make(setting.quantizer, spec, folder, "The quantization")
     return graph_file(folder)
 
 
@@ -64,7 +85,7 @@ def export_seconds(graph: Path | None) -> float | None:
     return seconds
 
 
-def _export(spec: Mapping[str, Any], folder: Path) -> None:
+def _make(module: str, spec: Mapping[str, Any], folder: Path, title: str) -> None:
     """Make the graph beside ``folder``, then rename: a killed process leaves no half graph under its name."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
@@ -72,7 +93,7 @@ def _export(spec: Mapping[str, Any], folder: Path) -> None:
         made.mkdir()
         order = {**spec, "out": str(graph_file(made).absolute())}
         started = now_ns()
-        run_job("zoo.onnx.export", order, f"The export of {spec['model']['name']}", _refuse)
+        run_job(module, order, title, _refuse)
         (made / MADE).write_text(json.dumps({"seconds": (now_ns() - started) * 1e-9}), "utf-8")
         try:
             made.rename(folder)

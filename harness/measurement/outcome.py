@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 
+from harness.backends.peers.catalogue import same_weights
 from harness.estimate.comparison import RatioInterval, lbt_ratio, paired_service_ratio, quads_to_repeat, void_quads
 from harness.estimate.lbt import LbtEstimate
 from harness.estimate.replay import SegmentObservation
@@ -118,7 +119,9 @@ def latency_qps(everything: LbtEstimate | None, centre_qps: float) -> float:
 
 
 def _gate(seen: Seen) -> GateResult:
-    return gate_result(seen.labels, seen.answers, seen.facts[CANDIDATE].dtypes, seen.allowed)
+    alike = same_weights(seen.trial.peer)
+    allowed = None if seen.trial.peer else seen.allowed  # what a plan declares is a distance from opt=[]
+    return gate_result(seen.labels, seen.answers, seen.facts[CANDIDATE].dtypes, allowed, same_weights=alike)
 
 
 def _side(seen: Seen, name: str, estimate: LbtEstimate | None, kept: tuple[int, ...]) -> SideResult:

@@ -9,11 +9,15 @@ from typing import TypeVar
 
 import numpy as np
 
+from harness.backends.catalogue import BACKENDS, Graph
+from harness.backends.peers.catalogue import peer_named, same_weights, setting_named
+from harness.backends.peers.plans import peer_plan
 from harness.console.observer import Observer
 from harness.errors import ConfigurationError
 from harness.estimate.accuracy import answer_tolerance, labelled
 from harness.host.environment import capabilities
-from harness.measurement.graphs import ensure_graph
+from harness.measurement.graphs import ensure_graph, ensure_quantized
+from harness.measurement.peer_models import ensure_peer_model
 from harness.measurement.weights import ensure_weights, in_copies
 from harness.options import RunOptions
 from harness.trial import Trial
@@ -33,6 +37,7 @@ class Prepared:
 
     weights: the file that is served. trained: the one that training left, or the user's own; ``weights`` itself, but
     for tables in copies. graphs: by side, what ``weights`` were exported to; None where a backend serves no graph.
+    own: by side, the file of a peer that brings a model of its own.
     """
 
     trial: Trial
@@ -42,16 +47,22 @@ class Prepared:
     trained: Path
     plans: dict[str, Plan]
     graphs: Mapping[str, Path | None] = field(default_factory=dict)
+    own: Mapping[str, Path] = field(default_factory=dict)
+
+    def served_by(self, side: str) -> Path:
+        """The file of the weights that ``side`` serves."""
+        return self.own.get(side, self.weights)
 
 
 def resolve_plans(trial: Trial, config: ModelConfig, dataset: Dataset) -> dict[str, Plan]:
-    """Plan of the baseline, and of the candidate where the trial has optimizations. ConfigurationError as one text."""
-    return {side: _plan(trial.baseline() if side == BASELINE else trial, config, dataset) for side in sides_of(trial)}
+    """Plan of the baseline, and of the candidate where the trial has one. ConfigurationError as one text."""
+    return {side: _plan(one, config, dataset) for side, one in sides_of(trial).items()}
 
 
-def sides_of(trial: Trial) -> tuple[str, ...]:
-    """The sides that are measured: both, or the baseline alone."""
-    return (BASELINE, CANDIDATE) if trial.opts else (BASELINE,)
+def sides_of(trial: Trial) -> dict[str, Trial]:
+    """The sides that are measured, both or the baseline alone, each as a trial of its own."""
+    sides = {BASELINE: trial.baseline()}
+    return {**sides, CANDIDATE: trial.candidate()} if trial.compares else sides
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,20 +89,31 @@ def prepare(trial: Trial, options: RunOptions, observer: Observer) -> Prepared:
     check_verdict(dataset, plans)
     trained = ensure_weights(trial, config, dataset, options, observer)
     weights = in_copies(trial, config, dataset, trained, options, observer)
-    graphs = {
-        side: ensure_graph(
-            trial.backend,
+    graphs, own = {}, {}
+    for side, one in sides_of(trial).items():
+        graph = ensure_graph(
+            form_of(one),
             config,
             dataset.schema,
             weights,
             options.cache_dir,
             observer,
-            expand_first=plan.pipeline.expand == "first",
+            expand_first=plans[side].pipeline.expand == "first",
         )
-        for side, plan in plans.items()
-    }
+        if graph is not None and one.peer:
+            graph = ensure_quantized(graph, setting_named(one.peer["name"], one.peer["settings"]), observer)
+        graphs[side] = graph
+        if not same_weights(one.peer):
+            own[side] = ensure_peer_model(one, config, dataset, options, observer)
     return Prepared(
-        trial=trial, dataset=dataset, config=config, weights=weights, trained=trained, plans=plans, graphs=graphs
+        trial=trial,
+        dataset=dataset,
+        config=config,
+        weights=weights,
+        trained=trained,
+        plans=plans,
+        graphs=graphs,
+        own=own,
     )
 
 
@@ -107,8 +129,15 @@ def check_verdict(dataset: Dataset, plans: Mapping[str, Plan]) -> None:
     _checked(lambda: answer_tolerance(dtypes))
 
 
+def form_of(trial: Trial) -> Graph | None:
+    """The form of the exported graph that one side serves; None where it is built from weights."""
+    return peer_named(trial.peer["name"]).graph if trial.peer else BACKENDS[trial.backend].graph
+
+
 def _plan(trial: Trial, config: ModelConfig, dataset: Dataset) -> Plan:
     def build() -> Plan:
+        if trial.peer:
+            return peer_plan(trial.peer, config, dataset.schema, capabilities())
         scope: Scope = "train" if trial.scope == "train" else "serve"
         first = first_pipeline(config, dataset.schema, trial.backend, trial.device, scope)
         return resolve(first, trial.opts, capabilities())

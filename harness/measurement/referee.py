@@ -28,6 +28,8 @@ SLOTS = 1024
 STALL_S = 10.0
 """A SUT that has queries in flight and answers none of them for this long hangs."""
 MARGIN_S = 10.0
+START_S = 300.0
+"""What a side may take until it is warm."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,9 +99,10 @@ class Referee:
         shape: RingShape,
         *,
         command: Sequence[str] = SUT_COMMAND,
-        timeout_s: float = 300.0,
+        timeout_s: float = START_S,
     ) -> SideInfo:
         """Start a SUT and wait until it is ready. ``spec`` as in ``harness.sut.server``; "environment" is set first.
+        A side whose spec says "start_s" may take that long.
 
         Raises SutFailure with the child's traceback when it ends, or is not ready in time.
         """
@@ -109,7 +112,7 @@ class Referee:
         self.frozen_by[name] = side.group.frozen_by
         self.collections.setdefault(name, Collections())
         side.attach(self.sender)
-        return side.await_ready(timeout_s)
+        return side.await_ready(spec.get("start_s", timeout_s))
 
     def stop_side(self, name: str) -> None:
         """End a side and everything that it started."""

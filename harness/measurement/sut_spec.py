@@ -12,9 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from harness.backends.peers.catalogue import peer_named
 from harness.measurement.preparation import Prepared
+from harness.measurement.referee import START_S
 from harness.record.result import PlanLine
 from harness.transport.wire import encode
+from harness.trial import Trial
 from optimizations.contract import Plan
 from optimizations.plan import plan_to_json
 from zoo.frequencies import row_frequencies, save_frequencies
@@ -42,7 +45,7 @@ def model_spec(prepared: Prepared, side: str, cache_dir: Path) -> Iterator[dict[
             "plan": plan_to_json(plan),
             "model": dataclasses.asdict(prepared.config),
             "schema": prepared.dataset.schema.to_json(),
-            "weights": str(prepared.weights.resolve()),
+            "weights": str(prepared.served_by(side).resolve()),
             "graph": None if graph is None else str(graph.resolve()),
             "calibration": str(calibration),
             "frequencies": str(frequencies) if counted else None,
@@ -50,7 +53,13 @@ def model_spec(prepared: Prepared, side: str, cache_dir: Path) -> Iterator[dict[
             "query_sizes": prepared.trial.query_sizes,
             "sla": dataclasses.asdict(prepared.trial.sla),
             "environment": dict(plan.pipeline.runtime.environment),
+            "start_s": start_seconds(prepared.trial, side),
         }
+
+
+def start_seconds(trial: Trial, side: str) -> float:
+    """How long a side may take until it is warm."""
+    return peer_named(trial.peer["name"]).start_s if side == trial.peer_side else START_S
 
 
 def calibration_batch(train: Split) -> Batch:

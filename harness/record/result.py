@@ -17,7 +17,9 @@ import numpy.typing as npt
 
 from harness.errors import ExitCode
 from harness.record.jsonable import from_plain, to_plain
+from harness.record.peer_result import PeerResult
 from harness.record.side_result import Interval, SideResult
+from harness.trial import PEER
 
 RESULT_SCHEMA_VERSION = 1
 
@@ -141,6 +143,8 @@ class GateResult:
     ``score_tolerance``: what the plan declares. ``timed_deviation``: largest |timed score - accuracy score|;
     ``timed_tolerance``: what the plan is allowed. ``parity``: of a training, whose ``timed_answers`` are the parameters
     after its last step. ``seeds``: of a training of other mathematics, whose differences are means over seeds.
+    ``same_weights``: False where a peer has trained a model of its own; of such two sides the AUC alone is judged,
+    beside the timed answers.
     """
 
     verdict: Passed
@@ -157,6 +161,7 @@ class GateResult:
     reasons: tuple[str, ...] = ()
     parity: ParityResult | None = None
     seeds: SeedsResult | None = None
+    same_weights: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,7 +247,8 @@ class SegmentInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """Everything that ``result.json`` holds. For ``opt=[]`` candidate, ratio and gate are None."""
+    """Everything that ``result.json`` holds. For ``opt=[]`` candidate, ratio and gate are None. ``peer``: of the side
+    that is another package."""
 
     trial_id: str
     created: str
@@ -262,12 +268,18 @@ class Result:
     hardware_class: str
     segments: tuple[SegmentInfo, ...] = ()
     certificate: Certificate | None = None
+    peer: PeerResult | None = None
     schema_version: int = RESULT_SCHEMA_VERSION
 
     @property
     def measured(self) -> SideResult:
         """The side that the trial is about: the candidate, or the baseline of ``opt=[]``."""
         return self.baseline if self.candidate is None else self.candidate
+
+    @property
+    def is_peer(self) -> bool:
+        """Whether what is measured is a peer, and no plan of ours."""
+        return bool(self.trial["backend"] == PEER)
 
     @property
     def trains(self) -> bool:
@@ -287,11 +299,14 @@ class Result:
     @property
     def plan_name(self) -> str:
         """``[fusion,bf16]``, on a backend other than PyTorch ``onnxruntime [executor]``; a star marks what was
-        emulated."""
+        emulated. ``peer ort_stock (best)`` where a peer is measured, ``[fusion] over ort_stock (best)`` beside one."""
         emulated = {line.name for line in self.plan if line.emulated}
         names = ",".join(name + "*" * (name in emulated) for name in self.trial["opts"])
         backend = self.trial["backend"]
-        return f"[{names}]" if backend == "torch" else f"{backend} [{names}]"
+        if self.is_peer:
+            return f"peer {self.peer.title}" if self.peer is not None else backend
+        plan = f"[{names}]" if backend == "torch" else f"{backend} [{names}]"
+        return plan if self.peer is None else f"{plan} over {self.peer.title}"
 
     @property
     def exit_code(self) -> ExitCode:

@@ -17,8 +17,12 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from harness.backends.catalogue import BACKENDS, load_backend, missing_packages
+from harness.backends.peers.catalogue import PEERS
+from harness.backends.peers.catalogue import missing_packages as missing_peer_packages
+from harness.backends.peers.plans import matched, peer_plan
 from harness.backends.protocol import Session
 from harness.backends.torch_backend import reference_model
+from harness.trial import PEER
 from optimizations.plan import first_pipeline, resolve
 from tests.parity.graph_serving import loaded_by_a_process, queries, without_history
 from zoo.onnx.export import export
@@ -30,6 +34,12 @@ OF_EVERY_COLUMN = ["dien", SLOW_WDL]
 OF_THE_DATA = ["din", "dien", "dlrm", SLOW_WDL]
 TOLERANCE = 1e-5
 REAL_SAMPLES = 1200
+SERVED_PEERS = [
+    (name, settings)
+    for name, peer in PEERS.items()
+    for settings, setting in peer.settings.items()
+    if peer.graph and not setting.quantizer
+]
 Graph = Callable[..., Path]
 
 
@@ -131,6 +141,29 @@ def test_an_executor_changes_no_score_and_threads_call_side_by_side(
     with ThreadPoolExecutor(4) as pool:
         for k, scores in enumerate(pool.map(session.predict, batches * 3)):
             np.testing.assert_allclose(scores, expected[k % len(batches)], rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize(("peer", "settings"), SERVED_PEERS)
+def test_a_peer_that_serves_the_graph_gives_the_scores_of_pytorch(
+    every_column: Callable[[str], Any], graph: Graph, peer: str, settings: str
+) -> None:
+    """Its plan as the referee makes it, with the counts that a system under test chooses for it."""
+    if missing := missing_peer_packages(peer):
+        pytest.skip(f"{', '.join(missing)} not installed: pip install 'recarena[peers]'")
+    served = every_column("dien")
+    backend = "onnxruntime" if PEERS[peer].graph == "raw" else "openvino"
+    path = graph(backend, "every_column", "dien")
+    context = dataclasses.replace(served.context, weights={}, graph=path, threads=2)
+    plan = peer_plan({"name": peer, "settings": settings}, context.config, context.schema, frozenset())
+    if plan.pipeline.runtime.undecided:
+        counts = dataclasses.replace(plan.pipeline.runtime, workers=2, threads=1)
+        plan = dataclasses.replace(plan, pipeline=dataclasses.replace(plan.pipeline, runtime=counts))
+    eager, session = served.session({}), load_backend(PEER).lower(plan, context)
+    assert session.report == [matched(plan)] and session.bind is None
+    batches = list(queries(served.split))[::3]
+    with ThreadPoolExecutor(2) as pool:
+        for batch, scores in zip(batches, pool.map(session.predict, batches), strict=True):
+            np.testing.assert_allclose(scores, eager.predict(batch), rtol=0, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize(("column", "raw"), [(1, 9), (1, -2)])

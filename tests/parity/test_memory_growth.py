@@ -20,6 +20,7 @@ from harness.backends.catalogue import BACKENDS, missing_packages
 from harness.backends.torch_backend import reference_model
 from harness.traffic.query_sizes import pmf
 from harness.transport.wire import encode
+from harness.trial import PEER
 from optimizations.best_plans import best_plan
 from optimizations.plan import first_pipeline, plan_to_json, resolve
 from zoo.checkpoint import save_weights
@@ -48,7 +49,7 @@ print(json.dumps(resident))
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("plan", ["stock", "best"])
 @pytest.mark.parametrize("model", ["wdl", "din", "dien", "dlrm"])
-@pytest.mark.parametrize("backend", sorted(BACKENDS))
+@pytest.mark.parametrize("backend", sorted(BACKENDS.keys() - {PEER}))
 def test_resident_memory_is_that_of_the_first_queries(
     planted: Callable[[str], Any], tmp_path: Path, backend: str, model: str, plan: str
 ) -> None:

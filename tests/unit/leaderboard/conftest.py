@@ -154,7 +154,7 @@ def simulated_record(
 ) -> Path:
     """A record of a simulated trial of short quads, some of them void by stolen time; ``fields`` of the trial."""
     budget = budget_named("quick", {"quads": quads, **(budget or {})})
-    given = {"opts": {"fusion": {}}, "scenario": "server", "query_sizes": "heavy", **fields}
+    given = {"opts": {"fusion": {}}, "backend": "torch", "scenario": "server", "query_sizes": "heavy", **fields}
     trial = Trial(
         model="wdl",
         sizes={},
@@ -163,7 +163,6 @@ def simulated_record(
         dataset_fingerprint=fingerprint("planted", DATA),
         training={},
         weights="",
-        backend="torch",
         device="cpu",
         scope="serve",
         sla=Sla(limit_ms=40.0),

@@ -11,7 +11,8 @@ import pytest
 
 from harness.errors import ConfigurationError
 from harness.record.result import Result
-from leaderboard.backends import END, HEADINGS, START, into_page, matrix
+from leaderboard.backends import HEADINGS, MARK, matrix
+from leaderboard.pages import into_page, marks
 
 Fabricated = Callable[..., tuple[Any, Any]]
 
@@ -47,12 +48,12 @@ def test_each_cell_has_its_newest_record_as_it_comes_and_by_its_plan(fabricate: 
 
 
 def test_a_page_is_changed_between_its_marks_only(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text(f"before\n\n{START}\nold\n{END}\n\nafter\n")
-    into_page("| new |", page)
-    into_page("| newer |", page)
-    assert page.read_text() == f"before\n\n{START}\n| newer |\n{END}\n\nafter\n"
+    page, (start, end) = tmp_path / "page.md", marks(MARK)
+    page.write_text(f"before\n\n{start}\nold\n{end}\n\nafter\n")
+    into_page("| new |", page, MARK)
+    into_page("| newer |", page, MARK)
+    assert page.read_text() == f"before\n\n{start}\n| newer |\n{end}\n\nafter\n"
     for unmarked in (tmp_path / "none.md", tmp_path / "plain.md"):
         with pytest.raises(ConfigurationError, match=f"{unmarked}: there is no page with the lines"):
-            into_page("| new |", unmarked)
-        unmarked.write_text(START)
+            into_page("| new |", unmarked, MARK)
+        unmarked.write_text(start)

@@ -88,7 +88,7 @@ def test_an_unknown_record_is_one_line(run, arguments):
     assert code == 2 and out == "" and len(err.splitlines()) == 1 and "there is no record" in err
 
 
-@pytest.mark.parametrize("command", ["show", "site", "compare", "sync", "verify"])
+@pytest.mark.parametrize("command", ["show", "site", "compare", "sync", "verify", "peers"])
 def test_every_subcommand_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])

@@ -38,7 +38,7 @@ def test_every_entry_has_a_module_and_every_module_an_entry() -> None:
 
 
 def test_an_unknown_backend_names_the_known_ones() -> None:
-    with pytest.raises(ConfigurationError, match=r"backend=tensorrt is not known: use one of onnxruntime, openvino, t"):
+    with pytest.raises(ConfigurationError, match=r"backend=tensorrt is not known: use one of onnxruntime, openvino, p"):
         load_backend("tensorrt")
 
 

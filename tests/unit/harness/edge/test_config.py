@@ -263,7 +263,7 @@ def test_an_experiment_yields_to_the_command_line():
         (["budget.quads=-2"], ["budget.quads=-2 must be above 0"]),
         (["budget.quads=1.5"], ["budget.quads is 1.5, expected a whole number"]),
         (["device=gpu"], ["device=gpu is unknown", "cpu, cuda"]),
-        (["backend=trch"], ["backend=trch is unknown", "did you mean 'torch'?", "openvino, tensorflow, torch"]),
+        (["backend=trch"], ["backend=trch is unknown", "did you mean 'torch'?", "peer, tensorflow, torch"]),
         (["backend=onnxruntime", "opt=[fusion]"], ["'fusion' cannot", "onnxruntime; it can on: tensorflow, torch"]),
         (["backend=openvino", "opt=[executor]", "opt.executor.mode=inter_op"], ["mode=inter_op", "on: onnxruntime"]),
         (["opt=[embedding_tier]"], ["requires fusion"]),

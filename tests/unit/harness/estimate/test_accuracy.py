@@ -158,6 +158,34 @@ def test_gate_fails_on_logloss_alone() -> None:
     assert got.verdict == "fail" and len(got.reasons) == 1 and "logloss" in got.reasons[0]
 
 
+def test_of_two_models_that_were_trained_apart_the_auc_alone_is_judged() -> None:
+    """A power of every score keeps the AUC and spoils the rest; half the samples shuffled cost far more than 0.002."""
+    labels, a, _ = _click_data(50_000, 9)
+    other = a**2
+    both = gate(labels, a, other), gate(labels, a, other, same_weights=False)
+    assert [got.verdict for got in both] == ["fail", "pass"] and both[1].margin == 0.002 and both[1].reasons == ()
+    assert both[0].pcoc_ratio == both[1].pcoc_ratio < 0.9 and both[0].auc_delta_ci == both[1].auc_delta_ci
+    worse = a.copy()
+    worse[::2] = np.random.default_rng(3).permutation(worse[::2])
+    got = gate(labels, a, worse, same_weights=False)
+    assert got.verdict == "fail" and len(got.reasons) == 1 and "margin 0.002" in got.reasons[0]
+    assert gate(labels, worse, a, same_weights=False).verdict == "pass"
+
+
+def test_a_loss_between_the_two_margins_passes_only_between_models_of_their_own() -> None:
+    """Moving a share s of the scores to the wrong end costs AUC in proportion: -0.0015 lies between the margins."""
+    labels, a, _ = _click_data(100_000, 12)
+    harmed, rng = a.copy(), np.random.default_rng(4)
+    lost = 0.0
+    while lost > -0.0012:
+        chosen = rng.choice(len(a), 40, replace=False)
+        harmed[chosen] = rng.permutation(harmed[chosen])
+        lost = auc(labels, harmed) - auc(labels, a)
+    assert gate(labels, a, harmed).auc_delta_ci[0] > -0.002
+    assert gate(labels, a, harmed).verdict == "fail"
+    assert gate(labels, a, harmed, same_weights=False).verdict == "pass"
+
+
 def test_gate_fails_on_scores_that_are_no_numbers() -> None:
     labels, a, b = _click_data(300, 10)
     b[5] = np.nan

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.backends.catalogue import missing_packages
+from harness.backends.catalogue import Graph, missing_packages
+from harness.backends.peers.catalogue import Setting
 from harness.errors import ConfigurationError
 from harness.measurement import graphs
 from harness.measurement.child_job import run_job
-from harness.measurement.graphs import ensure_graph, export_seconds
+from harness.measurement.graphs import ensure_graph, ensure_quantized, export_seconds
 from zoo.checkpoint import save_weights
 from zoo.configs import DlrmConfig
 from zoo.schema import DenseField, IdField, Schema
@@ -42,7 +43,7 @@ def exported(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, Any]]:
 
     def export(module: str, spec: Mapping[str, Any], title: str, follow: Any) -> None:
         orders.append(spec)
-        assert module == "zoo.onnx.export"
+        assert module == ("zoo.onnx.export" if "schema" in spec else "a_quantizer")
         Path(spec["out"]).write_bytes(b"")
 
     monkeypatch.setattr(graphs, "run_job", export)
@@ -56,8 +57,8 @@ def weights(folder: Path, content: bytes = b"weights") -> Path:
     return path
 
 
-def test_pytorch_needs_no_graph(tmp_path: Path) -> None:
-    assert ensure_graph("torch", CONFIG, SCHEMA, tmp_path / "nowhere", tmp_path, Stages()) is None
+def test_what_is_built_from_weights_needs_no_graph(tmp_path: Path) -> None:
+    assert ensure_graph(None, CONFIG, SCHEMA, tmp_path / "nowhere", tmp_path, Stages()) is None
     assert export_seconds(None) is None
 
 
@@ -67,26 +68,43 @@ def test_how_long_an_export_took_is_known_to_later_runs(
     stamps = iter([5_000_000_000, 12_500_000_000])
     monkeypatch.setattr(graphs, "now_ns", lambda: next(stamps))
     for _ in range(2):
-        made = ensure_graph("onnxruntime", CONFIG, SCHEMA, weights(tmp_path), tmp_path, Stages())
+        made = ensure_graph("raw", CONFIG, SCHEMA, weights(tmp_path), tmp_path, Stages())
         assert export_seconds(made) == pytest.approx(7.5)
     assert len(exported) == 1 and export_seconds(tmp_path / "made_by_hand.onnx") is None
 
 
 def test_a_graph_is_made_once_per_weights_form_and_schema(tmp_path: Path, exported: list[Mapping[str, Any]]) -> None:
     stages, other = Stages(), dataclasses.replace(SCHEMA, max_history=3)
-    asked = [("onnxruntime", SCHEMA, b"a"), ("openvino", SCHEMA, b"a"), ("onnxruntime", SCHEMA, b"b"),
-             ("onnxruntime", other, b"a")]  # fmt: skip
+    asked: list[tuple[Graph, Schema, bytes]] = [
+        ("raw", SCHEMA, b"a"), ("rows", SCHEMA, b"a"), ("raw", SCHEMA, b"b"), ("raw", other, b"a")
+    ]  # fmt: skip
     made = [
-        ensure_graph(backend, CONFIG, schema, weights(tmp_path, content), tmp_path, stages)
-        for backend, schema, content in (*asked, *asked)
+        ensure_graph(form, CONFIG, schema, weights(tmp_path, content), tmp_path, stages)
+        for form, schema, content in (*asked, *asked)
     ]
     assert len(set(made[:4])) == 4 and made[:4] == made[4:] and all(path and path.exists() for path in made)
-    late = ensure_graph("onnxruntime", CONFIG, SCHEMA, weights(tmp_path, b"a"), tmp_path, stages, expand_first=False)
+    late = ensure_graph("raw", CONFIG, SCHEMA, weights(tmp_path, b"a"), tmp_path, stages, expand_first=False)
     assert late not in made
     assert [order["rows_given"] for order in exported] == [False, True, False, False, False]
     assert [order["expand_first"] for order in exported] == [True, True, True, True, False]
     assert stages == ["exporting dlrm"] * 5
     assert len(list((tmp_path / "graphs").iterdir())) == 5  # and nothing temporary
+
+
+def test_a_graph_is_quantized_once_per_way_to_do_it(
+    tmp_path: Path, exported: list[Mapping[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graphs, "version", lambda package: "1")
+    stages, plain = Stages(), Setting(summary="")
+    made = ensure_graph("raw", CONFIG, SCHEMA, weights(tmp_path), tmp_path, stages)
+    assert made is not None and ensure_quantized(made, plain, stages) == made
+    ways = [dataclasses.replace(plain, quantizer="a_quantizer", operators=names) for names in (("MatMul",), ("Gemm",))]
+    first, second, again = (ensure_quantized(made, way, stages) for way in (*ways, ways[0]))
+    assert first == again and len({made, first, second}) == 3 and first.is_file()
+    assert [order["operators"] for order in exported[1:]] == [["MatMul"], ["Gemm"]]
+    assert {order["graph"] for order in exported[1:]} == {str(made.resolve())}
+    monkeypatch.setattr(graphs, "version", lambda package: "2")
+    assert ensure_quantized(made, ways[0], stages) not in (first, second)
 
 
 def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +115,7 @@ def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(graphs, "run_job", fail)
     monkeypatch.setattr("zoo.onnx.graph_cache.version", lambda package: "1")
     with pytest.raises(RuntimeError, match="The export of dlrm ended"):
-        ensure_graph("onnxruntime", CONFIG, SCHEMA, weights(tmp_path), tmp_path, Stages())
+        ensure_graph("raw", CONFIG, SCHEMA, weights(tmp_path), tmp_path, Stages())
     assert list((tmp_path / "graphs").iterdir()) == []
 
 
@@ -109,11 +127,11 @@ def test_of_two_runs_that_export_at_a_time_both_serve_the_same(
 
     def overtaken(module: str, spec: Mapping[str, Any], title: str, follow: Any) -> None:
         monkeypatch.setattr(graphs, "run_job", export)
-        found.append(ensure_graph("onnxruntime", CONFIG, SCHEMA, weights(tmp_path), tmp_path, Stages()))
+        found.append(ensure_graph("raw", CONFIG, SCHEMA, weights(tmp_path), tmp_path, Stages()))
         export(module, spec, title, follow)
 
     monkeypatch.setattr(graphs, "run_job", overtaken)
-    mine = ensure_graph("onnxruntime", CONFIG, SCHEMA, weights(tmp_path), tmp_path, Stages())
+    mine = ensure_graph("raw", CONFIG, SCHEMA, weights(tmp_path), tmp_path, Stages())
     assert mine == found[0] and len(exported) == 2 and len(list((tmp_path / "graphs").iterdir())) == 1
 
 
@@ -121,7 +139,7 @@ def test_of_two_runs_that_export_at_a_time_both_serve_the_same(
 def test_weights_that_do_not_fit_are_one_paragraph(tmp_path: Path) -> None:
     save_weights(tmp_path / "weights.npz", {"nothing": np.zeros(3, np.float32)})
     with pytest.raises(ConfigurationError, match=r"the weights do not fit the model .*unexpected: nothing"):
-        ensure_graph("onnxruntime", CONFIG, SCHEMA, tmp_path / "weights.npz", tmp_path, Stages())
+        ensure_graph("raw", CONFIG, SCHEMA, tmp_path / "weights.npz", tmp_path, Stages())
     assert list((tmp_path / "graphs").iterdir()) == []
 
 

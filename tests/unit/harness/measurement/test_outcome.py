@@ -53,6 +53,18 @@ def test_timed_answers_are_held_to_the_tolerance_of_the_plan(dtype: str, shift: 
     assert result.timed_deviation == pytest.approx(shift, rel=0.05)
 
 
+def test_a_model_of_its_own_is_held_to_its_auc_and_to_its_own_answers() -> None:
+    labels, scores = _labels_and_scores()
+    answers = _answers(scores)
+    answers["candidate"] = Answers.of(scores**2)
+    answers["candidate"].note(np.arange(SAMPLES), scores**2)
+    assert gate_result(labels, answers, ("fp32",), None).verdict == "fail"
+    result = gate_result(labels, answers, ("fp32",), None, same_weights=False)
+    assert (result.verdict, result.same_weights, result.margin) == ("pass", False, 0.002)
+    answers["candidate"].note(np.arange(3), scores[:3])
+    assert gate_result(labels, answers, ("fp32",), None, same_weights=False).timed_answers == "fail"
+
+
 def test_cheap_timed_answers_fail_though_the_accuracy_run_was_perfect() -> None:
     labels, scores = _labels_and_scores()
     answers = _answers(scores)
