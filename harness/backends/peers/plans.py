@@ -14,6 +14,8 @@ from zoo.configs import ModelConfig
 from zoo.schema import Schema
 
 PHASE = "PEER"
+SCORE_TOLERANCE = 1e-5
+"""Of a peer on our weights in fp32, as the parity tests hold the backends to."""
 RUNTIME = ("runtime.executor", "runtime.threads", "runtime.workers")
 
 
@@ -34,6 +36,7 @@ def peer_plan(peer: Mapping[str, str], config: ModelConfig, schema: Schema, capa
         claims=("backend", *(RUNTIME if setting.runtime.executor else ())),
         division="closed" if known.same_weights and dtype == "fp32" else "open",
         emulated=False,
+        score_tolerance=SCORE_TOLERANCE,
     )
     return Plan(steps=(step,), pipeline=dataclasses.replace(first, blocks=blocks, runtime=setting.runtime))
 
