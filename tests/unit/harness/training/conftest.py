@@ -20,7 +20,6 @@ from harness.sut.system_process import SideInfo
 from harness.trial import Sla, Trial
 from zoo.checkpoint import load_weights, save_weights
 from zoo.datasets import fingerprint, load_dataset
-from zoo.schema import Split
 from zoo.training_batches import samples_of_steps
 
 SAMPLES, BATCH = 4000, 512
@@ -58,7 +57,8 @@ class SimulatedSides:
         self.needs, self.worse, self.peak, self.broken = needs, worse, peak, broken
         self.ends, self.observer = ends, Mock()
         self.seeds: dict[str, int] = {}
-        self.labels = [split.labels for split in _splits()]
+        dataset = load_once("planted", **DATA)
+        self.labels = [dataset.valid.labels, dataset.test.labels]
         self.rng = np.random.default_rng(2)
         self.cores, self.frozen_by = (0, 1), {"baseline": "simulated"}
         self.position: dict[str, int] = {}
@@ -166,17 +166,21 @@ class SimulatedSides:
         return 10**8
 
 
-@functools.cache
-def _splits() -> list[Split]:
-    dataset = load_dataset("planted", DATA, Path("unused"))
-    return [dataset.valid, dataset.test]
-
-
 Simulate = Callable[..., tuple[SimulatedSides, Measurement, Path]]
+
+
+load_once = functools.cache(
+    lambda name, shape, size: load_dataset(name, {"shape": shape, "size": size}, Path("unused"))
+)
 
 
 @pytest.fixture
 def simulate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Simulate:
+    """See ``simulation``."""
+    return simulation(tmp_path, monkeypatch)
+
+
+def simulation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Simulate:
     """``simulate(quads=, steal=, busy_quads=, wrong=, stops=, training=, side=, **fields of the trial)``: sides,
     measurement, record. side: more of ``SimulatedSides``."""
 
@@ -201,6 +205,9 @@ def simulate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Simulate:
         monkeypatch.setattr("harness.training.bench.now_ns", sides.clock)
         monkeypatch.setattr("harness.training.to_auc.now_ns", sides.clock)
         monkeypatch.setattr("harness.training.quads.between", between)
+        monkeypatch.setattr(
+            "harness.measurement.preparation.load_dataset", lambda name, options, *_: load_once(name, **options)
+        )
         budget = budget_named("quick", {"quads": quads})
         given = {"opts": {"micro_batch": {"parts": 2}}, **fields}
         trial = Trial(

@@ -27,7 +27,10 @@ from zoo.training_config import training_config
 from zoo.training_state import StateFile
 
 EVERY = 4
-KILLS = (("report", 3), ("write", 2), ("report", 10), ("rename", 7), ("report", 40))
+KILLS: dict[str, tuple[tuple[str, int], ...]] = {
+    "wdl": (("report", 3), ("write", 2), ("report", 10), ("rename", 7), ("report", 40)),
+    "dien": (("write", 6),),
+}
 """When each process is killed. report: as step k is told (no state is kept before step 4, and step 10 is evaluated).
 write, rename: of the state of step k * 4, half-written, or whole and not renamed. An epoch has 4,000 samples."""
 
@@ -40,23 +43,15 @@ LONG: dict[str, Any] = {
     "final_lr_share": 0.1,
 }
 CASES: dict[str, dict[str, Any]] = {
-    "wdl": {"model": {"embedding_dim": 4, "deep_units": [8]}, "training": {}, "shape": "pointwise"},
+    "wdl": {
+        "model": {"embedding_dim": 4, "deep_units": [8]},
+        "training": {"dropout": 0.2, "average": 0.5, "embedding_lr": 0.5, "embedding_l2": 0.0, "final_lr_share": 1.0},
+        "shape": "pointwise",
+    },
     "dien": {
         "model": {"embedding_dim": 4, "hidden_units": 4, "attention_units": [4], "auxiliary_units": [4]},
         "training": {},
         "shape": "sequence",
-    },
-    "dlrm": {
-        "model": {"embedding_dim": 4, "bottom_units": [8, 4], "top_units": [8]},
-        "training": {
-            "dropout": 0.2,
-            "average": 0.5,
-            "embedding_lr": 0.2,
-            "dense_lr": 0.02,
-            "embedding_l2": 0.0,
-            "final_lr_share": 1.0,
-        },
-        "shape": "pointwise",
     },
 }
 
@@ -127,7 +122,7 @@ def main() -> None:
     signals = {}
     for case in sys.argv[2:]:
         dataset = load_dataset("planted", {"shape": CASES[case]["shape"], "size": "tiny"}, folder)
-        runs = (("whole", None), *(("killed", kill) for kill in (*KILLS, None)))
+        runs = (("whole", None), *(("killed", kill) for kill in (*KILLS[case], None)))
         signals[case] = [in_a_process(dataset, case, name, folder, kill) for name, kill in runs]
     print(json.dumps(signals))
 
