@@ -72,9 +72,11 @@ def compare(before: Record, after: Record, force: bool = False) -> list[Line]:
 
 
 def incomparable(before: Result, after: Result) -> list[str]:
-    """In what the workloads differ, one phrase each."""
+    """In what the workloads differ, and which result says nothing, one phrase each."""
     a, b = dataclasses.asdict(Workload.of(before)), dataclasses.asdict(Workload.of(after))
-    return [f"{name} {_said(a[name])} and {_said(b[name])}" for name in a if a[name] != b[name]]
+    differences = [f"{name} {_said(a[name])} and {_said(b[name])}" for name in a if a[name] != b[name]]
+    void = [name for name, result in (("A", before), ("B", after)) if result.validity.verdict == "void"]
+    return [*differences, *(f"the result of {name} is void" for name in void)]
 
 
 def _said(value: str | float) -> str:
@@ -99,7 +101,12 @@ def comparison_view(before: Record, after: Record, lines: list[Line]) -> Rendera
         )
     worse = [line.metric for line in lines if line.verdict == "worse"]
     conclusion = f"regression: {', '.join(worse)}" if worse else "no regression beyond the intervals"
-    return Group(f"A: {before.path}", f"B: {after.path}", table, conclusion)
+    return Group(_named("A", before), _named("B", after), table, conclusion)
+
+
+def _named(name: str, record: Record) -> str:
+    verdict = record.result.validity.verdict
+    return f"{name}: {record.path}" + ("" if verdict == "valid" else f" ({verdict.replace('_', ' ')})")
 
 
 def _ratio_line(

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 
-from harness.backends.peers.catalogue import same_weights
+from harness.backends.peers.catalogue import PEER_TOLERANCE, same_weights
 from harness.estimate.comparison import RatioInterval, lbt_ratio, paired_service_ratio, quads_to_repeat, void_quads
 from harness.estimate.lbt import LbtEstimate
 from harness.estimate.replay import SegmentObservation
@@ -42,7 +42,7 @@ class Seen:
 
     rows: its segments in the order in which they ran. answers, facts: by side; of ``facts`` only what no column tells
     is read (memory, faults, start, and the workers, dispatch and dtypes of the plan). steal: share of core time that
-    the hypervisor took in each quad. remarks: what else was said of the host.
+    the hypervisor took in each quad. remarks: what else was said of the host. allowed: see ``gate_result``.
     """
 
     trial: Trial
@@ -52,6 +52,7 @@ class Seen:
     facts: Mapping[str, SideResult]
     steal: Mapping[int, float]
     remarks: Sequence[str]
+    allowed: float | None
 
     @property
     def limit_ns(self) -> int:
@@ -118,8 +119,22 @@ def latency_qps(everything: LbtEstimate | None, centre_qps: float) -> float:
 
 
 def _gate(seen: Seen) -> GateResult:
-    alike = same_weights(seen.trial.peer)
-    return gate_result(seen.labels, seen.answers, seen.facts[CANDIDATE].dtypes, same_weights=alike)
+    return gate_result(
+        seen.labels,
+        seen.answers,
+        seen.facts[CANDIDATE].dtypes,
+        _allowed(seen),
+        same_weights=same_weights(seen.trial.peer),
+    )
+
+
+def _allowed(seen: Seen) -> float | None:
+    """How far a score may be from the baseline's. A peer there has moved them, too: by rounding, or (with a model or a
+    precision of its own) by what nobody declares."""
+    if seen.trial.peer_side != BASELINE or seen.allowed is None:
+        return seen.allowed
+    alike = same_weights(seen.trial.peer) and set(seen.facts[BASELINE].dtypes) <= {"fp32"}
+    return seen.allowed + PEER_TOLERANCE if alike else None
 
 
 def _side(seen: Seen, name: str, estimate: LbtEstimate | None, kept: tuple[int, ...]) -> SideResult:

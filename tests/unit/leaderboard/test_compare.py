@@ -7,12 +7,13 @@ import math
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from harness.errors import ConfigurationError
 from harness.record.reader import read_record
 from harness.record.writer import RecordWriter
 from harness.trial import Sla
-from leaderboard.compare import compare, incomparable, regressed
+from leaderboard.compare import compare, comparison_view, incomparable, regressed
 
 
 @pytest.fixture
@@ -121,6 +122,25 @@ def test_another_way_to_train_is_another_job(record):
     assert incomparable(plain.result, record(training).result) == []
     dropout = 0.5
     assert incomparable(plain.result, record(training).result) == ["settings default and dropout=0.5"]
+
+
+@pytest.mark.parametrize("verdict", ["void", "noisy_host"])
+def test_a_void_result_is_compared_by_force_alone_and_a_noisy_host_is_named(record, verdict):
+    """Of a void one, a side ran while the other one was timed: its numbers are no regression."""
+
+    def marked(result):
+        return dataclasses.replace(result, validity=dataclasses.replace(result.validity, verdict=verdict))
+
+    base, other = record(), record(marked, speedup=1.5)
+    if verdict == "void":
+        with pytest.raises(ConfigurationError, match="the result of B is void; --force"):
+            compare(base, other)
+    lines = compare(base, other, force=verdict == "void")
+    console = Console(width=500)
+    with console.capture() as captured:
+        console.print(comparison_view(base, other, lines))
+    named = [line for line in captured.get().splitlines() if line[:2] in ("A:", "B:")]
+    assert [line.endswith(f"({verdict.replace('_', ' ')})") for line in named] == [False, True]
 
 
 def test_other_optimizations_are_what_comparing_is_for(record):
