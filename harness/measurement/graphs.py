@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.backends.catalogue import Graph
-from harness.backends.peers.catalogue import Setting
+from harness.backends.peers.catalogue import FOLDER, Setting
 from harness.clock import now_ns
 from harness.console.observer import Observer
 from harness.errors import ConfigurationError
@@ -21,6 +21,7 @@ from harness.measurement.weights import file_sha256
 from zoo.configs import ModelConfig
 from zoo.onnx.graph_cache import graph_file, graph_folder, graph_key
 from zoo.schema import Schema
+from zoo.source_code import code_sha256
 
 MADE = "made.json"
 QUANTIZERS = ("onnx", "onnxruntime")
@@ -67,7 +68,8 @@ def ensure_quantized(graph: Path, setting: Setting, observer: Observer) -> Path:
     """
     if not setting.quantizer:
         return graph
-    made_by = [setting.quantizer, *setting.operators, *(version(package) for package in QUANTIZERS)]
+    code = code_sha256(FOLDER, [f"{setting.quantizer.rpartition('.')[2]}.py"])
+    made_by = [setting.quantizer, code, *setting.operators, *(version(package) for package in QUANTIZERS)]
     digest = hashlib.sha256(json.dumps(made_by).encode()).hexdigest()
     folder = graph.parent.with_name(f"{graph.parent.name}-{digest[:12]}")
     if not folder.exists():

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 
-from harness.backends.peers.catalogue import same_weights
+from harness.backends.peers.catalogue import PEER_TOLERANCE, same_weights
 from harness.estimate.comparison import RatioInterval, lbt_ratio, paired_service_ratio, quads_to_repeat, void_quads
 from harness.estimate.lbt import LbtEstimate
 from harness.estimate.replay import SegmentObservation
@@ -119,9 +119,22 @@ def latency_qps(everything: LbtEstimate | None, centre_qps: float) -> float:
 
 
 def _gate(seen: Seen) -> GateResult:
-    alike = same_weights(seen.trial.peer)
-    allowed = None if seen.trial.peer else seen.allowed  # what a plan declares is a distance from opt=[]
-    return gate_result(seen.labels, seen.answers, seen.facts[CANDIDATE].dtypes, allowed, same_weights=alike)
+    return gate_result(
+        seen.labels,
+        seen.answers,
+        seen.facts[CANDIDATE].dtypes,
+        _allowed(seen),
+        same_weights=same_weights(seen.trial.peer),
+    )
+
+
+def _allowed(seen: Seen) -> float | None:
+    """How far a score may be from the baseline's. A peer there has moved them, too: by rounding, or (with a model or a
+    precision of its own) by what nobody declares."""
+    if seen.trial.peer_side != BASELINE or seen.allowed is None:
+        return seen.allowed
+    alike = same_weights(seen.trial.peer) and set(seen.facts[BASELINE].dtypes) <= {"fp32"}
+    return seen.allowed + PEER_TOLERANCE if alike else None
 
 
 def _side(seen: Seen, name: str, estimate: LbtEstimate | None, kept: tuple[int, ...]) -> SideResult:

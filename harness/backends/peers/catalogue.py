@@ -20,6 +20,8 @@ from zoo.configs import MODELS
 from zoo.onnx.graph_cache import EXPORTERS
 
 FOLDER = Path(__file__).parent
+PEER_TOLERANCE = 1e-5
+"""How far the scores of a peer with our weights, in fp32, may be from PyTorch's."""
 TUNED = Runtime(executor="auto", workers=0, threads=0)
 """As many queries at a time, of as many threads each, as this machine serves fastest: ``executor=auto``."""
 TRAINING = ("sample_matrix.py", "trained_arrays.py", "training_job.py")

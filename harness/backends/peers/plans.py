@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 
-from harness.backends.peers.catalogue import Setting, peer_named, setting_named
+from harness.backends.peers.catalogue import PEER_TOLERANCE, Setting, peer_named, setting_named
 from harness.trial import PEER
 from optimizations.contract import Plan, PlanStep
 from optimizations.plan import available, first_pipeline
@@ -14,8 +14,8 @@ from zoo.configs import ModelConfig
 from zoo.schema import Schema
 
 PHASE = "PEER"
-SCORE_TOLERANCE = 1e-5
-"""Of a peer on our weights in fp32, as the parity tests hold the backends to."""
+ANY_SCORE = 1.0
+"""The tolerance of what is another model, or rounds as it likes: no score can be farther from another."""
 RUNTIME = ("runtime.executor", "runtime.threads", "runtime.workers")
 
 
@@ -29,14 +29,15 @@ def peer_plan(peer: Mapping[str, str], config: ModelConfig, schema: Schema, capa
     bf16 = setting.dtype == "bf16" and available()["bf16"].native(capabilities)
     dtype = "fp32" if setting.dtype == "bf16" and not bf16 else setting.dtype
     blocks = tuple(dataclasses.replace(block, dtype=dtype) for block in first.blocks)
+    closed = known.same_weights and dtype == "fp32"
     step = PlanStep(
         name=peer["name"],
         phase=PHASE,
         options=json.loads(json.dumps({"settings": peer["settings"], **setting.options, **_quantized(setting)})),
         claims=("backend", *(RUNTIME if setting.runtime.executor else ())),
-        division="closed" if known.same_weights and dtype == "fp32" else "open",
+        division="closed" if closed else "open",
         emulated=False,
-        score_tolerance=SCORE_TOLERANCE,
+        score_tolerance=PEER_TOLERANCE if closed else ANY_SCORE,
     )
     return Plan(steps=(step,), pipeline=dataclasses.replace(first, blocks=blocks, runtime=setting.runtime))
 

@@ -27,7 +27,7 @@ MOST_FORMS = 64
 """Codes that it may keep before it gives up and runs operator by operator."""
 UNROLLED = "recurrent"
 WARM_SIZES = (37, 64, 2)
-"""Sizes that differ from each other and from a history's length: the compiler would take equal ones for one."""
+"""Sizes that hardly are a history's length: the compiler takes dimensions that are equal at first for one."""
 
 
 def lower(plan: Plan, context: LoweringContext) -> GraphSession:
@@ -56,14 +56,16 @@ def lower(plan: Plan, context: LoweringContext) -> GraphSession:
 
     session = GraphSession(look_up=look_up, compute=compute, report=[matched(plan)])
     if context.calibration is not None:
-        for batch in warm_batches(context.calibration):
+        for batch in warm_batches(context.calibration, least):
             session.predict(batch)
     return session
 
 
-def warm_batches(calibration: Batch) -> Iterator[Batch]:
-    """Queries of one user, and of as many users as samples where the data are of that kind."""
-    for number, size in enumerate(WARM_SIZES):
+def warm_batches(calibration: Batch, steps: int) -> Iterator[Batch]:
+    """Queries of one user, and of as many users as samples where the data are of that kind; the last one has as many
+    samples as its history has steps (``steps`` at least): where both are equal, the compiler may want another code."""
+    length = int(np.diff(calibration.history_offsets)[len(WARM_SIZES) % (len(calibration.history_offsets) - 1)])
+    for number, size in enumerate((*WARM_SIZES, max(steps, length))):
         yield query_of(calibration, number, size)
         if len(calibration.history_offsets) - 1 == len(calibration):
             first = np.arange(min(size, len(calibration)))

@@ -103,8 +103,11 @@ def test_a_graph_is_quantized_once_per_way_to_do_it(
     assert first == again and len({made, first, second}) == 3 and first.is_file()
     assert [order["operators"] for order in exported[1:]] == [["MatMul"], ["Gemm"]]
     assert {order["graph"] for order in exported[1:]} == {str(made.resolve())}
+    monkeypatch.setattr(graphs, "FOLDER", tmp_path)
+    (tmp_path / "a_quantizer.py").write_text("scales = 1\n")
+    assert (third := ensure_quantized(made, ways[0], stages)) not in (first, second)
     monkeypatch.setattr(graphs, "version", lambda package: "2")
-    assert ensure_quantized(made, ways[0], stages) not in (first, second)
+    assert ensure_quantized(made, ways[0], stages) not in (first, second, third)
 
 
 def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from harness.measurement.evidence import Answers
 from harness.measurement.gate import allowed_deviation, gate_result
-from harness.measurement.outcome import validity_of
+from harness.measurement.outcome import _allowed, validity_of
 from harness.record.jsonable import from_plain, to_plain
 from harness.record.result import GateResult, PlanLine
 from zoo.schema import Float32
@@ -136,3 +138,23 @@ def test_a_frozen_side_that_ran_voids_the_result_however_quiet_the_host_was(reas
     validity, _ = validity_of({0: reasons, 1: reasons}, 2, ["it ran"])
     assert validity.verdict == "void"
     assert validity.reasons[-1] == "it ran"
+
+
+@pytest.mark.parametrize(
+    ("side", "name", "dtype", "allowed"),
+    [
+        (None, "", "fp32", 1e-3),
+        ("candidate", "ort_stock", "fp32", 1e-3),
+        ("baseline", "ort_stock", "fp32", 1e-3 + 1e-5),
+        ("baseline", "openvino_stock", "bf16", None),
+        ("baseline", "deepctr_torch", "fp32", None),
+    ],
+)
+def test_what_a_peer_in_the_place_of_the_baseline_has_moved_is_not_held_against_the_plan(
+    side: str | None, name: str, dtype: str, allowed: float | None
+) -> None:
+    trial = SimpleNamespace(peer_side=side, peer={"name": name, "settings": "best"} if name else {})
+    seen: Any = SimpleNamespace(trial=trial, allowed=1e-3, facts={"baseline": SimpleNamespace(dtypes=(dtype,))})
+    assert _allowed(seen) == allowed
+    seen.allowed = None
+    assert _allowed(seen) is None
