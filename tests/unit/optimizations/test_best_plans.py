@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.backends.catalogue import BACKENDS
+from harness.trial import PEER
 from optimizations.best_plans import best_plan
 from optimizations.contract import PlanError
 from optimizations.plan import first_pipeline, resolve
@@ -54,7 +55,7 @@ def test_a_backend_that_nobody_measured_has_none() -> None:
         best_plan("best", "dien", AMX, "tensorrt")
 
 
-@pytest.mark.parametrize("backend", sorted(set(BACKENDS) - {"torch"}))
+@pytest.mark.parametrize("backend", sorted(set(BACKENDS) - {"torch", PEER}))
 def test_every_other_backend_has_one_for_all_models(schemas: dict[str, Schema], backend: str) -> None:
     for model in MODELS:
         first = first_pipeline(
