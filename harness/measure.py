@@ -21,7 +21,7 @@ from harness.measurement.certificate import issue_certificate
 from harness.measurement.closed_loops import accuracy_run, offline, service_table, single_stream
 from harness.measurement.evidence import Evidence
 from harness.measurement.floor import NULL, measure_floor, null_latency
-from harness.measurement.gate import require_yardstick
+from harness.measurement.gate import allowed_deviation, require_yardstick
 from harness.measurement.graphs import export_seconds
 from harness.measurement.identity import identity
 from harness.measurement.idle_cores import cores_awake
@@ -227,6 +227,7 @@ def _assemble(bench: Bench, prepared: Prepared, sides: list[Side], kept: _Kept) 
             facts=kept.facts,
             steal=kept.log.steal,
             remarks=bench.remarks,
+            allowed=allowed_deviation(_lines(prepared, sides)),
         )
     )
     environment = describe_environment(kept.awake, third_party_packages(trial.opts))

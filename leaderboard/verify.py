@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.errors import ConfigurationError
 from harness.measurement.evidence import answers_from
+from harness.measurement.gate import allowed_deviation
 from harness.measurement.outcome import Outcome, Seen, outcome
 from harness.record.jsonable import from_plain, to_plain
 from harness.record.reader import Record, RecordError, read_record, record_problems
@@ -114,7 +115,8 @@ def _seen(record: Record, trial: Trial, rows: list[SegmentRows]) -> Seen:
     steal = {quad["quad"]: float(quad["steal_share"]) for quad in record.environment["run"]["quads"]}
     remarks = [reason for reason in result.validity.reasons if not re.match(r"quad \d+: ", reason)]
     return Seen(
-        trial=trial, rows=rows, labels=labels, answers=answers, facts=facts, steal=steal, remarks=remarks
+        trial=trial, rows=rows, labels=labels, answers=answers, facts=facts, steal=steal, remarks=remarks,
+        allowed=allowed_deviation(result.plan),
     )  # fmt: skip
 
 

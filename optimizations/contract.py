@@ -176,7 +176,8 @@ class Optimization:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanStep:
-    """One resolved optimization of a plan: what it claims; ``emulated`` marks missing hardware support."""
+    """One resolved optimization of a plan: what it claims, and how far it says that scores move; ``emulated`` marks
+    missing hardware support."""
 
     name: str
     phase: str
@@ -184,6 +185,7 @@ class PlanStep:
     claims: tuple[str, ...]
     division: Division
     emulated: bool
+    score_tolerance: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

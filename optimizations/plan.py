@@ -192,6 +192,7 @@ def _step(
         claims=claims,
         division=optimization.division_of(pipeline.scope),
         emulated=not optimization.native(usable),
+        score_tolerance=optimization.score_tolerance,
     )
 
 

@@ -3,27 +3,46 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from harness.errors import SutFailure
 from harness.estimate.accuracy import answer_tolerance, gate, timed_answers
 from harness.measurement.evidence import Answers
-from harness.record.result import GateResult
+from harness.record.result import GateResult, PlanLine
 from harness.record.side_result import Interval
 from zoo.schema import Float32
 
 
-def gate_result(labels: Float32, answers: Mapping[str, Answers], dtypes: Iterable[str]) -> GateResult:
-    """R6 on the accuracy run, R4 on every timed answer, and R6 again with the timed answers put in their place."""
+def allowed_deviation(plan: Sequence[PlanLine]) -> float | None:
+    """How far the scores of this plan may be from the baseline's: the most that one of its optimizations declares. None
+    in the open division, and in a record that does not tell."""
+    declared = [line.score_tolerance for line in plan if line.division == "closed"]
+    known = [tolerance for tolerance in declared if tolerance is not None]
+    return max(known, default=None) if len(known) == len(plan) else None
+
+
+def gate_result(
+    labels: Float32, answers: Mapping[str, Answers], dtypes: Iterable[str], allowed: float | None
+) -> GateResult:
+    """R6 on the accuracy run, R4 on every timed answer, and R6 again with the timed answers put in their place.
+
+    allowed: how far a score may be from the baseline's (``allowed_deviation``): an AUC hardly sees a model that is
+    another one for few samples, and the closed division is the same mathematics for each. None: not judged.
+    """
     baseline, candidate = answers["baseline"], answers["candidate"]
     first = gate(labels, baseline.accuracy, candidate.accuracy)
+    moved = None if allowed is None else _farthest(labels, baseline.accuracy, candidate.accuracy)
     asked = candidate.deviation >= 0.0
     tolerance = answer_tolerance(dtypes)
     timed = timed_answers(candidate.accuracy[asked], candidate.timed[asked], tolerance)
     again = gate(labels, baseline.accuracy, np.where(asked, candidate.timed, candidate.accuracy))
     reasons = list(first.reasons)
+    if moved is not None and allowed is not None and moved > allowed:
+        reasons.append(
+            f"a score is {moved:.2g} from the baseline's; of the closed division, this plan declares {allowed:g}"
+        )
     if timed.verdict == "fail":
         finite = math.isfinite(timed.largest)
         farthest = f"the farthest by {timed.largest:.2g}" if finite else "some are no answers at all"
@@ -40,6 +59,8 @@ def gate_result(labels: Float32, answers: Mapping[str, Answers], dtypes: Iterabl
         logloss_delta_ci=_known(first.logloss_delta_ci),
         pcoc_ratio=first.pcoc_ratio,
         timed_answers="fail" if timed.verdict == "fail" or again.verdict == "fail" else "pass",
+        score_deviation=moved,
+        score_tolerance=allowed,
         timed_deviation=timed.largest,
         timed_tolerance=tolerance,
         reasons=tuple(reasons),
@@ -68,6 +89,14 @@ def require_yardstick(labels: Float32, baseline: Float32) -> None:
             "no finite number, so that no candidate can be compared with it: see to the weights that it serves "
             "(model.weights), or measure opt=[] alone."
         )
+
+
+def _farthest(labels: Float32, baseline: Float32, candidate: Float32) -> float | None:
+    """Largest distance of two scores of a sample whose label is known; None where one of them is no number, which the
+    gate has said."""
+    known = ~np.isnan(labels)
+    distances = np.abs(candidate[known].astype(np.float64) - baseline[known])
+    return float(distances.max(initial=0.0)) if np.isfinite(distances).all() else None
 
 
 def _known(interval: Interval) -> Interval | None:

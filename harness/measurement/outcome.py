@@ -41,7 +41,7 @@ class Seen:
 
     rows: its segments in the order in which they ran. answers, facts: by side; of ``facts`` only what no column tells
     is read (memory, faults, start, and the workers, dispatch and dtypes of the plan). steal: share of core time that
-    the hypervisor took in each quad. remarks: what else was said of the host.
+    the hypervisor took in each quad. remarks: what else was said of the host. allowed: see ``gate_result``.
     """
 
     trial: Trial
@@ -51,6 +51,7 @@ class Seen:
     facts: Mapping[str, SideResult]
     steal: Mapping[int, float]
     remarks: Sequence[str]
+    allowed: float | None
 
     @property
     def limit_ns(self) -> int:
@@ -102,7 +103,7 @@ def outcome(seen: Seen) -> Outcome:
     return Outcome(
         sides=sides,
         ratio=ratio_result(seen, estimates, kept, sides) if paired else None,
-        gate=gate_result(seen.labels, seen.answers, seen.facts[CANDIDATE].dtypes) if paired else None,
+        gate=_gate(seen) if paired else None,
         floor=_floor(seen, fastest),
         validity=validity,
         latency_qps={name: latency_qps(estimate, 0.0) or None for name, estimate in estimates.everything.items()},
@@ -114,6 +115,10 @@ def outcome(seen: Seen) -> Outcome:
 def latency_qps(everything: LbtEstimate | None, centre_qps: float) -> float:
     """Rate at which a side's latencies are reported: 70 % of its LBT over all quads, or of where its segments lay."""
     return LATENCY_LOAD * ((everything.lbt_qps if everything else None) or centre_qps)
+
+
+def _gate(seen: Seen) -> GateResult:
+    return gate_result(seen.labels, seen.answers, seen.facts[CANDIDATE].dtypes, seen.allowed)
 
 
 def _side(seen: Seen, name: str, estimate: LbtEstimate | None, kept: tuple[int, ...]) -> SideResult:

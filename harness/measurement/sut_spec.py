@@ -91,6 +91,7 @@ def plan_lines(plan: Plan, report: Mapping[str, Any]) -> tuple[PlanLine, ...]:
                 build_s=seen.get("build_s"),
                 options=json.loads(json.dumps(step.options)),
                 built=seen.get("built", {}),
+                score_tolerance=step.score_tolerance,
             )
         )
     return tuple(lines)

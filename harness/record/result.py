@@ -54,7 +54,8 @@ class GitState:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanLine:
     """One optimization of the plan as it was lowered. ``fallbacks``: claimed blocks that run the reference. ``built``:
-    what it found, chose and keeps in memory; its "summary", where it has one, is one sentence."""
+    what it found, chose and keeps in memory; its "summary", where it has one, is one sentence. ``score_tolerance``: how
+    far it says that a score moves; None in records that do not tell."""
 
     name: str
     phase: str
@@ -66,6 +67,7 @@ class PlanLine:
     build_s: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     built: Mapping[str, Any] = field(default_factory=dict)
+    score_tolerance: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +137,9 @@ class SeedsResult:
 class GateResult:
     """The accuracy test (DESIGN R6). ``reasons`` names each condition that failed, with its numbers.
 
-    ``timed_deviation``: largest |timed score - accuracy score|; ``timed_tolerance``: what the plan is allowed.
+    ``score_deviation``: largest |candidate's score - baseline's| of the accuracy run, judged in the closed division;
+    ``score_tolerance``: what the plan declares. ``timed_deviation``: largest |timed score - accuracy score|;
+    ``timed_tolerance``: what the plan is allowed.
     ``parity``: of a training, whose ``timed_answers`` are the parameters after its last step. ``seeds``: of a training
     of other mathematics, whose differences are means over seeds.
     """
@@ -147,6 +151,8 @@ class GateResult:
     logloss_delta_ci: Interval | None
     pcoc_ratio: float | None
     timed_answers: Passed
+    score_deviation: float | None = None
+    score_tolerance: float | None = None
     timed_deviation: float | None = None
     timed_tolerance: float | None = None
     reasons: tuple[str, ...] = ()

@@ -70,6 +70,6 @@ SPEC = Optimization(
     apply=apply,
     backends=BACKENDS,
     narrowed=lambda options: BACKENDS if options == Bf16Options() else ("torch",),
-    score_tolerance=4e-3,
+    score_tolerance=1e-2,
     native=native,
 )

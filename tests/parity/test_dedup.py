@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from optimizations.fusion.torch_dense import FusedFullyConnected, FusedSplit
-from optimizations.plan import available
 from optimizations.split_layers import SplitAttention, SplitFullyConnected
+from tests.parity.tolerances import score_tolerance
 from zoo.blueprint import Block
 from zoo.layers.attention import LocalActivationUnit, SoftmaxAttention
 from zoo.layers.mlp import ACTIVATIONS, FullyConnected
@@ -44,7 +44,7 @@ def test_scores_agree_for_any_users(every_column: Callable[[str], Any], model: s
     reference, session = served.session({}), served.session(dict.fromkeys(names))
     shapes = set()
     for batch in queries(served.split):
-        tolerance = max(available()[name].score_tolerance for name in names)
+        tolerance = score_tolerance(names)
         np.testing.assert_allclose(session.predict(batch), reference.predict(batch), rtol=0, atol=tolerance)
         shapes.add((len(batch.user.dense), len(batch)))
     assert {(1, 1), (1, 12), (2, 13), (10, 10), (9, 9)} < shapes

@@ -16,9 +16,9 @@ from harness.backends import torch_backend
 from optimizations.fusion.torch_dense import FusedFullyConnected
 from optimizations.fusion.torch_sequence import FusedAttention
 from optimizations.lowering import LoweringError
-from optimizations.plan import available
 from optimizations.split_layers import SplitFullyConnected
 from tests.layer_forms import ACTIVATIONS, LINEAR, RELU, Part, Written
+from tests.parity.tolerances import score_tolerance
 from zoo.blueprint import Block
 from zoo.layers.attention import LocalActivationUnit
 from zoo.layers.mlp import FullyConnected
@@ -134,7 +134,7 @@ def test_every_precision_takes_it(planted: Callable[[str], Any], replaced: Calla
     replaced("deep.0", lambda layer: ByHand(layer, "einsum", RELU["where"]))
     session = served.session(opts)
     assert all("deep.0" in step["matched"] and step["fallbacks"] == [] for step in session.report)
-    tolerance = max(available()[name].score_tolerance for name in opts)
+    tolerance = score_tolerance(opts)
     np.testing.assert_allclose(scores(session, served), expected, rtol=0, atol=tolerance)
     # Its product has that precision: the same numbers come out as of the zoo's layer, which is not the reference's.
     np.testing.assert_array_equal(scores(session, served), as_the_zoo_writes_it)

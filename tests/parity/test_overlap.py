@@ -18,7 +18,8 @@ from harness.sut.ring_server import RingServer
 from harness.traffic.ring_client import QueryLog, RingClient
 from harness.transport.slots import RingShape, create_shared
 from harness.transport.wire import encode, payload_bound
-from optimizations.plan import available, first_pipeline, resolve
+from optimizations.plan import first_pipeline, resolve
+from tests.parity.tolerances import score_tolerance
 from zoo.schema import Batch, Float32, Split
 
 MODELS = ["wdl", "din", "dien", "dlrm"]
@@ -118,7 +119,7 @@ def test_scores_agree(
     scores, errors = answers(planned(served, opts), session, served.split, asked)
     assert errors == []
     parts = "micro_batch" in opts
-    tolerance = max(available()[name].score_tolerance for name in opts) if parts else 0.0
+    tolerance = score_tolerance(opts) if parts else 0.0
     for got, expected in zip(scores, whole(model, together), strict=True):
         np.testing.assert_allclose(got, expected, rtol=0, atol=tolerance)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optimizations.plan import available
+from tests.parity.tolerances import score_tolerance
 from zoo.schema import Batch, Float32, Split
 
 MODELS = ["wdl", "din", "dien", "dlrm"]
@@ -45,7 +45,7 @@ ROLES = {
 
 
 def tolerance(plan: str) -> float:
-    return max(available()[name].score_tolerance for name in plan.split(","))
+    return score_tolerance(plan.split(","))
 
 
 def batches(split: Split) -> Iterator[Batch]:

@@ -246,6 +246,16 @@ def test_a_failed_gate_cannot_be_published_as_passed(record, edit):
     assert "gate.verdict" in problems_and_disagreements(record)[1]
 
 
+def test_a_score_beyond_what_a_closed_plan_declares_fails_the_gate(record, edit):
+    def another(rows):
+        rows["score"][np.flatnonzero((rows["side"] == "candidate") & (rows["run"] == "accuracy"))[3]] += 1e-3
+        return rows
+
+    edit.columns("predictions.parquet", another)
+    edit.rewrite_manifest()
+    assert {"gate.score_deviation", "gate.verdict"} <= set(problems_and_disagreements(record)[1])
+
+
 def test_timed_answers_that_differ_fail_the_gate(record, edit):
     def cheaper(rows):
         rows["score"][np.flatnonzero((rows["side"] == "candidate") & (rows["run"] == "timed"))[3]] += 0.01

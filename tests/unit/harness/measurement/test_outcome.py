@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from harness.measurement.evidence import Answers
-from harness.measurement.gate import gate_result
+from harness.measurement.gate import allowed_deviation, gate_result
 from harness.measurement.outcome import validity_of
 from harness.record.jsonable import from_plain, to_plain
-from harness.record.result import GateResult
+from harness.record.result import GateResult, PlanLine
 from zoo.schema import Float32
 
 SAMPLES = 4000
@@ -31,7 +31,7 @@ def test_equal_answers_pass_with_a_difference_of_zero() -> None:
     labels, scores = _labels_and_scores()
     answers = _answers(scores)
     answers["candidate"].note(np.arange(100), scores[:100])
-    result = gate_result(labels, answers, ("fp32",))
+    result = gate_result(labels, answers, ("fp32",), None)
     assert (result.verdict, result.timed_answers, result.reasons) == ("pass", "pass", ())
     assert result.auc_delta == 0.0
     assert result.pcoc_ratio == 1.0
@@ -47,7 +47,7 @@ def test_timed_answers_are_held_to_the_tolerance_of_the_plan(dtype: str, shift: 
     timed = scores[:50].copy()
     timed[7] += np.float32(shift)
     answers["candidate"].note(np.arange(50), timed)
-    result = gate_result(labels, answers, ("fp32", dtype))
+    result = gate_result(labels, answers, ("fp32", dtype), None)
     assert result.timed_answers == verdict
     assert result.verdict == verdict
     assert result.timed_deviation == pytest.approx(shift, rel=0.05)
@@ -57,14 +57,45 @@ def test_cheap_timed_answers_fail_though_the_accuracy_run_was_perfect() -> None:
     labels, scores = _labels_and_scores()
     answers = _answers(scores)
     answers["candidate"].note(np.arange(SAMPLES), np.full(SAMPLES, scores.mean(), np.float32))
-    result = gate_result(labels, answers, ("fp32",))
+    result = gate_result(labels, answers, ("fp32",), None)
     assert result.verdict == "fail"
     assert any(reason.startswith("timed answers: AUC") for reason in result.reasons)
 
 
+def _line(division: str, declared: float | None) -> PlanLine:
+    return PlanLine(name="x", phase="GRAPH", claims=(), division=division, emulated=False, score_tolerance=declared)
+
+
+def test_a_closed_plan_is_held_to_the_scores_that_it_declares() -> None:
+    """One sample of 4,000 moves by 0.002, which no AUC sees: the model is another one for it."""
+    labels, scores = _labels_and_scores()
+    answers = _answers(scores)
+    answers["candidate"].accuracy[17] += np.float32(2e-3)
+    answers["candidate"].note(np.arange(10), scores[:10])
+    closed = allowed_deviation([_line("closed", 1e-5), _line("closed", 1e-3)])
+    result = gate_result(labels, answers, ("fp32",), closed)
+    assert (result.verdict, result.score_tolerance) == ("fail", 1e-3)
+    assert result.score_deviation == pytest.approx(2e-3, rel=1e-3)
+    assert result.auc_delta == pytest.approx(0.0, abs=1e-6)
+    assert result.reasons[0].startswith("a score is 0.002 from the baseline's")
+    wider = gate_result(labels, answers, ("fp32",), allowed_deviation([_line("closed", 4e-3)]))
+    assert wider.verdict == "pass" and wider.score_deviation == result.score_deviation
+
+
+@pytest.mark.parametrize("other", [("open", 1e-3), ("closed", None)], ids=["open", "a record that does not tell"])
+def test_of_other_plans_no_score_is_judged(other: tuple[str, float | None]) -> None:
+    labels, scores = _labels_and_scores()
+    answers = _answers(scores)
+    answers["candidate"].accuracy[17] += np.float32(0.1)
+    answers["candidate"].note(np.arange(10), scores[:10])
+    allowed = allowed_deviation([_line("closed", 1e-5), _line(*other)])
+    result = gate_result(labels, answers, ("fp32",), allowed)
+    assert (result.verdict, result.score_deviation, result.score_tolerance) == ("pass", None, None)
+
+
 def test_no_timed_answer_is_no_pass() -> None:
     labels, scores = _labels_and_scores()
-    assert gate_result(labels, _answers(scores), ("fp32",)).timed_answers == "fail"
+    assert gate_result(labels, _answers(scores), ("fp32",), None).timed_answers == "fail"
 
 
 def test_scores_that_are_no_numbers_leave_a_verdict_that_can_be_read_back() -> None:
@@ -72,7 +103,7 @@ def test_scores_that_are_no_numbers_leave_a_verdict_that_can_be_read_back() -> N
     answers = _answers(scores)
     answers["candidate"].accuracy[17] = np.nan
     answers["candidate"].note(np.arange(100), scores[:100])
-    written = json.loads(json.dumps(to_plain(gate_result(labels, answers, ("fp32",))), allow_nan=False))
+    written = json.loads(json.dumps(to_plain(gate_result(labels, answers, ("fp32",), None)), allow_nan=False))
     read = from_plain(GateResult, written)
     assert (read.verdict, read.auc_delta, read.auc_delta_ci, read.logloss_delta_ci) == ("fail", None, None, None)
     assert read.reasons[0] == "1 of 4000 scores are not finite numbers"

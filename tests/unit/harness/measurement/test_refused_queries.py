@@ -91,7 +91,7 @@ def test_one_query_that_is_refused_while_the_clock_runs_fails_the_gate(
 ) -> None:
     bench = _asked(split, fabricate, status)
     size = bench.trace("paired", 0, COUNT).sizes[REFUSED]
-    result = gate_result(split.labels, bench.evidence.answers, ("fp32",))
+    result = gate_result(split.labels, bench.evidence.answers, ("fp32",), None)
     assert (result.verdict, result.timed_answers) == ("fail", "fail")
     assert np.count_nonzero(np.isinf(bench.evidence.answers["candidate"].deviation)) == size
     asked = np.count_nonzero(bench.evidence.answers["candidate"].deviation >= 0.0)
@@ -99,7 +99,7 @@ def test_one_query_that_is_refused_while_the_clock_runs_fails_the_gate(
         f"{size} of {asked} timed answers differ from the accuracy run by more than 1e-06 (some are no answers at all)"
     )
     labels, read_back = answers_from(bench.evidence.predictions(split.labels))
-    assert gate_result(labels, read_back, ("fp32",)) == result
+    assert gate_result(labels, read_back, ("fp32",), None) == result
 
 
 @pytest.mark.parametrize("status", [Status.DROPPED, Status.UNFINISHED], ids=lambda s: s.name)
@@ -107,4 +107,4 @@ def test_a_query_that_got_no_answer_is_late_and_nothing_else(
     split: Split, fabricate: Callable[..., Any], status: Status
 ) -> None:
     bench = _asked(split, fabricate, status)
-    assert gate_result(split.labels, bench.evidence.answers, ("fp32",)).verdict == "pass"
+    assert gate_result(split.labels, bench.evidence.answers, ("fp32",), None).verdict == "pass"
