@@ -84,10 +84,10 @@ def padded_feed(batch: Batch, steps: int) -> Feed:
         batch = dataclasses.replace(batch, item=batch.item.take(twice), user_of=batch.user_of.take(twice))
     arrays = raw_arrays(batch)
     history = arrays["history"]
-    if history.shape[1] < steps:
-        room = np.full((history.shape[0], steps, history.shape[2]), MISSING_ID, np.int64)
-        room[:, : history.shape[1]] = history
-        arrays["history"] = room
+    users, length, fields = history.shape
+    room = np.full((users, max(length, steps), fields), MISSING_ID, np.int64)
+    room[:, :length] = history
+    arrays["history"] = room  # always a copy: the strides of a view are another form to the compiler
     behind = np.full(FEWEST, MISSING_ID, np.int64)
     for name in ("user_bag_values", "item_bag_values"):
         arrays[name] = np.concatenate([arrays[name], behind])
