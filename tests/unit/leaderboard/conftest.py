@@ -133,9 +133,9 @@ class SimulatedReferee:
 
 
 def _scores(name, samples):
-    """A chance between 0.05 and 0.6 by sample; the candidate's differs by less than ``fusion`` declares."""
+    """A chance between 0.05 and 0.6 by sample; the candidate's differs in the fourth digit."""
     base = 0.05 + 0.55 * ((samples * 2654435761) % 1_000_003) / 1_000_003
-    return (base + (8e-6 * (samples % 3 - 1) if name == "candidate" else 0.0)).astype(np.float32)
+    return (base + (1e-4 * (samples % 3 - 1) if name == "candidate" else 0.0)).astype(np.float32)
 
 
 def _host(quads_with_steal):
@@ -154,7 +154,13 @@ def simulated_record(
 ) -> Path:
     """A record of a simulated trial of short quads, some of them void by stolen time; ``fields`` of the trial."""
     budget = budget_named("quick", {"quads": quads, **(budget or {})})
-    given = {"opts": {"fusion": {}}, "backend": "torch", "scenario": "server", "query_sizes": "heavy", **fields}
+    given = {
+        "opts": {"bf16": {}, "fusion": {}},
+        "backend": "torch",
+        "scenario": "server",
+        "query_sizes": "heavy",
+        **fields,
+    }
     trial = Trial(
         model="wdl",
         sizes={},
