@@ -17,6 +17,7 @@ from zoo.layers.features import FeatureTransform, SideTransform, TableRows, buck
 from zoo.layers.field_columns import TableField, table_rows
 from zoo.layers.ragged import to_samples
 from zoo.layers.tensors import Features, RawTensors, SideFeatures, SideTensors
+from zoo.onnx.row_inputs import CROSS_SHIFT
 from zoo.schema import MISSING_ID, BagField, Schema, Side
 
 
@@ -110,6 +111,8 @@ class PaddedFeatures(FeatureTransform):
         self.user = PaddedSide(schema, "user", rows_given, one_by_one)
         self.item = PaddedSide(schema, "item", rows_given, one_by_one)
         self.history_rows = UncheckedRows(schema.history, one_by_one)
+        pairs = zip(self.left.tolist(), self.right.tolist(), self.cross_sizes.tolist(), strict=True)
+        self.pairs: list[tuple[int, int, int]] = list(pairs) if one_by_one else []
 
     def forward(self, raw: RawTensors) -> Features:
         """Engineered columns; in ``raw``, ``history`` is [U, T, H] and ``history_offsets`` are lengths [U]."""
@@ -124,6 +127,13 @@ class PaddedFeatures(FeatureTransform):
             crosses=self._given_crosses(raw.item.ids) if self.rows_given else self._crosses(user.rows, item.rows, late),
             user_of=late,
         )
+
+    def _crosses(self, user: Tensor, item: Tensor, user_of: Tensor | None) -> Tensor:
+        if not self.pairs:
+            return super()._crosses(user, item, user_of)
+        rows = torch.cat((to_samples(user, user_of), item), 1)
+        crossed = [hash_ids(rows[:, left] * CROSS_SHIFT + rows[:, right], size) for left, right, size in self.pairs]
+        return torch.stack(crossed, 1)
 
     def _given_crosses(self, ids: Tensor) -> Tensor:
         return ids[:, len(self.schema.ids_of("item")) :]
