@@ -96,7 +96,7 @@ def test_without_a_lag_no_bit_changes(name: str, fused: bool) -> None:
 def test_the_vectors_of_a_step_are_those_of_the_tables_one_update_ago(name: str, fused: bool) -> None:
     """To the last bit, looked up again by the reference in tables that were kept after every update."""
     session = training_of(name, {**STAGED, **({"fusion": {}} if fused else {})})
-    lookups, reference = session._lookups, training_of(name, {})._model
+    lookups, reference = session._lookups, training_of(name, {})._learner.model
     assert lookups is not None
     states, used = [{path: array.copy() for path, array in session.state().items()}], []
     step = lookups._step
@@ -132,7 +132,7 @@ def test_the_plan_says_how_stale_rows_may_be() -> None:
 def test_a_lookup_that_fails_ends_the_training_with_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     session = training_of("dlrm", STAGED)
     session.train(1)
-    model = session._model
+    model = session._learner.model
 
     def breaks(features: Features) -> Embedded:
         raise MemoryError("no room for the vectors")
