@@ -1,7 +1,7 @@
 """The plans that are held to be fastest, by model and by what the processor multiplies.
 
-Measured as served: DIEN's with AMX (docs/results.md). The others follow from the times of single queries. On a backend
-that runs whole graphs there is one plan for all models, in either division (docs/backends.md).
+Measured as served: DIEN's with AMX (docs/results_history.md). The others follow from the times of single queries. On a
+backend that runs whole graphs there is one plan for all models, in either division (docs/backends.md).
 In training (docs/training.md) one plan gained on every model that was measured; what composes with it was not.
 """
 

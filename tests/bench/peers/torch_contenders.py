@@ -13,9 +13,10 @@ from harness.edge.trial_builder import default_cache_dir
 from harness.host.environment import capabilities
 from optimizations.best_plans import best_plan
 from optimizations.lowering import LoweringContext
-from optimizations.plan import available, first_pipeline, resolve
+from optimizations.plan import first_pipeline, resolve
 from tests.bench.peers.contender import Contender, UnfitError
 from tests.bench.peers.workload import Workload
+from tests.parity.tolerances import score_tolerance
 from zoo.onnx.inputs import raw_arrays
 from zoo.onnx.padded_model import PaddedModel
 from zoo.schema import Batch, Float32
@@ -68,7 +69,7 @@ def _plan(workload: Workload, threads: int, names: tuple[str, ...]) -> Contender
     for step in session.report:
         for fallback in step["fallbacks"]:
             raise UnfitError(f"{step['name']} fell back at {fallback['path']}: {fallback['reason']}")
-    tolerance = max(available()[name].score_tolerance for name in names)
+    tolerance = score_tolerance(names)
     return Contender(predict=session.predict, tolerance=tolerance, note=f"opt=[{','.join(names)}]")
 
 
