@@ -14,11 +14,12 @@ from harness.record.reader import Record
 from harness.record.seed_predictions import scores_of
 from harness.record.training_rows import Chunk, Evaluation, as_rows
 from harness.training.gate import PARITY_STEPS
+from harness.training.mathematics import other_mathematics
 from harness.training.outcome import TrainingFacts, TrainingOutcome, TrainingSeen
 from harness.training.pacing import MOST
 from harness.training.quads import host_shares
 from harness.training.seed_outcome import Accuracy, SeedsSeen
-from harness.training.spec import other_mathematics, seeds_of
+from harness.training.spec import seeds_of
 from harness.training.target import BASELINE_SEEDS, Target, target_from
 from zoo.training_config import TrainingConfig, training_config
 

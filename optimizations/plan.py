@@ -67,10 +67,10 @@ def resolve(
     """
     known = available() if known is None else known
     pairs = list(opts.items()) if isinstance(opts, Mapping) else list(opts)
-    chosen = _chosen(pairs, known)
-    _check_fits(pipeline.backend, pipeline.device, pipeline.scope, chosen)
+    requested = chosen(pairs, known)
+    _check_fits(pipeline.backend, pipeline.device, pipeline.scope, requested)
     steps: list[PlanStep] = []
-    for _, group in itertools.groupby(chosen, key=lambda pair: pair[0].phase):
+    for _, group in itertools.groupby(requested, key=lambda pair: pair[0].phase):
         phase = list(group)
         claims = _phase_claims(pipeline, phase)
         for optimization, options in phase:
@@ -85,14 +85,14 @@ def check_fits(
     """What ``resolve`` refuses of ``opts`` whatever the model and its data: names, options, backend, device, scope,
     requirements, declared conflicts. Raises PlanError."""
     pairs = list(opts.items()) if isinstance(opts, Mapping) else list(opts)
-    _check_fits(backend, device, scope, _chosen(pairs, available() if known is None else known))
+    _check_fits(backend, device, scope, chosen(pairs, available() if known is None else known))
 
 
-def _chosen(pairs: Sequence[tuple[str, Any]], known: Mapping[str, Optimization]) -> list[Chosen]:
-    """In the order of their application."""
+def chosen(pairs: Sequence[tuple[str, Any]], known: Mapping[str, Optimization]) -> list[Chosen]:
+    """Optimizations and their options, in the order of application. Raises PlanError for names and options."""
     _check_names([name for name, _ in pairs], known)
-    chosen = [(known[name], _options(known[name], given)) for name, given in pairs]
-    return sorted(chosen, key=lambda pair: (pair[0].phase, pair[0].name))
+    found = [(known[name], _options(known[name], given)) for name, given in pairs]
+    return sorted(found, key=lambda pair: (pair[0].phase, pair[0].name))
 
 
 def _check_names(names: Sequence[str], known: Mapping[str, Optimization]) -> None:

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.backends.catalogue import BACKENDS, require_backend, require_training, require_weights
+from harness.backends.catalogue import BACKENDS, require_backend, require_weights
 from harness.edge.peer_choice import check_peer_choice, peer_of, require_comparable
 from harness.edge.settings import ScenarioSettings, Settings, nearest, read_settings, refuse_unknown, strict
+from harness.edge.training_choice import TO_AUC, check_gate, check_training, to_auc
 from harness.errors import ConfigurationError
 from harness.host.environment import capabilities
 from harness.measurement.idle_cores import keeps_awake
@@ -23,13 +24,11 @@ from optimizations.best_plans import TRAINING, best_plan
 from optimizations.contract import Optimization, PlanError, Scope
 from optimizations.plan import available, check_fits
 from zoo.configs import MODELS, NEEDS_HISTORY
-from zoo.datasets import DATASETS, fingerprint, table_copies
+from zoo.datasets import DATASETS, fingerprint
 from zoo.training_config import TrainingConfig, training_config
 
 MODEL_EXTRAS = ("name", "weights", "default_sla_ms")
 DEVICES = ("cpu", "cuda")
-TO_AUC = ("seeds", "target_auc")
-"""What of ``training`` is no setting of the fit loop."""
 
 
 def build(config: Mapping[str, Any]) -> tuple[Trial, RunOptions]:
@@ -58,12 +57,14 @@ def build(config: Mapping[str, Any]) -> tuple[Trial, RunOptions]:
         seed=settings.seed,
         budget=options.budget.name,
         rate_qps=_rate_qps(settings.scenario),
-        **_to_auc(settings.training, settings.scope, options.weights_file),
+        **to_auc(settings.training, settings.scope, options.weights_file),
         peer=peer_of(settings),
     )
     if trial.scope == "train":
-        _check_training(trial, settings, options.budget)
+        check_training(trial, settings, options.budget)
     _check_opts(trial, settings.scope)
+    if trial.scope == "train":
+        check_gate(trial)
     require_backend(trial.backend, trial.device)
     require_weights(trial.backend, options.weights_file)
     if trial.peer:
@@ -74,30 +75,6 @@ def build(config: Mapping[str, Any]) -> tuple[Trial, RunOptions]:
             "needs scenario=server; use budget=standard here"
         )
     return trial, options
-
-
-def _check_training(trial: Trial, settings: Settings, budget: Budget) -> None:
-    """What only a system that serves has. Raises ConfigurationError."""
-    require_training(trial.backend)
-    if trial.device != "cpu":
-        raise ConfigurationError(f"scope=train device={trial.device}: this version trains on device=cpu only")
-    if trial.scenario != "server":
-        raise ConfigurationError(
-            f"scope=train scenario={trial.scenario}: a training answers no queries; leave scenario out"
-        )
-    if budget.certificate_s:
-        raise ConfigurationError(
-            f"scope=train budget={budget.name}: a certificate is for a held rate of queries; use budget=standard"
-        )
-    if settings.plan not in (None, TRAINING) and not settings.opt:
-        raise ConfigurationError(
-            f"scope=train experiment={settings.plan}: its plans are of serving; say experiment={TRAINING}, or name the "
-            "optimizations yourself, as opt=[micro_batch,stage]"
-        )
-    if table_copies(trial.dataset_options) > 1:
-        raise ConfigurationError(
-            "scope=train dataset.table_copies: copies of rows are served and never trained; leave it out"
-        )
 
 
 def default_cache_dir() -> Path:
@@ -159,31 +136,6 @@ def _training(section: Mapping[str, Any], model: str, dataset: str) -> dict[str,
     changes = {key: value for key, value in section.items() if value is not None and key not in TO_AUC}
     strict(TrainingConfig, changes, "training")
     return dataclasses.asdict(training_config(model, changes, dataset))
-
-
-def _to_auc(section: Mapping[str, Any], scope: Scope, weights: str) -> dict[str, Any]:
-    """``train_seeds`` and ``target_auc`` of the trial. Raises ConfigurationError."""
-    seeds, target = (section.get(key) for key in TO_AUC)
-    given = [f"training.{key}={section[key]}" for key in TO_AUC if section.get(key) is not None]
-    if given and scope == "serve":
-        raise ConfigurationError(f"{given[0]}: trainings go to their end with scope=train only; leave it out")
-    if seeds is not None and (isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1):
-        raise ConfigurationError(
-            f"training.seeds={seeds}: how many trainings go to their end on each side, a whole number of at least 1; "
-            "leave it out to measure the speed of steps alone"
-        )
-    if target is not None and (isinstance(target, bool) or not isinstance(target, (int, float)) or not 0 < target < 1):
-        raise ConfigurationError(f"training.target_auc={target} has to be an AUC, above 0 and below 1")
-    if target is not None and seeds is None:
-        raise ConfigurationError(
-            f"training.target_auc={target}: it is for trainings that go to their end; say training.seeds=1 or more"
-        )
-    if given and weights:
-        raise ConfigurationError(
-            f"{given[0]} model.weights={weights}: trainings to their end begin with the weights of their seeds; leave "
-            "one of the two out"
-        )
-    return {"train_seeds": seeds or 0, "target_auc": None if target is None else float(target)}
 
 
 def _chosen(settings: Settings, model: str) -> Mapping[str, Any]:

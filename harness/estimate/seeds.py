@@ -14,9 +14,8 @@ import numpy as np
 
 from harness.estimate.accuracy import AUC_MARGIN, Interval, Verdict
 from harness.estimate.stats import t_interval
+from harness.trial import FEWEST_SEEDS
 
-FEWEST_SEEDS = 3
-"""Student's t over two differences is 12.7 standard errors wide."""
 SPREAD_FACTOR = 3.0
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.estimate.accuracy import auc, logloss, pcoc
-from harness.estimate.seeds import FEWEST_SEEDS, PairedSeeds, paired_seeds
+from harness.estimate.seeds import PairedSeeds, paired_seeds
 from harness.estimate.stats import log_t_interval, t_interval
 from harness.measurement.preparation import BASELINE, CANDIDATE
 from harness.record.result import GateResult, SeedsResult
@@ -17,6 +17,7 @@ from harness.record.seed_predictions import Scores
 from harness.record.side_result import Interval, SeedResult
 from harness.record.training_rows import Evaluation
 from harness.training.course import is_over, kept_of, looks, median_seconds, reached
+from harness.trial import FEWEST_SEEDS
 from zoo.schema import Float32
 from zoo.training_batches import samples_of_steps
 from zoo.training_config import TrainingConfig

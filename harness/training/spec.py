@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from harness.errors import ConfigurationError
-from harness.estimate.seeds import FEWEST_SEEDS
 from harness.measurement.preparation import CANDIDATE, Planned
 from harness.options import RunOptions
+from harness.training.mathematics import other_mathematics, require_seeds
 from harness.trial import Trial
 from optimizations.contract import Plan
 from optimizations.plan import plan_to_json
@@ -44,48 +44,18 @@ class TrainingPlan:
     by_seeds: str = ""
 
 
-class Declared(Protocol):
-    """What a step of a plan says of itself, before it is lowered and after it."""
-
-    @property
-    def name(self) -> str:
-        """Of the optimization."""
-
-    @property
-    def division(self) -> str:
-        """closed or open."""
-
-    @property
-    def claims(self) -> tuple[str, ...]:
-        """Slots that it wrote."""
-
-
-def other_mathematics(steps: Iterable[Declared], dropout: float) -> str:
-    """Why a plan's parameters cannot be compared with the baseline's; "" where they can."""
-    for step in steps:
-        if step.division == "open":
-            return f"{step.name!r} trains with other mathematics than the baseline"
-        if "train.parts" in step.claims and dropout > 0:
-            return f"{step.name!r} with training.dropout={dropout:g}: each part draws its own"
-    return ""
-
-
 def seeds_of(first: int, count: int) -> tuple[int, ...]:
     """The seeds of ``count`` trainings: nobody chooses them after he has seen one."""
     return tuple(range(first, first + count))
 
 
 def training_plan(trial: Trial, planned: Planned, options: RunOptions) -> TrainingPlan:
-    """Check that the plans can be gated. Raises ConfigurationError."""
+    """Check that the plans can be gated. Raises ConfigurationError; what needs no data for it was checked before."""
     training = training_config(trial.model, trial.training)
     by_seeds = ""
     if CANDIDATE in planned.plans:
         by_seeds = other_mathematics(planned.plans[CANDIDATE].steps, training.dropout)
-    if by_seeds and trial.train_seeds < FEWEST_SEEDS:
-        raise ConfigurationError(
-            f"opt: {by_seeds}, so that parameters cannot be compared, and the AUC of several seeds is the gate: say "
-            f"training.seeds=5 (at least {FEWEST_SEEDS}), or leave it out"
-        )
+    require_seeds(by_seeds, trial.train_seeds)
     split = first_samples(planned.dataset.train, TRAINED_SAMPLES)
     if np.isnan(split.labels).all():
         raise ConfigurationError(f"dataset={trial.dataset}: no sample of the training split has a label to learn from")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.training.spec import other_mathematics
+from harness.training.mathematics import other_mathematics
 from optimizations.async_embedding.lookups import Lookups
 from optimizations.contract import PlanError, Training
 from tests.parity.test_training_steps import CONFIGS, plan_of, training_of

@@ -15,7 +15,8 @@ from harness.backends import catalogue
 from harness.backends.catalogue import BACKENDS
 from harness.edge.config import CONF, plan_runs
 from harness.edge.help import help_page
-from harness.edge.trial_builder import TO_AUC, build
+from harness.edge.training_choice import TO_AUC
+from harness.edge.trial_builder import build
 from harness.errors import ConfigurationError
 from harness.options import BUDGETS
 from optimizations.best_plans import best_plan
@@ -281,6 +282,9 @@ def test_an_experiment_yields_to_the_command_line():
         (["scope=train", "training.seeds=3", "training.target_auc=74"], ["training.target_auc=74", "below 1"]),
         (["scope=train", "training.target_auc=0.7"], ["training.target_auc=0.7", "say training.seeds=1"]),
         (["scope=train", "training.seeds=1", f"model.weights={__file__}"], ["leave one of the two out"]),
+        (["scope=train", "opt=[bf16]"], ["'bf16' trains with other mathematics", "say training.seeds=5"]),
+        (["scope=train", "opt=[bf16]", "training.seeds=2"], ["say training.seeds=5 (at least 3)"]),
+        (["scope=train", "opt=[micro_batch]", "training.dropout=0.2"], ["'micro_batch' with training.dropout=0.2"]),
         (["opt=[stage]", "opt.stage.depth=-1"], ["opt.stage", "depth must be 0 (its default) to 64, got -1"]),
         (["seed=-1"], ["seed=-1"]),
         (["sed=1"], ["no option 'sed'", "did you mean 'seed'?"]),

@@ -149,6 +149,16 @@ def test_bad_configuration_is_found_before_the_first_trial(command, bench, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_training_without_the_seeds_of_its_gate_is_refused_before_there_are_data(command, bench, monkeypatch):
+    def loaded(*_):
+        raise AssertionError("data were loaded")
+
+    monkeypatch.setattr("harness.measurement.preparation.load_dataset", loaded)
+    code, out, err = command("-m", "scope=train", "model=wdl", "opt=[fusion],[bf16]")
+    assert code == ExitCode.BAD_CONFIGURATION and bench.seen == [] and out == ""
+    assert err.startswith("error: opt: 'bf16' trains with other mathematics") and "training.seeds=5" in err
+
+
 def test_an_unforeseen_error_is_one_line_unless_asked_for_more(command, bench, monkeypatch):
     bench.trouble["wdl", ()] = ZeroDivisionError("division by zero")
     code, _, err = command("model=wdl")
