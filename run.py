@@ -28,8 +28,7 @@ def run_trial(config: DictConfig, sweep: Sweep) -> Outcome:
 
     trial, options = build_trial(config)
     with closing(observer_for()) as observer:
-        if known := sweep.resume(trial, options):
-            observer.note(f"trial {trial.trial_id}: skipped, its valid record is {known.record}")
+        if known := sweep.resume(trial, options, observer.note):
             return known
         with RecordWriter(options.records_dir, trial) as writer:
             measurement = measure(trial, options, observer)

@@ -6,10 +6,12 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from harness.errors import ConfigurationError
 
+Resume = Literal["auto", "quiet", "never"]
+"""Records that a sweep takes for results: auto, those of a noisy host, too; quiet, these not; never, none."""
 UNCOUNTED_S = 1.0
 """Start of every stretch of open-loop load that loads the queue and is not counted."""
 
@@ -101,7 +103,8 @@ class RunOptions:
 
     records_dir: parent of the record folders. cache_dir: data, weights and builds by content hash.
     tracking_uri: of the MLflow server or store, None for no tracking. weights_file: the user's own checkpoint, "" to
-    train or to take the cached one. keep_awake: cores do not halt while queries are answered.
+    train or to take the cached one. keep_awake: cores do not halt while queries are answered. resume: which records a
+    sweep takes for results (``harness.record.resumption``).
     """
 
     budget: Budget
@@ -110,6 +113,7 @@ class RunOptions:
     tracking_uri: str | None
     weights_file: str = ""
     keep_awake: bool = False
+    resume: Resume = "auto"
 
 
 def budget_named(name: str, changes: Mapping[str, Any] | None = None) -> Budget:

@@ -44,6 +44,7 @@ OVERRIDES = {
     "seed=N": "of the query traces",
     "records_dir=DIR": "where records go, default records",
     "keep_awake=never": "let cores halt between queries; by default they do not on a virtual machine",
+    "resume=quiet|never": "-m: measure again what was measured on a noisy host, or everything",
     "tracking=sqlite|none": "MLflow; tracking.uri=URI for a store or server of your own",
     "training.seeds=N": "scope=train: both sides trained to their end N times, timed to training.target_auc",
     "experiment=best|best_open": "the fastest plan that is known for the model on this kind of processor",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast
 
 from harness.errors import ConfigurationError
+from harness.options import Resume
 from harness.record.jsonable import from_plain, mismatches
 from optimizations.best_plans import BestPlan
 
@@ -98,6 +99,7 @@ class Settings:
     seed: int
     records_dir: str
     keep_awake: str
+    resume: Resume
     cache_dir: str | None
     training: Mapping[str, Any]
 

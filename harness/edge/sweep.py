@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +16,10 @@ from rich.table import Table
 from harness.console.report import DASH, number, ratio_verdict, with_interval
 from harness.errors import ExitCode, worst
 from harness.host.environment import hardware_class, source_sha256
+from harness.host.software import here
 from harness.options import RunOptions
-from harness.record.reader import find_resumable
 from harness.record.result import Result
+from harness.record.resumption import Wanted, find_resumable
 from harness.record.side_result import SideResult
 from harness.record.tracking import SweepTag
 from harness.trial import Trial
@@ -59,18 +60,26 @@ class Sweep:
         digest = hashlib.sha256(json.dumps(sorted(self._arguments)).encode()).hexdigest()
         return SweepTag(sweep_id=digest[:12], overrides=self._arguments)
 
-    def resume(self, trial: Trial, options: RunOptions) -> Outcome | None:
-        """The outcome of a valid record of this trial, measured with this source on this kind of machine.
+    def resume(self, trial: Trial, options: RunOptions, say: Callable[[str], None]) -> Outcome | None:
+        """The outcome of a record of this trial that is as good as a new measurement (``harness.record.resumption``),
+        and why others were not taken.
 
         None for a single run, which always measures.
         """
         if not self._multirun:
             return None
-        hardware = hardware_class(options.keep_awake)
-        source = source_sha256(plugins=third_party_packages(trial.opts))
-        record = find_resumable(options.records_dir, trial.trial_id, source, hardware)
-        if record is None:
+        wanted = Wanted(
+            trial_id=trial.trial_id,
+            source_sha256=source_sha256(plugins=third_party_packages(trial.opts)),
+            hardware_class=hardware_class(options.keep_awake),
+            versions=here(),
+        )
+        found = find_resumable(options.records_dir, wanted, options.resume)
+        if found.passed_over:
+            say(f"trial {trial.trial_id}: {found.passed_over}, and is not taken for its result")
+        if (record := found.record) is None:
             return None
+        say(f"trial {trial.trial_id}: skipped, its valid record is {record.path}")
         return Outcome(code=record.result.exit_code, result=record.result, record=record.path, resumed=True)
 
     def add(self, outcome: Outcome) -> None:

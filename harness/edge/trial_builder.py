@@ -96,6 +96,7 @@ def _run_options(settings: Settings) -> RunOptions:
         tracking_uri=settings.tracking.uri or None,
         weights_file="" if weights is None else str(Path(str(weights)).absolute()),
         keep_awake=keeps_awake(str(settings.keep_awake)) and settings.scope == "serve",
+        resume=settings.resume,
     )
 
 

@@ -110,18 +110,6 @@ def record_problems(path: Path) -> list[str]:
     return problems
 
 
-def find_resumable(records_dir: Path, trial_id: str, source_sha256: str, hardware_class: str) -> Record | None:
-    """The newest valid record of the same trial, source and kind of hardware, or None."""
-    for path in reversed(find_records(records_dir)):
-        if trial_id not in path.name or record_problems(path):
-            continue
-        record = read_record(path)
-        found = (record.result.trial_id, record.result.source_sha256, record.result.hardware_class)
-        if found == (trial_id, source_sha256, hardware_class):
-            return record
-    return None
-
-
 def read_json(path: Path) -> Any:
     """Parsed JSON of one file of a record. RecordError when it is missing or is not JSON."""
     try:

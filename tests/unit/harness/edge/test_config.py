@@ -287,6 +287,7 @@ def test_an_experiment_yields_to_the_command_line():
         (["scope=train", "opt=[micro_batch]", "training.dropout=0.2"], ["'micro_batch' with training.dropout=0.2"]),
         (["opt=[stage]", "opt.stage.depth=-1"], ["opt.stage", "depth must be 0 (its default) to 64, got -1"]),
         (["seed=-1"], ["seed=-1"]),
+        (["resume=yes"], ["resume is 'yes', expected one of auto, quiet, never"]),
         (["sed=1"], ["no option 'sed'", "did you mean 'seed'?"]),
         (["+anything=1"], ["no option 'anything'"]),
         (["+seed=3"], ["seed is there already"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import signal
 import sys
 
@@ -13,11 +14,14 @@ import run
 from harness.edge.failures import explain
 from harness.edge.sweep import Outcome, holm_calls, summary_table
 from harness.errors import ExitCode, SutFailure
-from harness.host.environment import hardware_class, source_sha256
+from harness.host.environment import describe_environment, hardware_class, source_sha256
 from harness.record.reader import find_records, read_record
 
 TRIAL_FIELDS = ("model", "sizes", "dataset", "dataset_options", "dataset_fingerprint", "training", "weights", "backend",
                 "device", "scope", "opts", "scenario", "query_sizes", "sla", "seed", "budget")  # fmt: skip
+
+
+environment_once = functools.cache(describe_environment)
 
 
 class Bench:
@@ -28,6 +32,7 @@ class Bench:
         self.seen: list[tuple[str, tuple[str, ...]]] = []
         self.trouble: dict[tuple[str, tuple[str, ...]], BaseException] = {}
         self.shifts: dict[str, float] = {}
+        self.verdict = "valid"
 
     def measure(self, trial, options, observer):
         key = (trial.model, tuple(trial.opts))
@@ -39,8 +44,9 @@ class Bench:
         assert made.trial_id == trial.trial_id
         hardware = hardware_class(options.keep_awake)
         result = dataclasses.replace(measurement.result, source_sha256=source_sha256(), hardware_class=hardware)
+        result = dataclasses.replace(result, validity=dataclasses.replace(result.validity, verdict=self.verdict))
         observer.done(result)
-        return dataclasses.replace(measurement, result=result)
+        return dataclasses.replace(measurement, result=result, environment=environment_once())
 
 
 @pytest.fixture
@@ -112,6 +118,25 @@ def test_a_harmed_record_is_measured_again(command, bench, tmp_path):
     bench.seen.clear()
     command("-m", "model=wdl,din")
     assert len(bench.seen) == 1
+
+
+def test_a_framework_of_another_version_is_another_measurement(command, bench, monkeypatch):
+    command("-m", "model=wdl")
+    monkeypatch.setattr("harness.edge.sweep.here", lambda: {"torch": "9.9"})
+    bench.seen.clear()
+    code, out, _ = command("-m", "model=wdl")
+    assert code == 0 and len(bench.seen) == 1 and out.count("was measured with torch ") == 1
+
+
+def test_noisy_records_are_measured_again_by_request(command, bench):
+    bench.verdict = "noisy_host"
+    command("-m", "model=wdl")
+    bench.seen.clear()
+    assert command("-m", "model=wdl")[0] == 0 and bench.seen == []
+    bench.verdict = "valid"
+    code, out, _ = command("-m", "model=wdl", "resume=quiet")
+    assert code == 0 and len(bench.seen) == 1 and out.count("on a noisy host, and is not taken") == 1
+    assert command("-m", "model=wdl", "resume=never")[0] == 0 and len(bench.seen) == 2
 
 
 def test_ctrl_c_ends_the_sweep_and_the_same_command_goes_on(command, bench, tmp_path):

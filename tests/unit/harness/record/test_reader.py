@@ -17,7 +17,7 @@ import pytest
 
 from harness.errors import ConfigurationError
 from harness.record.derive import counted, latencies_ms, percentile_ms
-from harness.record.reader import RecordError, find_records, find_resumable, read_record, record_problems
+from harness.record.reader import RecordError, find_records, read_record, record_problems
 from harness.record.writer import TEMPORARY_PREFIX, RecordWriter, remove_abandoned
 
 
@@ -181,22 +181,6 @@ def test_tracking_note_is_outside_of_the_manifest(written):
     path = written[0]
     (path / "tracking.json").write_text('{"run_id": "1"}')
     assert record_problems(path) == []
-
-
-def test_resumable_is_the_newest_valid_one_of_the_same_kind(tmp_path, fabricate):
-    trial, early = fabricate(created="2026-03-01T10:00:00Z")
-    _, late = fabricate(created="2026-03-02T10:00:00Z", random_seed=8)
-    other, foreign = fabricate(created="2026-03-03T10:00:00Z", seed=2)
-    paths = {}
-    for name, of, measurement in (("early", trial, early), ("late", trial, late), ("foreign", other, foreign)):
-        with RecordWriter(tmp_path, of) as writer:
-            paths[name] = writer.write(measurement)
-    wanted = (trial.trial_id, "ab" * 32, "x86_64-2c-avx512")
-    assert find_resumable(tmp_path, *wanted).path == paths["late"]
-    assert find_resumable(tmp_path, trial.trial_id, "cd" * 32, wanted[2]) is None
-    assert find_resumable(tmp_path, trial.trial_id, "ab" * 32, "arm64") is None
-    (paths["late"] / "result.json").write_text("{}")
-    assert find_resumable(tmp_path, *wanted).path == paths["early"]
 
 
 def test_reading_what_is_no_record(tmp_path):
