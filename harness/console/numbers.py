@@ -42,6 +42,14 @@ def ratio_verdict(value: float | None, bounds: Interval | None) -> str:
     return "slower" if bounds[1] < 1 else "no difference"
 
 
+def verdict_line(result: Result) -> str:
+    """The verdict on the ratio of what the trial measures; none where the measurement is void."""
+    if result.void:
+        return "verdict: none, the measurement is void (exit code 5)"
+    value, bounds, _ = result.speedup
+    return f"verdict: {ratio_verdict(value, bounds)}"
+
+
 def validity_line(result: Result) -> str:
     """Whether the host was quiet enough, and why not."""
     validity = result.validity

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from harness.console.numbers import DASH, interval, number, ratio_verdict, validity_line, with_interval
+from harness.console.numbers import DASH, interval, number, ratio_verdict, validity_line, verdict_line, with_interval
 from harness.console.training_report import training_footer, training_rows
 from harness.record.jsonable import to_plain
 from harness.record.result import Certificate, PlanLine, Result
@@ -182,8 +182,7 @@ def _certified(certificate: Certificate) -> str:
 def _footer(result: Result) -> list[str]:
     lines = []
     if result.ratio is not None:
-        said = ratio_verdict(result.ratio.lbt, result.ratio.lbt_ci)
-        lines.append(f"verdict: {said}" + (f" ({escape(result.ratio.reason)})" if result.ratio.reason else ""))
+        lines.append(verdict_line(result) + (f" ({escape(result.ratio.reason)})" if result.ratio.reason else ""))
     if result.gate is not None:
         reasons = f": {escape('; '.join(result.gate.reasons))}" if result.gate.reasons else ""
         apart = "" if result.gate.same_weights else ", the AUC alone (a model of its own)"

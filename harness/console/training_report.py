@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from rich.markup import escape
 
-from harness.console.numbers import DASH, number, ratio_verdict, validity_line, with_interval
+from harness.console.numbers import DASH, number, validity_line, verdict_line, with_interval
 from harness.record.result import GateResult, ParityResult, Result
 from harness.record.side_result import TrainResult
 
@@ -73,7 +73,7 @@ def training_footer(result: Result) -> list[str]:
     """Verdict, gate and validity."""
     lines = []
     if result.ratio is not None:
-        lines.append(f"verdict: {ratio_verdict(result.ratio.train, result.ratio.train_ci)}")
+        lines.append(verdict_line(result))
     if result.gate is not None:
         reasons = f": {escape('; '.join(result.gate.reasons))}" if result.gate.reasons else ""
         lines.append(f"gate: {result.gate.verdict}{_parity(result.gate.parity)}{_seeds(result.gate)}{reasons}")

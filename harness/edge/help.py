@@ -66,7 +66,7 @@ examples
   mlflow ui --backend-store-uri sqlite:///mlflow.db
 
 exit codes: 0 measured and valid, 2 bad configuration, 3 accuracy gate failed, 4 the candidate meets the SLA at no rate,
-5 measurement refused, 130 interrupted, 1 anything else. RECARENA_TRACEBACK=1 shows the traceback of an error.
+5 measurement refused or void, 130 interrupted, 1 anything else. RECARENA_TRACEBACK=1 shows the traceback of an error.
 """
 
 

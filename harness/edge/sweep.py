@@ -108,17 +108,18 @@ def summary_table(outcomes: Sequence[Outcome]) -> Table:
 
 
 def holm_calls(results: Sequence[Result | None]) -> list[str]:
-    """Verdict on each ratio of a sweep: faster or slower only where it holds for the whole family (Holm 1979)."""
+    """Verdict on each ratio of a sweep: faster or slower only where it holds for the whole family (Holm 1979), to which
+    what is void does not belong."""
     from harness.estimate.stats import holm  # loads scipy, for which a bad command line must not wait
 
-    found = [(None, None, None) if result is None else result.speedup for result in results]
+    found = [(None, None, None) if result is None or result.void else result.speedup for result in results]
     p_values = {index: p for index, (_, _, p) in enumerate(found) if p is not None}
     adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
     calls = []
     for index, (ratio, bounds, _) in enumerate(found):
         call = ratio_verdict(ratio, bounds)
         calls.append("no difference" if adjusted.get(index, 0.0) > LEVEL else call)
-    return calls
+    return ["void" if result is not None and result.void else call for result, call in zip(results, calls, strict=True)]
 
 
 def _row(outcome: Outcome, call: str) -> list[str]:

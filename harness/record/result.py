@@ -310,16 +310,21 @@ class Result:
 
     @property
     def exit_code(self) -> ExitCode:
-        """Exit code by precedence: refused (official on a noisy host), gate failed, SLA unreachable, refused (official
-        without a certificate), ok."""
+        """Exit code by precedence: refused (void; official on a noisy host), gate failed, SLA unreachable, refused
+        (official without a certificate), ok."""
         official = self.official
-        if official and self.validity.verdict != "valid":
+        if self.void or (official and self.validity.verdict != "valid"):
             return ExitCode.REFUSED
         if self.gate is not None and self.gate.verdict == "fail":
             return ExitCode.GATE_FAILED
         if self.measured.lbt_status == "unreachable":
             return ExitCode.SLA_UNREACHABLE
         return ExitCode.REFUSED if official and not self.certified else ExitCode.OK
+
+    @property
+    def void(self) -> bool:
+        """Whether this is no measurement of its sides: the numbers stand in the record, and say nothing."""
+        return self.validity.verdict == "void"
 
     @property
     def official(self) -> bool:

@@ -128,6 +128,22 @@ def test_a_framework_of_another_version_is_another_measurement(command, bench, m
     assert code == 0 and len(bench.seen) == 1 and out.count("was measured with torch ") == 1
 
 
+def test_a_void_measurement_is_recorded_and_is_no_success(command, bench, tmp_path):
+    """Not even where its gate failed, too: 5 is the first code after 2. The next sweep measures it again."""
+    bench.verdict = "void"
+    bench.shifts["din"] = 0.3
+    code, out, _ = command("-m", "model=wdl,din", "opt=[fusion]")
+    assert code == ExitCode.REFUSED and len(find_records(tmp_path / "records")) == 2
+    assert out.count("verdict: none, the measurement is void (exit code 5)") == 2 and "verdict: faster" not in out
+    summary = out[out.index("sweep") :]
+    assert summary.count("void") == 2 and "faster" not in summary
+    bench.verdict = "valid"
+    bench.shifts.clear()
+    bench.seen.clear()
+    code, out, _ = command("-m", "model=wdl,din", "opt=[fusion]")
+    assert code == ExitCode.OK and len(bench.seen) == 2 and out.count(" is void, and is not taken") == 2
+
+
 def test_noisy_records_are_measured_again_by_request(command, bench):
     bench.verdict = "noisy_host"
     command("-m", "model=wdl")
@@ -219,6 +235,14 @@ def test_holm_over_the_sweep(fabricate):
     unknown = outcome(fabricate, None)
     unknown = dataclasses.replace(unknown, ratio=dataclasses.replace(unknown.ratio, lbt_ci=None))
     assert holm_calls([unknown]) == ["indicative"]
+
+
+def test_what_is_void_is_not_of_the_family(fabricate):
+    """0.03 is significant alone, and not among four (Holm: 0.03 x 2 = 0.06)."""
+    void = [outcome(fabricate, p) for p in (0.001, 0.04)]
+    void = [dataclasses.replace(r, validity=dataclasses.replace(r.validity, verdict="void")) for r in void]
+    assert holm_calls([outcome(fabricate, 0.03), *void]) == ["faster", "void", "void"]
+    assert holm_calls([outcome(fabricate, 0.03), outcome(fabricate, 0.04)])[0] == "no difference"
 
 
 def test_the_summary_shows_failures_too(fabricate):

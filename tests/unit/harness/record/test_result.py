@@ -112,6 +112,9 @@ def test_exit_codes_by_precedence(fabricate):
     assert noisy.exit_code == ExitCode.GATE_FAILED
     refused = dataclasses.replace(noisy, trial={**result.trial, "budget": "official"})
     assert refused.exit_code == ExitCode.REFUSED
+    for beside in (result, failed):
+        void = dataclasses.replace(beside, validity=dataclasses.replace(result.validity, verdict="void"))
+        assert void.void and void.exit_code == ExitCode.REFUSED
     official = dataclasses.replace(result, trial={**result.trial, "budget": "official"})
     assert official.exit_code == ExitCode.REFUSED
     certificate = Certificate(verdict="pass", rate_qps=9.0, attempts=())
