@@ -116,6 +116,16 @@ class RunOptions:
     resume: Resume = "auto"
 
 
+def builds_folder(cache_dir: Path) -> Path:
+    """What of the cache a side is told of: a folder for what it builds itself, made here.
+
+    The folder above it holds the data sets with the labels of all splits, and what others trained and exported.
+    """
+    folder = cache_dir.resolve() / "builds"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def budget_named(name: str, changes: Mapping[str, Any] | None = None) -> Budget:
     """The named budget with ``changes``; a changed one carries them in its name ("quick,quads=8").
 

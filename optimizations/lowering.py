@@ -28,7 +28,8 @@ class LoweringContext:
     """Everything but the plan that lowering may look at.
 
     weights: parameter and buffer names of the PyTorch reference -> arrays. calibration: unlabelled rows of the
-    training split. threads: threads within one operator, at least 1. frequencies: how often the training split looks
+    training split. cache_dir: for what the side builds and may find again, by its content; no data lie there.
+    threads: threads within one operator, at least 1. frequencies: how often the training split looks
     each row up, where the plan asks for it (``Block.hot_mb``). graph: the model as an ``.onnx`` file, for a backend
     that serves one; it holds the weights, and ``weights`` are empty then.
     """

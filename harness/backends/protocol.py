@@ -72,8 +72,8 @@ class TrainingContext:
     """Everything but the plan that the lowering of a training may look at.
 
     split: what is trained on. start: the weights before the first step, None for those that the seed of ``training``
-    gives. reordering: of each batch's samples (``zoo.training_batches``). threads: of the framework where neither the
-    plan nor ``training`` says, at least 1.
+    gives. cache_dir: as in ``LoweringContext``. reordering: of each batch's samples (``zoo.training_batches``).
+    threads: of the framework where neither the plan nor ``training`` says, at least 1.
     """
 
     schema: Schema

@@ -15,6 +15,7 @@ import numpy as np
 from harness.backends.peers.catalogue import peer_named
 from harness.measurement.preparation import Prepared
 from harness.measurement.referee import START_S
+from harness.options import builds_folder
 from harness.record.result import PlanLine
 from harness.transport.wire import encode
 from harness.trial import Trial
@@ -49,7 +50,7 @@ def model_spec(prepared: Prepared, side: str, cache_dir: Path) -> Iterator[dict[
             "graph": None if graph is None else str(graph.resolve()),
             "calibration": str(calibration),
             "frequencies": str(frequencies) if counted else None,
-            "cache_dir": str(cache_dir.resolve()),
+            "cache_dir": str(builds_folder(cache_dir)),
             "query_sizes": prepared.trial.query_sizes,
             "sla": dataclasses.asdict(prepared.trial.sla),
             "environment": dict(plan.pipeline.runtime.environment),

@@ -43,10 +43,10 @@ def open_model(spec: Mapping[str, Any]) -> ModelSession:
     """Lower and warm the model of ``spec``.
 
     spec: "plan" and "schema" (their JSON), "model" (sizes with "name"), "weights" (path), "calibration" (path of one
-    payload: unlabelled rows of the training split), "cache_dir"; "graph" (path, or none: of what the weights were
-    exported to; they are not read then); "frequencies" (path, or none: of how often the training split looks each row
-    up); for a plan under executor=auto "query_sizes" and "sla" of the trial, too. Raises whatever the backend or the
-    files raise.
+    payload: unlabelled rows of the training split), "cache_dir" (folder for its builds); "graph" (path, or none: of
+    what the weights were exported to; they are not read then); "frequencies" (path, or none: of how often the training
+    split looks each row up); for a plan under executor=auto "query_sizes" and "sla" of the trial, too. Raises whatever
+    the backend or the files raise.
     """
     plan, cores = plan_from_json(spec["plan"]), len(available_cores())
     graph = Path(spec["graph"]) if spec.get("graph") else None

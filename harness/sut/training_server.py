@@ -40,7 +40,7 @@ from zoo.training_config import TrainingConfig
 def open_training(spec: Mapping[str, Any]) -> TrainSession:
     """Lower the training of ``spec``: "plan" and "schema" (their JSON), "model" (sizes with "name"), "training" (all
     settings), "split" (path), "start" (path of the weights before the first step, or none), "reordering" (of the
-    samples of each batch, or none), "cache_dir".
+    samples of each batch, or none), "cache_dir" (for its builds).
 
     Raises whatever the backend or the files raise.
     """

@@ -12,7 +12,7 @@ import numpy as np
 
 from harness.errors import ConfigurationError
 from harness.measurement.preparation import CANDIDATE, Planned
-from harness.options import RunOptions
+from harness.options import RunOptions, builds_folder
 from harness.training.mathematics import other_mathematics, require_seeds
 from harness.trial import Trial
 from optimizations.contract import Plan
@@ -83,6 +83,6 @@ def training_spec(what: TrainingPlan, plan: Plan, split: Path, start: Path | Non
         "split": str(split),
         "start": None if start is None else str(start.resolve()),
         "reordering": None,
-        "cache_dir": str(what.cache_dir),
+        "cache_dir": str(builds_folder(what.cache_dir)),
         "environment": dict(plan.pipeline.runtime.environment),
     }

@@ -65,6 +65,7 @@ class SimulatedSides:
         self.held: dict[str, int] = {}
         self.awake: set[str] = set()
         self.orders: list[tuple[str, str]] = []
+        self.specs: list[dict[str, Any]] = []
 
     def __enter__(self) -> SimulatedSides:
         return self
@@ -74,6 +75,7 @@ class SimulatedSides:
 
     def start(self, name: str, spec: dict[str, Any], command: tuple[str, ...] = ()) -> SideInfo:
         self.position[name] = 0
+        self.specs.append(spec)
         self.seeds[name] = spec["training"]["seed"] if "training" in spec else 0
         self.awake.add(name)
         return SideInfo(report={"plan": [], "threads": 2, "samples": SAMPLES}, start_s=1.0, pid=0, rss_bytes=10**8)

@@ -92,6 +92,13 @@ def test_both_sides_take_the_same_steps_in_abba_order(simulate: Simulate):
     assert timed[0].steps == pytest.approx(2.2 / STEP_S["baseline"], rel=0.1)
 
 
+def test_sides_are_told_of_a_folder_for_builds_and_not_of_the_cache(simulate: Simulate, tmp_path: Path):
+    sides, _, _ = simulate(quads=1)
+    told = {Path(spec["cache_dir"]) for spec in sides.specs}
+    assert told == {(tmp_path / "cache" / "builds").resolve()} and len(sides.specs) == 3
+    assert all(str((tmp_path / "cache").resolve()) not in json.dumps({**spec, "cache_dir": ""}) for spec in sides.specs)
+
+
 def test_the_plain_loop_alone_has_neither_ratio_nor_gate(simulate: Simulate):
     sides, measurement, record = simulate(opts={})
     result = measurement.result
