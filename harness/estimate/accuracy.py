@@ -145,11 +145,16 @@ def pcoc(labels: Array, scores: Array) -> float:
     return float(kept.astype(np.float64).mean() / known.mean())
 
 
-def gate(labels: Array, baseline: Array, candidate: Array, *, same_weights: bool = True) -> Gate:
+def gate(
+    labels: Array, baseline: Array, candidate: Array, *, same_weights: bool = True, exact_baseline: bool = True
+) -> Gate:
     """The serving gate, for two sets of scores on the same samples. labels and scores: (n,).
 
     With the same weights it passes when the two-sided 95 % paired DeLong interval of the AUC difference lies above
     -0.001, the upper end of the paired logloss difference is below +0.001 and the ratio of PCOCs is within 1 +- 0.005.
+    An interval that lies above +0.001 fails, too: rounding takes knowledge from weights and adds none, so other weights
+    or knowledge of the labels are at work. exact_baseline: False where the baseline itself is rounded, of which a
+    candidate that is not may well be the better.
     Two models that were trained apart cannot be held to each other's scores: of them the interval of the AUC difference
     alone counts, which has to lie above -0.002. A score that is not a finite number fails the gate; of the baseline, it
     raises ValueError.
@@ -172,6 +177,10 @@ def gate(labels: Array, baseline: Array, candidate: Array, *, same_weights: bool
         failed += [
             (not losses[1] < LOGLOSS_MARGIN, f"logloss may rise by {losses[1]:.5f}, margin {LOGLOSS_MARGIN}"),
             (not abs(ratio - 1.0) <= PCOC_MARGIN, said),
+            (
+                exact_baseline and paired.ci[0] > margin,
+                f"AUC rises by {paired.ci[0]:.5f} or more, margin {margin}: the same weights predict no better",
+            ),
         ]
     reasons = tuple(reason for bad, reason in failed if bad)
     return Gate(

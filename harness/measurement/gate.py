@@ -30,21 +30,24 @@ def gate_result(
     allowed: float | None,
     *,
     same_weights: bool = True,
+    exact_baseline: bool = True,
 ) -> GateResult:
     """R6 on the accuracy run, R4 on every timed answer, and R6 again with the timed answers put in their place.
 
     allowed: how far a score may be from the baseline's (``allowed_deviation``): an AUC hardly sees a model that is
     another one for few samples, and the closed division is the same mathematics for each. None: not judged.
-    same_weights: False where a side is a peer with a model of its own, see ``harness.estimate.accuracy.gate``.
+    same_weights: False where a side is a peer with a model of its own; exact_baseline: False where the baseline
+    computes in less than fp32; see ``harness.estimate.accuracy.gate``.
     """
+    kind = {"same_weights": same_weights, "exact_baseline": exact_baseline}
     baseline, candidate = answers["baseline"], answers["candidate"]
-    first = gate(labels, baseline.accuracy, candidate.accuracy, same_weights=same_weights)
+    first = gate(labels, baseline.accuracy, candidate.accuracy, **kind)
     moved = None if allowed is None else _farthest(labels, baseline.accuracy, candidate.accuracy)
     asked = candidate.deviation >= 0.0
     tolerance = answer_tolerance(dtypes)
     timed = timed_answers(candidate.accuracy[asked], candidate.timed[asked], tolerance)
     put_in = np.where(asked, candidate.timed, candidate.accuracy)
-    again = gate(labels, baseline.accuracy, put_in, same_weights=same_weights)
+    again = gate(labels, baseline.accuracy, put_in, **kind)
     reasons = list(first.reasons)
     if moved is not None and allowed is not None and moved > allowed:
         reasons.append(

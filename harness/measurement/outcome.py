@@ -125,7 +125,13 @@ def _gate(seen: Seen) -> GateResult:
         seen.facts[CANDIDATE].dtypes,
         _allowed(seen),
         same_weights=same_weights(seen.trial.peer),
+        exact_baseline=_exact(seen.facts[BASELINE]),
     )
+
+
+def _exact(side: SideResult) -> bool:
+    """Whether a side rounds nothing that the reference does not."""
+    return set(side.dtypes) <= {"fp32"}
 
 
 def _allowed(seen: Seen) -> float | None:
@@ -133,7 +139,7 @@ def _allowed(seen: Seen) -> float | None:
     precision of its own) by what nobody declares."""
     if seen.trial.peer_side != BASELINE or seen.allowed is None:
         return seen.allowed
-    alike = same_weights(seen.trial.peer) and set(seen.facts[BASELINE].dtypes) <= {"fp32"}
+    alike = same_weights(seen.trial.peer) and _exact(seen.facts[BASELINE])
     return seen.allowed + PEER_TOLERANCE if alike else None
 
 

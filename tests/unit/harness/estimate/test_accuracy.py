@@ -186,6 +186,40 @@ def test_a_loss_between_the_two_margins_passes_only_between_models_of_their_own(
     assert gate(labels, a, harmed, same_weights=False).verdict == "pass"
 
 
+def test_gate_fails_on_a_gain_that_the_same_weights_cannot_have() -> None:
+    """The better scores are the true ones, the worse ones some of them permuted, so PCOC and logloss are fine."""
+    labels, a, _ = _click_data(50_000, 13)
+    worse = a.copy()
+    worse[:2000] = np.random.default_rng(5).permutation(worse[:2000])
+    gain = metrics.roc_auc_score(labels, a) - metrics.roc_auc_score(labels, worse)
+    got = gate(labels, worse, a)
+    assert gain > 0.003 and got.auc_delta == pytest.approx(gain, abs=1e-9) and got.auc_delta_ci[0] > 0.001
+    assert got.verdict == "fail" and len(got.reasons) == 1
+    assert got.reasons[0].startswith(f"AUC rises by {got.auc_delta_ci[0]:.5f} or more")
+    assert gate(labels, worse, a, exact_baseline=False).verdict == "pass"
+    assert gate(labels, worse, a, same_weights=False).verdict == "pass"
+
+
+def test_gate_fails_on_scores_that_were_nudged_towards_the_labels() -> None:
+    """By 0.004 each, which bfloat16 is allowed."""
+    labels, a, _ = _click_data(50_000, 14)
+    nudged = a + np.float32(0.004) * np.where(labels == 1, 1, -1).astype(np.float32)
+    nudged *= np.float32(a.mean() / nudged.mean())
+    got = gate(labels, a, nudged)
+    assert np.abs(nudged - a).max() < 0.02 and any(reason.startswith("AUC rises") for reason in got.reasons)
+
+
+@given(seed=st.integers(0, 2**32 - 1), levels=st.sampled_from([32, 256]))
+@settings(max_examples=20, deadline=None)
+def test_rounding_is_never_a_gain(seed: int, levels: int) -> None:
+    """Logits on so many levels, as of integers with one scale."""
+    labels, a, _ = _click_data(4000, seed)
+    logit = np.log(a / (1 - a))
+    step = (logit.max() - logit.min()) / levels
+    rounded = (1 / (1 + np.exp(-np.round(logit / step) * step))).astype(np.float32)
+    assert not any(reason.startswith("AUC rises") for reason in gate(labels, a, rounded).reasons)
+
+
 def test_gate_fails_on_scores_that_are_no_numbers() -> None:
     labels, a, b = _click_data(300, 10)
     b[5] = np.nan

@@ -107,6 +107,21 @@ def test_of_other_plans_no_score_is_judged(other: tuple[str, float | None]) -> N
     assert (result.verdict, result.score_deviation, result.score_tolerance) == ("pass", None, None)
 
 
+def test_an_open_plan_that_knows_more_than_the_weights_fails_unless_the_baseline_is_rounded() -> None:
+    """Half of the baseline's scores are shuffled: what the candidate has right of them is no rounding."""
+    labels, scores = _labels_and_scores()
+    answers = _answers(scores)
+    shuffled = scores.copy()
+    shuffled[::2] = np.random.default_rng(1).permutation(scores[::2])
+    answers["baseline"] = Answers.of(shuffled)
+    answers["candidate"].note(np.arange(SAMPLES), scores)
+    result = gate_result(labels, answers, ("int8",), None)
+    assert result.verdict == "fail" and result.reasons == (
+        f"AUC rises by {result.auc_delta_ci[0]:.5f} or more, margin 0.001: the same weights predict no better",
+    )
+    assert gate_result(labels, answers, ("int8",), None, exact_baseline=False).verdict == "pass"
+
+
 def test_no_timed_answer_is_no_pass() -> None:
     labels, scores = _labels_and_scores()
     assert gate_result(labels, _answers(scores), ("fp32",), None).timed_answers == "fail"
