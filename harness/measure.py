@@ -62,7 +62,7 @@ def measure(trial: Trial, options: RunOptions, observer: Observer) -> Measuremen
         evidence=Evidence(),
         observer=observer,
     )
-    with cores_awake(options.keep_awake) as remarks_on_cores, bench.referee:
+    with cores_awake(options.keep_awake) as bench.loop, bench.referee:
         floor = _start_floor(bench)
         sides = _start_sides(bench, prepared, options.cache_dir)
         prepared = _as_started(prepared, sides)
@@ -73,7 +73,7 @@ def measure(trial: Trial, options: RunOptions, observer: Observer) -> Measuremen
         facts = {side.name: _other_scenarios(bench, side, prepared) for side in sides}
         _certify(bench, prepared, sides[-1], log, options.cache_dir)
         _finish_floor(bench, floor, sides)
-        bench.remarks.extend(remarks_on_cores())
+        bench.remarks.extend(bench.loop.remarks())
     return _assemble(bench, prepared, sides, _Kept(log=log, facts=facts, logs=logs, awake=options.keep_awake))
 
 
@@ -248,6 +248,7 @@ def _assemble(bench: Bench, prepared: Prepared, sides: list[Side], kept: _Kept) 
             answers=bench.evidence.answers,
             facts=kept.facts,
             steal=kept.log.steal,
+            others=kept.log.others,
             remarks=bench.remarks,
             allowed=allowed_deviation(_lines(prepared, sides)),
         )

@@ -112,11 +112,15 @@ def _seen(record: Record, trial: Trial, rows: list[SegmentRows]) -> Seen:
     facts |= {"candidate": result.candidate} if result.candidate is not None else {}
     if set(answers) != set(facts):
         raise ValueError(f"predictions.parquet holds {sorted(answers)}, result.json {sorted(facts)}")
-    steal = {quad["quad"]: float(quad["steal_share"]) for quad in record.environment["run"]["quads"]}
+    quads = record.environment["run"]["quads"]
+    steal, others = (
+        {quad["quad"]: float(quad[name]) for quad in quads if name == "steal_share" or name in quad}
+        for name in ("steal_share", "others_share")
+    )
     remarks = [reason for reason in result.validity.reasons if not re.match(r"quad \d+: ", reason)]
     return Seen(
-        trial=trial, rows=rows, labels=labels, answers=answers, facts=facts, steal=steal, remarks=remarks,
-        allowed=allowed_deviation(result.plan),
+        trial=trial, rows=rows, labels=labels, answers=answers, facts=facts, steal=steal, others=others,
+        remarks=remarks, allowed=allowed_deviation(result.plan),
     )  # fmt: skip
 
 

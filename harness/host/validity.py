@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,19 +82,34 @@ def between(first: HostSample, last: HostSample) -> dict[str, Any]:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostRules:
     """When a quad is void: above ``steal_share``; when the null SUT's p99 beside it is above ``null_share`` of the
-    latency limit; in training, when processes that are no side used more than ``others_share`` of all core time."""
+    latency limit; when processes that are no part of the measurement used more than ``others_share`` of core time."""
 
     steal_share: float = 0.02
     null_share: float = 0.10
     others_share: float = 0.05
 
 
+def others_share(host: Mapping[str, Any], own_ns: int) -> float:
+    """Share of all core time that was used, and not by those whose CPU time between the two samples is ``own_ns``.
+
+    host: what ``between`` returned. Used time is counted in ticks and own time exactly, so that the two differ by a
+    little either way; below 0 is 0.
+    """
+    cores_s = float(host["seconds"]) * (os.cpu_count() or 1)
+    return max(0.0, float(host["busy_share"]) - own_ns * 1e-9 / cores_s)
+
+
 def void_reasons(
-    steal_share: float, null_p99_ns: Sequence[float], limit_ns: int, rules: HostRules | None = None
+    steal_share: float,
+    null_p99_ns: Sequence[float],
+    limit_ns: int,
+    others_share: float = 0.0,
+    rules: HostRules | None = None,
 ) -> tuple[str, ...]:
     """Why a quad does not count; () when it does. Only evidence from outside the SUT is looked at.
 
-    ``null_p99_ns``: p99 of the null probes before and after the quad.
+    null_p99_ns: p99 of the null probes before and after the quad, which do not see what goes on between them.
+    others_share: see ``others_share``.
     """
     rules = rules or HostRules()
     reasons = []
@@ -103,18 +119,16 @@ def void_reasons(
     worst = max(null_p99_ns, default=0.0)
     if worst > bound_ns:
         reasons.append(f"null probe p99 {worst / 1e6:.2f} ms, above {bound_ns / 1e6:.2f} ms")
+    if others_share > rules.others_share:
+        reasons.append(f"other processes used {others_share:.1%} of core time, above {rules.others_share:.1%}")
     return tuple(reasons)
 
 
 def void_reasons_of_training(
     steal_share: float, others_share: float, rules: HostRules | None = None
 ) -> tuple[str, ...]:
-    """The same for a quad of training, which has no null probes: stolen time, and what other processes used."""
-    rules = rules or HostRules()
-    reasons = list(void_reasons(steal_share, (), 0, rules))
-    if others_share > rules.others_share:
-        reasons.append(f"other processes used {others_share:.1%} of core time, above {rules.others_share:.1%}")
-    return tuple(reasons)
+    """The same for a quad of training, which has no null probes."""
+    return void_reasons(steal_share, (), 0, others_share, rules)
 
 
 def _difference(first: ProcessSample, last: ProcessSample) -> dict[str, int]:

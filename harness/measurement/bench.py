@@ -12,6 +12,7 @@ from harness.console.observer import Observer
 from harness.estimate.replay import THAW_NS, SegmentObservation
 from harness.measurement.awake import Awake
 from harness.measurement.evidence import Evidence
+from harness.measurement.idle_cores import Loop
 from harness.measurement.referee import OpenLimits, Referee
 from harness.options import Budget
 from harness.record.result import SegmentInfo
@@ -67,7 +68,8 @@ class Quad:
 
 @dataclass(slots=True, kw_only=True)
 class Bench:
-    """Referee, data and notes of one trial. ``split`` is the test split; at most one side is awake at any time."""
+    """Referee, data and notes of one trial. ``split`` is the test split; at most one side is awake at any time.
+    ``loop`` keeps cores from halting, where one does."""
 
     trial: Trial
     budget: Budget
@@ -76,6 +78,7 @@ class Bench:
     evidence: Evidence
     observer: Observer
     remarks: list[str] = field(default_factory=list)
+    loop: Loop = field(default_factory=Loop)
     _awake: Awake = field(init=False)
 
     def __post_init__(self) -> None:
@@ -85,6 +88,10 @@ class Bench:
     def limit_ns(self) -> int:
         """The SLA's latency limit."""
         return int(self.trial.sla.limit_ms * 1e6)
+
+    def own_cpu_ns(self) -> int:
+        """CPU time so far of all that belongs to the measurement: referee, sender, sides, what keeps cores awake."""
+        return self.referee.own_cpu_ns() + self.loop.cpu_ns()
 
     def joined(self, side: str) -> None:
         """A side has been started (and is awake); every other one is asleep."""

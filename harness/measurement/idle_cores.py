@@ -12,9 +12,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
+from harness.clock import process_cpu_ns
 from harness.errors import ConfigurationError
 from harness.host.environment import is_virtual, project_root
 from harness.host.quota import cpu_quota
@@ -62,14 +63,29 @@ def _has_compiler() -> bool:
     return True
 
 
-@contextmanager
-def cores_awake(wanted: bool) -> Iterator[Callable[[], list[str]]]:
-    """Keep every core that this process may use from halting. Raises ConfigurationError where the system refuses.
+class Loop:
+    """The process that keeps cores awake; none where they may halt."""
 
-    What the block gets says, as remarks on the result, whether it was so until now.
-    """
+    def __init__(self, process: subprocess.Popen[str] | None = None) -> None:
+        self._process = process
+
+    def remarks(self) -> list[str]:
+        """Remarks on the result: whether it ran until now."""
+        return [] if self._process is None or self._process.poll() is None else [ENDED]
+
+    def cpu_ns(self) -> int:
+        """CPU time that it has used so far; 0 once it was ended by somebody, which is remarked."""
+        try:
+            return 0 if self._process is None else process_cpu_ns(self._process.pid)
+        except ProcessLookupError:
+            return 0
+
+
+@contextmanager
+def cores_awake(wanted: bool) -> Iterator[Loop]:
+    """Keep every core that this process may use from halting. Raises ConfigurationError where the system refuses."""
     if not wanted:
-        yield list
+        yield Loop()
         return
     process = subprocess.Popen(
         [sys.executable, "-m", "harness.native.awake", "--parent", str(os.getpid()),
@@ -85,7 +101,7 @@ def cores_awake(wanted: bool) -> Iterator[Callable[[], list[str]]]:
                 f"cores cannot be kept awake here ({process.stderr.read().strip().splitlines()[-1:]}); "
                 "keep_awake=never measures without"
             )
-        yield lambda: [] if process.poll() is None else [ENDED]
+        yield Loop(process)
     finally:
         process.kill()
         process.communicate()

@@ -42,7 +42,8 @@ class Seen:
 
     rows: its segments in the order in which they ran. answers, facts: by side; of ``facts`` only what no column tells
     is read (memory, faults, start, and the workers, dispatch and dtypes of the plan). steal: share of core time that
-    the hypervisor took in each quad. remarks: what else was said of the host. allowed: see ``gate_result``.
+    the hypervisor took in each quad; others: that other processes used, nothing where a record does not say. remarks:
+    what else was said of the host. allowed: see ``gate_result``.
     """
 
     trial: Trial
@@ -51,6 +52,7 @@ class Seen:
     answers: Mapping[str, Answers]
     facts: Mapping[str, SideResult]
     steal: Mapping[int, float]
+    others: Mapping[int, float]
     remarks: Sequence[str]
     allowed: float | None
 
@@ -177,7 +179,7 @@ def _segment(row: SegmentRows, limit_ns: int, voided: set[int]) -> SegmentInfo:
 
 
 def _void_reasons(seen: Seen) -> dict[int, tuple[str, ...]]:
-    """Outside evidence against each quad: stolen time, and the null probes before and after it."""
+    """Outside evidence against each quad: stolen time, what others used, and the null probes before and after it."""
     floor = {row.info.trace: row for row in of_purpose(seen.rows, "floor")}
     reasons = {}
     for quad in seen.quads:
@@ -185,7 +187,7 @@ def _void_reasons(seen: Seen) -> dict[int, tuple[str, ...]]:
         probes = [null_p99_ns(row.observation()) for row in beside if row is not None]
         if len(probes) < len(beside):
             raise ValueError(f"a null probe beside quad {quad} is missing")
-        reasons[quad] = void_reasons(seen.steal[quad], probes, seen.limit_ns)
+        reasons[quad] = void_reasons(seen.steal[quad], probes, seen.limit_ns, seen.others.get(quad, 0.0))
     return reasons
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from harness.estimate.comparison import quads_to_repeat, void_quads
-from harness.host.validity import HostSample, between, sample_host, void_reasons
+from harness.host.validity import HostSample, between, others_share, sample_host, void_reasons
 from harness.measurement.bench import Bench, Quad
 from harness.measurement.closed_loops import PAIRED_S, offline, paired_count, paired_service, single_stream
 from harness.measurement.floor import PROBE_S, null_probe_p99_ns
@@ -16,16 +16,17 @@ from harness.measurement.side import Side
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuadLog:
-    """What the host did in each quad: share of stolen time, p99 of the null probes before and after it in ns, and all
-    of it as the record keeps it."""
+    """What the host did in each quad: share of stolen time, share that other processes used, p99 of the null probes
+    before and after it in ns, and all of it as the record keeps it."""
 
     steal: dict[int, float] = field(default_factory=dict)
+    others: dict[int, float] = field(default_factory=dict)
     probes: dict[int, tuple[float, float]] = field(default_factory=dict)
     host: list[dict[str, object]] = field(default_factory=list)
 
     def reasons(self, quad: int, limit_ns: int) -> tuple[str, ...]:
         """Why a quad is void."""
-        return void_reasons(self.steal[quad], self.probes[quad], limit_ns)
+        return void_reasons(self.steal[quad], self.probes[quad], limit_ns, self.others[quad])
 
     def kept(self, planned: int, limit_ns: int) -> set[int]:
         """The quads that count."""
@@ -68,13 +69,15 @@ def run_quads(bench: Bench, sides: list[Side]) -> QuadLog:
 
 def _one_quad(bench: Bench, sides: list[Side], run: Halves, quad: Quad, probe: float, log: QuadLog) -> float:
     """Run a quad and note what the host did. probe: p99 of the null probe before it; returns that of the one after."""
-    before = _sample(bench, sides)
+    before, own_ns = _sample(bench, sides), -bench.own_cpu_ns()
     run(bench, sides, quad)
     host = between(before, _sample(bench, sides))
+    others = others_share(host, own_ns + bench.own_cpu_ns())
     after = null_probe_p99_ns(bench, quad.number + 1)
     log.steal[quad.number] = float(host["steal_share"])
     log.probes[quad.number] = (probe, after)
-    log.host.append({"quad": quad.number, "null_p99_ns": [probe, after], **host})
+    log.others[quad.number] = others
+    log.host.append({"quad": quad.number, "null_p99_ns": [probe, after], "others_share": others, **host})
     return after
 
 

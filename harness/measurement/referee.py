@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
+from harness.clock import process_cpu_ns
 from harness.host.garbage import Collections
 from harness.host.liberties import liberties
 from harness.host.scheduling import available_cores, cpu_sets
@@ -176,6 +178,11 @@ class Referee:
     def cpu_ns(self, name: str) -> int:
         """CPU time that all processes of a side have used so far. It does not move while the side is frozen."""
         return self._sides[name].group.cpu_ns()
+
+    def own_cpu_ns(self) -> int:
+        """CPU time of this process, the sender and all sides so far."""
+        groups = (self.sender.group, *(side.group for side in self._sides.values()))
+        return process_cpu_ns(os.getpid()) + sum(group.cpu_ns() for group in groups)
 
     def liberties(self, name: str) -> tuple[str, ...]:
         """Cores and priority that a side gave itself."""

@@ -72,6 +72,9 @@ class SimulatedReferee:
     def pids(self, name):
         return ()
 
+    def own_cpu_ns(self):
+        return 0
+
     def liberties(self, name):
         return ()
 
@@ -138,21 +141,30 @@ def _scores(name, samples):
     return (base + (1e-4 * (samples % 3 - 1) if name == "candidate" else 0.0)).astype(np.float32)
 
 
-def _host(quads_with_steal):
-    """Stands for ``between``: the hypervisor takes 5 % of the time in some quads."""
+def _host(quads_with_steal, busy_quads):
+    """Stands for ``between``: the hypervisor takes 5 % of the time in some quads, processes of others 30 % in some."""
     seen = []
 
     def between(before, after):
         seen.append(0)
-        return {"steal_share": 0.05 if len(seen) - 1 in quads_with_steal else 0.0, "seconds": 1.0}
+        quad = len(seen) - 1
+        busy = 0.3 if quad in busy_quads else 0.0
+        return {"steal_share": 0.05 if quad in quads_with_steal else 0.0, "busy_share": busy, "seconds": 1.0}
 
     return between
 
 
 def simulated_record(
-    folder: Path, quads: int = 6, voided: tuple[int, ...] = (), hesitates: bool = False, budget=None, **fields
+    folder: Path,
+    quads: int = 6,
+    voided: tuple[int, ...] = (),
+    busy: tuple[int, ...] = (),
+    hesitates: bool = False,
+    budget=None,
+    **fields,
 ) -> Path:
-    """A record of a simulated trial of short quads, some of them void by stolen time; ``fields`` of the trial."""
+    """A record of a simulated trial of short quads, some of them void by stolen time, some by a ``busy`` host;
+    ``fields`` of the trial."""
     budget = budget_named("quick", {"quads": quads, **(budget or {})})
     given = {
         "opts": {"bf16": {}, "fusion": {}},
@@ -191,7 +203,7 @@ def simulated_record(
         patch.setattr("harness.measure.prepare", lambda trial, options, observer: prepared)
         patch.setattr("harness.measure.Referee", lambda: SimulatedReferee(hesitates))
         patch.setattr("harness.measure.model_spec", lambda prepared, side, cache_dir: nullcontext({}))
-        patch.setattr("harness.measurement.quads.between", _host(voided))
+        patch.setattr("harness.measurement.quads.between", _host(voided, busy))
         patch.setattr("harness.record.writer.write_plots", lambda folder, result, queries: [])
         measurement = measure(trial, options, Mock())
         with RecordWriter(options.records_dir, trial) as writer:
@@ -212,7 +224,7 @@ def certified(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def simulate_record(tmp_path):
-    """Makes another simulated record: ``simulate_record(quads=, voided=, hesitates=, **fields of the trial)``."""
+    """Makes another record: ``simulate_record(quads=, voided=, busy=, hesitates=, **fields of the trial)``."""
     return lambda **fields: simulated_record(tmp_path, **fields)
 
 

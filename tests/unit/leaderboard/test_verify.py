@@ -117,6 +117,23 @@ def test_void_quads_are_judged_again(simulate_record):
     assert result.baseline.latency_ms.offered_qps != pytest.approx(0.7 * result.baseline.lbt_qps, rel=1e-6)
 
 
+def test_a_quad_in_which_others_used_the_cores_is_void(simulate_record, tampered):
+    """As by stolen time; a record that hides what they used does not verify."""
+    path = simulate_record(quads=4, busy=(1,))
+    assert problems_and_disagreements(path) == ([], [])
+    result = read_record(path).result
+    assert result.validity.reasons == ("quad 1: other processes used 30.0% of core time, above 5.0%",)
+    assert {s.quad for s in result.segments if s.voided} == {1}
+
+    def change(environment):
+        for quad in environment["run"]["quads"]:
+            quad["others_share"] = 0.0
+
+    tampered(path, "environment.json", change)
+    problems, wrong = problems_and_disagreements(path)
+    assert any("quads [1] ran again, and quads [] were void" in problem for problem in problems), (problems, wrong)
+
+
 def test_a_segment_under_another_quads_number_is_refused(simulate_record, tampered):
     """Moved into the void quad, the candidate's worst segment would not count."""
     path = simulate_record(quads=8, voided=(2,))

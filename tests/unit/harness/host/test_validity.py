@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import mmap
 import os
+import subprocess
+import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from harness.clock import sleep_s
-from harness.host.validity import HostSample, between, sample_host, void_reasons, void_reasons_of_training
+from harness.clock import process_cpu_ns, sleep_s
+from harness.host.validity import (
+    HostSample,
+    between,
+    others_share,
+    sample_host,
+    void_reasons,
+    void_reasons_of_training,
+)
 
 PAGES = 2000
 MS = 1_000_000
@@ -75,3 +86,31 @@ def test_void_reasons_of_a_training(steal: float, others: float, expected: tuple
 )
 def test_void_reasons(steal: float, probes: list[float], expected: tuple[str, ...]) -> None:
     assert void_reasons(steal, probes, 25 * MS) == expected
+
+
+def test_what_others_used_between_two_quiet_probes_voids_a_quad() -> None:
+    assert void_reasons(0.0, [MS, MS], 25 * MS, 0.05) == ()
+    said = void_reasons(0.03, [MS, 9 * MS], 25 * MS, 0.051)
+    assert [reason.partition(" ")[0] for reason in said] == ["steal", "null", "other"]
+    assert said[-1] == "other processes used 5.1% of core time, above 5.0%"
+
+
+@given(busy=st.floats(0, 1), own=st.floats(0, 1), seconds=st.floats(0.1, 100))
+def test_others_used_what_is_left_of_the_busy_time(busy: float, own: float, seconds: float) -> None:
+    cores = os.cpu_count() or 1
+    found = others_share({"busy_share": busy, "seconds": seconds}, int(own * cores * seconds * 1e9))
+    assert found == pytest.approx(max(0.0, busy - own), abs=1e-6)
+
+
+def test_a_process_that_nobody_counts_is_seen() -> None:
+    """It uses a core for half a second, or what others leave it of one: that is in the share."""
+    first, own_ns = sample_host({}), -process_cpu_ns(os.getpid())
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as burner:
+        sleep_s(0.5)
+        used_ns = process_cpu_ns(burner.pid)
+        host = between(first, sample_host({}))
+        own_ns += process_cpu_ns(os.getpid())
+        burner.kill()
+    cores_ns = host["seconds"] * 1e9 * (os.cpu_count() or 1)
+    assert others_share(host, own_ns) > 0.5 * used_ns / cores_ns - 0.02
+    assert others_share(host, int(host["busy_share"] * cores_ns) + 1) == 0.0

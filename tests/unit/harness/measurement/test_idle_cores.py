@@ -79,9 +79,10 @@ def test_the_loop_uses_idle_cores_gives_way_and_ends() -> None:
     """Beside one busy thread per core of normal priority it gets next to nothing: its session weighs 15 to 1024."""
     with cores_awake(False):
         assert _loops() == []
-    with cores_awake(True):
+    with cores_awake(True) as loop:
         (pid,) = _loops()
         time.sleep(0.2)
+        assert _cpu_s(pid) <= loop.cpu_ns() * 1e-9 + 0.02 and loop.cpu_ns() > 0
         stats = [path.read_text().rpartition(")") for path in Path(f"/proc/{pid}/task").glob("*/stat")]
         running = [int(head.partition(" ")[0]) for head, _, rest in stats if rest.split()[0] == "R"]
         assert len(running) == len(available_cores())
@@ -108,14 +109,14 @@ def test_the_loop_uses_idle_cores_gives_way_and_ends() -> None:
 
 @possible
 def test_a_loop_that_was_ended_by_another_is_remarked() -> None:
-    with cores_awake(False) as remarks:
-        assert remarks() == []
-    with cores_awake(True) as remarks:
-        assert remarks() == []
+    with cores_awake(False) as loop:
+        assert loop.remarks() == [] and loop.cpu_ns() == 0
+    with cores_awake(True) as loop:
+        assert loop.remarks() == []
         (pid,) = _loops()
         os.kill(pid, signal.SIGKILL)
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-        assert remarks() == [idle_cores.ENDED]
+        assert loop.remarks() == [idle_cores.ENDED]
 
 
 @possible
