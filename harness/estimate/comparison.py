@@ -37,10 +37,12 @@ class RatioInterval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LbtRatio:
-    """Ratio of two LBTs, or None with the reason why there is none."""
+    """Ratio of two LBTs, or None with the reason why there is none. ``indicative``: the quotient of the two LBTs, where
+    too few quads are all that an interval lacks."""
 
     interval: RatioInterval | None
     reason: str
+    indicative: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +96,8 @@ def quad_log_ratios(baseline: LbtEstimate, candidate: LbtEstimate) -> Array:
 
 
 def lbt_ratio(baseline: LbtEstimate, candidate: LbtEstimate) -> LbtRatio:
-    """Candidate's LBT over the baseline's with its interval; None with a reason where either has no estimate.
+    """Candidate's LBT over the baseline's with its interval; None with a reason where either has no estimate, and below
+    6 quads.
 
     With fewer than 10 independent late clumps on a side the log interval is doubled. A side that fell back to
     regression enters with its own interval: the two are then treated as independent.
@@ -108,7 +111,11 @@ def lbt_ratio(baseline: LbtEstimate, candidate: LbtEstimate) -> LbtRatio:
         return LbtRatio(interval=None, reason=f"the sides ran unequal quads: {baseline.quads} and {candidate.quads}")
     quads, values = len(baseline.quads), quad_log_ratios(baseline, candidate)
     degrees = min(effective_degrees(np.asarray(side.quad_information)) for side in (baseline, candidate))
-    if quads < MIN_QUADS or degrees < 1.0 or not np.isfinite(values).all():
+    if quads < MIN_QUADS:
+        ran = "one quad" if quads == 1 else f"{quads} quads"
+        reason = f"{ran}, no interval: that takes at least {MIN_QUADS}"
+        return LbtRatio(interval=None, reason=reason, indicative=_lbt(candidate) / _lbt(baseline))
+    if degrees < 1.0 or not np.isfinite(values).all():
         return LbtRatio(interval=None, reason=f"too few of the {quads} quads hold late queries")
     widening = 2.0 if "few_clumps" in (baseline.status, candidate.status) else 1.0
     mean, scatter = candidate.log_lbt - baseline.log_lbt, float(values.std(ddof=1)) / math.sqrt(quads)

@@ -268,7 +268,7 @@ def _lbt_ratio(
     except ValueError as too_few:
         return candidate.lbt_qps / baseline.lbt_qps, None, None, f"no interval: {too_few}"
     if found.interval is None:
-        return None, None, None, found.reason
+        return found.indicative, None, None, found.reason
     return found.interval.ratio, found.interval.ci, found.interval.p_value, ""
 
 

@@ -134,6 +134,18 @@ def test_a_quad_in_which_others_used_the_cores_is_void(simulate_record, tampered
     assert any("quads [1] ran again, and quads [] were void" in problem for problem in problems), (problems, wrong)
 
 
+def test_one_quad_gives_a_ratio_without_an_interval_and_says_so(simulate_record):
+    path = simulate_record(quads=1)
+    assert problems_and_disagreements(path) == ([], [])
+    result = read_record(path).result
+    ratio = result.ratio
+    assert (ratio.lbt_ci, ratio.lbt_p) == (
+        None,
+        None,
+    ) and ratio.reason == "one quad, no interval: that takes at least 6"
+    assert ratio.lbt == result.candidate.lbt_qps / result.baseline.lbt_qps
+
+
 def test_a_segment_under_another_quads_number_is_refused(simulate_record, tampered):
     """Moved into the void quad, the candidate's worst segment would not count."""
     path = simulate_record(quads=8, voided=(2,))

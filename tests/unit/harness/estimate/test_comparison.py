@@ -110,9 +110,11 @@ def test_no_ratio_from_unequal_or_too_few_quads() -> None:
     side = _side(3, 1.0, 3)
     five = _side(3, 1.0, 3, quads=5)
     assert "unequal quads" in lbt_ratio(side, five).reason
-    assert lbt_ratio(five, five).interval is None and "too few of the 5 quads" in lbt_ratio(five, five).reason
+    few = lbt_ratio(five, dataclasses.replace(five, lbt_qps=2 * five.lbt_qps))
+    assert (few.interval, few.reason) == (None, "5 quads, no interval: that takes at least 6") and few.indicative == 2.0
     blind = dataclasses.replace(side, quad_information=(1.0, 0.0, 0.0, 0.0, 0.0, 0.0))
-    assert lbt_ratio(side, blind).interval is None
+    found = lbt_ratio(side, blind)
+    assert (found.interval, found.indicative, found.reason) == (None, None, "too few of the 6 quads hold late queries")
 
 
 def test_few_clumps_double_the_ratios_interval() -> None:
