@@ -2,34 +2,55 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
-import sys
-from collections.abc import Iterable
-from importlib.metadata import EntryPoint, entry_points
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 
 from optimizations.contract import Optimization, PlanError
+from optimizations.third_party import described, folder_of, registered
 
-ENTRY_POINT_GROUP = "recarena.optimizations"
+
+class Known(Mapping[str, Optimization]):
+    """Every known plug-in by name, sorted. One of another package is read, in a process of its own, when it is asked
+    for and not before: what is installed, and not part of a trial, does not run beside it."""
+
+    def __init__(self) -> None:
+        self._points = {point.name: point for point in registered()}
+        self._names = sorted({*_built_in_names(), *self._points})
+
+    def __getitem__(self, name: str) -> Optimization:
+        """Raises PlanError where a third party's plug-in cannot be read."""
+        if name in self._points:
+            return described(self._points[name])
+        if name not in self._names:
+            raise KeyError(name)
+        return _built_in(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
-def available() -> dict[str, Optimization]:
-    """Every known plug-in by name, sorted; no framework is imported.
+def available() -> Known:
+    """Every known plug-in; no framework is imported.
 
-    Raises PlanError when an installed third-party plug-in cannot be loaded or takes a name that is taken.
+    Raises PlanError when an installed third-party plug-in takes a name that is taken.
     """
-    found = dict(sorted((spec.name, spec) for spec in map(_built_in, _built_in_names())))
-    for point in _third_party():
-        spec = _load(point)
-        if spec.name in found:
+    taken = set(_built_in_names())
+    for point in registered():
+        if point.name in taken:
             raise PlanError(
-                f"the plug-in {point.value!r} registers the optimization {spec.name!r}, a name that is already taken: "
-                "give its SPEC another name, or uninstall one of the two packages"
+                f"the plug-in {point.value!r} registers the optimization {point.name!r}, a name that is already taken: "
+                "give its SPEC and its entry point another name, or uninstall one of the two packages"
             )
-        found[spec.name] = spec
-    return dict(sorted(found.items()))
+        taken.add(point.name)
+    return Known()
 
 
 def lowering_module(name: str, backend: str) -> ModuleType | None:
@@ -48,21 +69,10 @@ def lowering_module(name: str, backend: str) -> ModuleType | None:
 
 
 def third_party_packages(names: Iterable[str]) -> tuple[Path, ...]:
-    """Folder of the package of each of these optimizations that another package registers, without repeats.
-
-    Raises PlanError as ``available`` does.
-    """
+    """Folder of the package of each of these optimizations that another package registers, without repeats. Nothing is
+    imported."""
     wanted = set(names) - set(_built_in_names())
-    if not wanted:
-        return ()
-    found = {_folder_of(point.module.partition(".")[0]) for point in _third_party() if _load(point).name in wanted}
-    return tuple(sorted(found))
-
-
-def _folder_of(package: str) -> Path:
-    """Of a package that has been imported; of a module that stands alone, its file."""
-    module = sys.modules[package]
-    return Path(module.__path__[0]) if hasattr(module, "__path__") else Path(str(module.__file__))
+    return tuple(sorted({folder_of(point) for point in registered() if point.name in wanted}))
 
 
 def _built_in_names() -> list[str]:
@@ -75,36 +85,10 @@ def _built_in(name: str) -> Optimization:
     return spec
 
 
-def _third_party() -> tuple[EntryPoint, ...]:
-    return _entry_points_on(tuple(sys.path))
-
-
-@functools.cache
-def _entry_points_on(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
-    """What the packages on ``path``, which is ``sys.path``, register: a file of each of them is read for it."""
-    return tuple(sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: (point.name, point.value)))
-
-
-def _load(point: EntryPoint) -> Optimization:
-    try:
-        spec = point.load()
-    except Exception as error:
-        raise PlanError(
-            f"the plug-in {point.name!r} ({point.value}) of the entry-point group {ENTRY_POINT_GROUP!r} cannot be "
-            f"imported ({type(error).__name__}: {error}): mend it or uninstall its package"
-        ) from error
-    if not isinstance(spec, Optimization):
-        raise PlanError(
-            f"the entry point {point.name!r} of the group {ENTRY_POINT_GROUP!r} names {point.value!r}, which is a "
-            f"{type(spec).__name__} and not an Optimization: point it at the SPEC of the plug-in's spec.py"
-        )
-    return spec
-
-
 def _package_of(name: str) -> str:
     if name in _built_in_names():
         return f"optimizations.{name}"
-    for point in _third_party():
-        if _load(point).name == name:
+    for point in registered():
+        if point.name == name:
             return point.module.rpartition(".")[0]
     raise PlanError(f"there is no optimization {name!r} installed; available: {', '.join(available())}")

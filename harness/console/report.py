@@ -14,6 +14,7 @@ from harness.console.training_report import training_footer, training_rows
 from harness.record.jsonable import to_plain
 from harness.record.result import Certificate, PlanLine, Result
 from harness.record.side_result import SideResult
+from optimizations.contract import PlanError
 from optimizations.plan import available
 
 __all__ = [
@@ -102,8 +103,11 @@ def _sides_table(title: str, result: Result, rows: Sequence[tuple[str, str, str,
 
 
 def _options(line: PlanLine) -> str:
-    """The options that differ from the plug-in's defaults; all of them for a plug-in that is not installed here."""
-    spec = available().get(line.name)
+    """The options that differ from the plug-in's defaults; all of them for a plug-in that cannot be read here."""
+    try:
+        spec = available().get(line.name)
+    except PlanError:
+        spec = None
     defaults = {} if spec is None else to_plain(spec.options())
     changed = {key: value for key, value in line.options.items() if key not in defaults or defaults[key] != value}
     return f" ({', '.join(f'{key}={value}' for key, value in changed.items())})" if changed else ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def plan_runs(arguments: Sequence[str], multirun: bool) -> list[dict[str, Any]]:
 
     Raises ConfigurationError for anything that Hydra, or nobody, would understand.
     """
-    register_plugins()
+    register_plugins(arguments)
     overrides = _parse(arguments)
     groups = config_groups()
     for override in overrides:
@@ -75,16 +76,18 @@ def config_groups(conf: Path = CONF) -> dict[str, list[str]]:
     return found
 
 
-def register_plugins() -> None:
-    """Give every installed plug-in that has no file in conf/opt its options by code (package ``opt.<name>``)."""
+def register_plugins(arguments: Sequence[str]) -> None:
+    """Give every installed plug-in that has no file in conf/opt its options by code (package ``opt.<name>``): those
+    that the command line names, or all where it has a pattern. The others are not even read."""
+    words = {word for argument in arguments for word in re.findall(r"\w+", argument)}
     try:
         plugins = available()
+        for name in plugins:
+            if (name in words or "glob" in words) and not (CONF / "opt" / f"{name}.yaml").is_file():
+                options = OmegaConf.to_container(OmegaConf.structured(plugins[name].options()))
+                ConfigStore.instance().store(group="opt", name=name, node=options, package=f"opt.{name}")
     except PlanError as error:
         raise ConfigurationError(str(error)) from error
-    for name, spec in plugins.items():
-        if not (CONF / "opt" / f"{name}.yaml").is_file():
-            options = OmegaConf.to_container(OmegaConf.structured(spec.options()))
-            ConfigStore.instance().store(group="opt", name=name, node=options, package=f"opt.{name}")
 
 
 def _parse(arguments: Sequence[str]) -> list[Override]:

@@ -8,6 +8,7 @@ from harness.backends.catalogue import BACKENDS
 from harness.backends.peers.catalogue import PEERS
 from harness.edge.settings import SLA_LEVELS
 from harness.options import BUDGETS
+from optimizations.contract import PlanError
 from optimizations.plan import available
 from zoo.configs import MODELS
 from zoo.datasets import DATASETS
@@ -80,7 +81,7 @@ def help_page() -> str:
     models = {name: str(kind.__doc__).partition(")")[0] + ")" for name, kind in MODELS.items()}
     budgets = {name: f"about {budget.seconds:.0f} s of load, both sides together" for name, budget in BUDGETS.items()}
     marks = {"serve": "", "train": " (scope=train)", "both": " (either scope)"}
-    optimizations = {name: f"{spec.summary}{marks[spec.scope]}" for name, spec in available().items()}
+    optimizations = {name: _summary(name, marks) for name in available()}
     return "\n".join(
         [
             USAGE,
@@ -95,6 +96,14 @@ def help_page() -> str:
             EXAMPLES,
         ]
     )
+
+
+def _summary(name: str, marks: Mapping[str, str]) -> str:
+    try:
+        spec = available()[name]
+    except PlanError as error:
+        return f"({error})"
+    return f"{spec.summary}{marks[spec.scope]}"
 
 
 def _section(title: str, lines: Mapping[str, str]) -> str:

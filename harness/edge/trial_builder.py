@@ -157,9 +157,9 @@ def _chosen(settings: Settings, model: str) -> Mapping[str, Any]:
 def _opts(section: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     try:
         plugins = available()
+        return {name: _options_of(plugins, name, given) for name, given in sorted(section.items())}
     except PlanError as error:
         raise ConfigurationError(str(error)) from error
-    return {name: _options_of(plugins, name, given) for name, given in sorted(section.items())}
 
 
 def _options_of(plugins: Mapping[str, Optimization], name: str, given: Any) -> dict[str, Any]:

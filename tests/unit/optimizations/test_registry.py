@@ -103,15 +103,25 @@ def test_a_third_party_may_not_take_a_name(tmp_path: Path, monkeypatch: pytest.M
 def test_a_broken_third_party_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path, "arena_broken", "broken", spec="raise RuntimeError('no such chip')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
+    assert "broken" in available() and available()["fusion"].name == "fusion"
     with pytest.raises(PlanError, match=r"'broken' \(arena_broken.spec:SPEC\).*no such chip"):
-        available()
+        available()["broken"]
 
 
 def test_an_entry_point_to_something_else_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path, "arena_other", "other", target="Options")
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(PlanError, match=r"'other'.*is a type and not an Optimization"):
-        available()
+        available()["other"]
+
+
+def test_an_entry_point_of_another_name_than_its_plug_in_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, "arena_alias", "alias", spec=SPEC.replace("{name!r}", "'late'"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(PlanError, match=r"'alias' .* leads to the optimization 'late': give both one name"):
+        available()["alias"]
 
 
 def test_lowering_modules_of_the_package() -> None:
