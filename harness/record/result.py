@@ -10,20 +10,43 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from harness.errors import ExitCode
+from harness.record.comparison_result import Attempt, Certificate, Floor, Ratio, Validity
+from harness.record.gate_result import GateResult, ParityResult, Passed, SeedsResult
 from harness.record.jsonable import from_plain, to_plain
 from harness.record.peer_result import PeerResult
+from harness.record.segment_info import SegmentInfo
 from harness.record.side_result import Interval, SideResult
 from harness.trial import PEER
 
-RESULT_SCHEMA_VERSION = 1
+__all__ = [
+    "PREDICTION_COLUMNS",
+    "QUERY_COLUMNS",
+    "RESULT_SCHEMA_VERSION",
+    "Attempt",
+    "Certificate",
+    "Column",
+    "DatasetInfo",
+    "Floor",
+    "GateResult",
+    "GitState",
+    "Measurement",
+    "ParityResult",
+    "Passed",
+    "PlanLine",
+    "Ratio",
+    "Result",
+    "SeedsResult",
+    "SegmentInfo",
+    "Validity",
+]
 
-Passed = Literal["pass", "fail"]
+RESULT_SCHEMA_VERSION = 1
 
 QUERY_COLUMNS: Mapping[str, type] = {
     "segment": np.int64,
@@ -73,137 +96,6 @@ class PlanLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ratio:
-    """Candidate over baseline, above 1 is a gain (service: baseline time / candidate time).
-
-    ``lbt`` is None with the ``reason`` where a side has no LBT. ``lbt_p``: two-sided p value of "no difference" (t on
-    the log ratios of the quads). ``lbt_with_voided`` holds the same over all quads, voided ones included. ``train``:
-    samples per second of training, inputs included; ``train_input``, ``train_compute``: inputs alone, and steps whose
-    inputs are there. ``train_p`` and ``train_quads`` as ``lbt_p`` and ``quads``. ``train_to_auc``: baseline's seconds
-    to the target AUC over the candidate's, over all seeds; None with ``train_to_auc_reason`` where one of them did not
-    reach it.
-    """
-
-    lbt: float | None
-    lbt_ci: Interval | None
-    service: float | None
-    offline: float | None
-    train: float | None = None
-    train_ci: Interval | None = None
-    service_ci: Interval | None = None
-    lbt_p: float | None = None
-    quads: tuple[float, ...] = ()
-    reason: str = ""
-    lbt_with_voided: float | None = None
-    lbt_with_voided_ci: Interval | None = None
-    train_p: float | None = None
-    train_quads: tuple[float, ...] = ()
-    train_input: float | None = None
-    train_compute: float | None = None
-    train_with_voided: float | None = None
-    train_with_voided_ci: Interval | None = None
-    train_to_auc: float | None = None
-    train_to_auc_ci: Interval | None = None
-    train_to_auc_reason: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParityResult:
-    """Parameters of both sides after the same ``steps`` steps from the same start (``harness.estimate.parity``).
-
-    ``share``: how far the worst tensor has used up its tolerance; at most 1 passes. ``deviation``, ``tolerance``: the
-    median distance there, and what was allowed, in units of how far that tensor moved. ``compared`` of ``elements``
-    moved parameters were compared: the rest move with the order of a sum.
-    """
-
-    steps: int
-    tensors: int
-    elements: int
-    compared: int
-    worst: str
-    share: float | None
-    deviation: float | None
-    tolerance: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeedsResult:
-    """What a gate of seeds rests on: the seeds, trained on both sides, and the standard deviation of the baseline's
-    test AUC between them, from which its margin follows. The AUCs are those of ``TrainResult.to_auc``."""
-
-    seeds: tuple[int, ...]
-    spread: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GateResult:
-    """The accuracy test (DESIGN R6). ``reasons`` names each condition that failed, with its numbers.
-
-    ``score_deviation``: largest |candidate's score - baseline's| of the accuracy run, judged in the closed division;
-    ``score_tolerance``: what the plan declares. ``timed_deviation``: largest |timed score - accuracy score|;
-    ``timed_tolerance``: what the plan is allowed. ``parity``: of a training, whose ``timed_answers`` are the parameters
-    after its last step. ``seeds``: of a training of other mathematics, whose differences are means over seeds.
-    ``same_weights``: False where a peer has trained a model of its own; of such two sides the AUC alone is judged,
-    beside the timed answers.
-    """
-
-    verdict: Passed
-    auc_delta: float | None
-    auc_delta_ci: Interval | None
-    margin: float
-    logloss_delta_ci: Interval | None
-    pcoc_ratio: float | None
-    timed_answers: Passed
-    score_deviation: float | None = None
-    score_tolerance: float | None = None
-    timed_deviation: float | None = None
-    timed_tolerance: float | None = None
-    reasons: tuple[str, ...] = ()
-    parity: ParityResult | None = None
-    seeds: SeedsResult | None = None
-    same_weights: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Floor:
-    """The same load against a system that does nothing. ``referee_bound``: its LBT is under 5x a reported one."""
-
-    p50_ms: float | None
-    p99_ms: float | None
-    lbt_qps: float | None
-    referee_bound: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
-    """A rate, offered to a fresh process on a held-out trace; ``bound``: upper 95 % bound of the late fraction."""
-
-    rate_qps: float
-    late_fraction: float
-    bound: float
-    queries: int
-    verdict: Passed
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Certificate:
-    """What ``budget=official`` adds (DESIGN R8): the rate that was held, None if every attempt failed."""
-
-    verdict: Passed
-    rate_qps: float | None
-    attempts: tuple[Attempt, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Validity:
-    """Whether the host was quiet enough; ``reasons`` says what was seen."""
-
-    verdict: Literal["valid", "noisy_host", "void"]
-    reasons: tuple[str, ...]
-    voided_quads: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetInfo:
     """The rows behind the result; ``rows`` counts the samples of all splits."""
 
@@ -212,37 +104,6 @@ class DatasetInfo:
     rows: int
     label_rate: float
     bayes_auc: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SegmentInfo:
-    """One stretch of offered load. Queries planned in [counted_from_ns, counted_to_ns) count, the others are ramp.
-
-    side: baseline | candidate | floor. purpose: service | search | quad | paired | latency | single_stream | offline |
-    floor | certificate (from held-out seeds) | loadgen (arrivals drawn by MLPerf LoadGen, not from our seed). ``quad``
-    is -1 outside of the ABBA quads. ``late`` of ``queries`` counted ones missed the limit (or had no answer). A closed
-    loop has no offered rate.
-    trace, sizes: index and distribution of query sizes of the trace (``harness.traffic.published``); -1 and "" where
-    the record does not say. seconds: how long queries were to arrive (open loop) or to be asked (closed loop).
-    asked: how many queries the trace holds; a closed loop may run out of time before the last. aborted: why it was
-    cut short, "" if it was not.
-    """
-
-    side: str
-    segment: int
-    purpose: str
-    offered_qps: float | None
-    counted_from_ns: int
-    counted_to_ns: int
-    queries: int
-    late: int
-    quad: int = -1
-    voided: bool = False
-    trace: int = -1
-    sizes: str = ""
-    seconds: float | None = None
-    asked: int = 0
-    aborted: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
