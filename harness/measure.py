@@ -27,6 +27,7 @@ from harness.measurement.identity import identity
 from harness.measurement.idle_cores import cores_awake
 from harness.measurement.mlperf import SCENARIO as MLPERF
 from harness.measurement.mlperf import loadgen_runs
+from harness.measurement.new_queries import ask_new_and_known
 from harness.measurement.outcome import LATENCY_LOAD, Seen, latency_qps, outcome
 from harness.measurement.peer_models import training_facts
 from harness.measurement.preparation import BASELINE, CANDIDATE, Prepared, prepare
@@ -59,6 +60,7 @@ def measure(trial: Trial, options: RunOptions, observer: Observer) -> Measuremen
         budget=options.budget,
         referee=Referee(),
         split=prepared.dataset.test,
+        unseen=prepared.dataset.valid,
         evidence=Evidence(),
         observer=observer,
     )
@@ -71,6 +73,7 @@ def measure(trial: Trial, options: RunOptions, observer: Observer) -> Measuremen
         log = _quads(bench, sides)
         logs = loadgen_runs(bench, sides) if trial.scenario == MLPERF else {}
         facts = {side.name: _other_scenarios(bench, side, prepared) for side in sides}
+        ask_new_and_known(bench, sides)
         _certify(bench, prepared, sides[-1], log, options.cache_dir)
         _finish_floor(bench, floor, sides)
         bench.remarks.extend(bench.loop.remarks())
@@ -86,7 +89,7 @@ class _Kept:
 
 
 def _start_floor(bench: Bench) -> Floor:
-    shape = ring_shape([bench.split], max(SERVICE_SIZES))
+    shape = ring_shape(bench.splits, max(SERVICE_SIZES))
     bench.observer.stage("floor (a system that does nothing)", total=1.0 + bench.budget.floor_s)
     bench.referee.start_side(NULL, {"kind": "null"}, shape)
     bench.joined(NULL)
@@ -94,7 +97,7 @@ def _start_floor(bench: Bench) -> Floor:
 
 
 def _start_sides(bench: Bench, prepared: Prepared, cache_dir: Path) -> list[Side]:
-    shape = ring_shape([bench.split], max(SERVICE_SIZES))
+    shape = ring_shape(bench.splits, max(SERVICE_SIZES))
     sides = []
     bench.observer.stage("starting systems under test", total=len(prepared.plans), unit="")
     for name, plan in prepared.plans.items():
@@ -199,7 +202,7 @@ def _faults_per_query(bench: Bench, side: Side, rate_qps: float, seconds: float)
 
 def _certify(bench: Bench, prepared: Prepared, side: Side, log: QuadLog, cache_dir: Path) -> None:
     if bench.budget.certificate_s and bench.trial.scenario == "server":
-        shape = ring_shape([bench.split], max(SERVICE_SIZES))
+        shape = ring_shape(bench.splits, max(SERVICE_SIZES))
         estimate = side.estimate(bench, log.kept(int(bench.budget.quads), bench.limit_ns))
         issue_certificate(bench, side.name, estimate, lambda: model_spec(prepared, side.name, cache_dir), shape)
 

@@ -149,6 +149,8 @@ def reasons_against(result: Result, problems: list[str]) -> tuple[str, ...]:
         reasons.append(result.validity.verdict.replace("_", " "))
     if result.trains:
         return tuple(reasons)
+    if result.ratio is not None and result.ratio.doubt:
+        reasons.append("may remember answers")
     if result.floor.referee_bound:
         reasons.append("bound by the referee")
     if result.baseline.slack is not None and result.baseline.slack < MINIMUM_SLACK:

@@ -16,6 +16,7 @@ from harness.estimate.replay import THAW_NS
 from harness.estimate.search import SHARES
 from harness.options import Budget, budget_named
 from harness.record.floor import NULL_PROBES
+from harness.record.new_queries import KNOWN, NEW, ROUNDS, WARM_UP
 from harness.record.segments import SegmentRows
 from harness.record.service import MIX, ROUND, SERVICE_SIZES
 from harness.traffic.published import HELD_OUT_PURPOSE, PublishedTrace, any_groups
@@ -106,7 +107,7 @@ def _complete(trial: Trial, rows: Sequence[SegmentRows]) -> Iterator[str]:
         if count > halves * (2 if quad in again.values() else 1):
             yield f"{side}, {purpose}: trace {trace} is there {count} times"
     for side in ("baseline", "candidate") if trial.compares else ("baseline",):
-        for purpose, wanted in _wanted(trial.scenario, quads).items():
+        for purpose, wanted in {**_wanted(trial.scenario, quads), **_probed(rows)}.items():
             traces = {trace for owner, of, trace in seen if (owner, of) == (side, purpose)}
             missing = sorted(wanted - traces)
             if missing and (traces or purpose != "quad"):
@@ -147,6 +148,13 @@ def _repeated(rows: Sequence[SegmentRows], quads: int) -> dict[int, int]:
 
 def _floor_traces(rows: Sequence[SegmentRows]) -> set[int]:
     return {row.info.trace for row in rows if row.info.purpose == "floor"}
+
+
+def _probed(rows: Sequence[SegmentRows]) -> dict[str, set[int]]:
+    """Traces of new and known queries: of each side all, or of neither any (as in a record of an earlier version)."""
+    if not any(row.info.purpose in (NEW, KNOWN) for row in rows):
+        return {}
+    return {NEW: set(range(ROUNDS)), KNOWN: {*range(ROUNDS), WARM_UP}}
 
 
 def _wanted(scenario: str, quads: int) -> dict[str, set[int]]:
@@ -212,6 +220,8 @@ def _same_sizes(trial: Trial, row: SegmentRows) -> bool:
 
 def _sizes(trial: Trial, row: SegmentRows) -> str:
     info = row.info
+    if info.purpose in (NEW, KNOWN):
+        return info.sizes  # whatever the groups of the data allow, the same on both sides
     if info.purpose == "service" and info.trace % ROUND in SERVICE_SIZES:
         return f"fixed:{info.trace % ROUND}"
     return f"fixed:{max(SERVICE_SIZES)}" if info.purpose == OFFLINE else trial.query_sizes

@@ -12,7 +12,7 @@ from rich.table import Table
 from harness.console.numbers import DASH, interval, number, ratio_verdict, validity_line, verdict_line, with_interval
 from harness.console.training_report import training_footer, training_rows
 from harness.record.jsonable import to_plain
-from harness.record.result import Certificate, PlanLine, Result
+from harness.record.result import Certificate, PlanLine, Ratio, Result
 from harness.record.side_result import SideResult
 from optimizations.contract import PlanError
 from optimizations.plan import available
@@ -134,6 +134,7 @@ def _rows(result: Result) -> list[tuple[str, str, str, str]]:
             number(other.service_ms.n100),
             DASH if ratio is None else with_interval(ratio.service, ratio.service_ci),
         ),
+        *([] if ratio is None or ratio.service_new is None else [_new_and_known(ratio)]),
         ("slack", number(base.slack), number(other.slack), ""),
         ("p50 / p99 at 70 % of its LBT, ms", _latency(base), _latency(other), ""),
         ("single stream p50 / p99, ms", _single(base), _single(other), ""),
@@ -147,6 +148,11 @@ def _rows(result: Result) -> list[tuple[str, str, str, str]]:
         ("logloss", number(base.logloss, 5), number(other.logloss, 5), ""),
     ]
     return rows
+
+
+def _new_and_known(ratio: Ratio) -> tuple[str, str, str, str]:
+    both = f"{number(ratio.service_new)} / {number(ratio.service_known)}"
+    return "service time of new / known queries", "", "", both
 
 
 def _lbt(side: SideResult) -> str:
@@ -187,6 +193,8 @@ def _footer(result: Result) -> list[str]:
     lines = []
     if result.ratio is not None:
         lines.append(verdict_line(result) + (f" ({escape(result.ratio.reason)})" if result.ratio.reason else ""))
+        if result.ratio.doubt:
+            lines.append(f"doubt: {result.ratio.doubt}")
     if result.gate is not None:
         reasons = f": {escape('; '.join(result.gate.reasons))}" if result.gate.reasons else ""
         apart = "" if result.gate.same_weights else ", the AUC alone (a model of its own)"

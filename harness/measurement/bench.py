@@ -69,7 +69,7 @@ class Quad:
 @dataclass(slots=True, kw_only=True)
 class Bench:
     """Referee, data and notes of one trial. ``split`` is the test split; at most one side is awake at any time.
-    ``loop`` keeps cores from halting, where one does."""
+    ``loop`` keeps cores from halting, where one does; ``unseen``: rows that no side is asked for but once."""
 
     trial: Trial
     budget: Budget
@@ -79,10 +79,16 @@ class Bench:
     observer: Observer
     remarks: list[str] = field(default_factory=list)
     loop: Loop = field(default_factory=Loop)
+    unseen: Split | None = None
     _awake: Awake = field(init=False)
 
     def __post_init__(self) -> None:
         self._awake = Awake(self.referee, self.remarks)
+
+    @property
+    def splits(self) -> list[Split]:
+        """Whatever a side may be asked for."""
+        return [self.split] if self.unseen is None else [self.split, self.unseen]
 
     @property
     def limit_ns(self) -> int:
@@ -156,6 +162,26 @@ class Bench:
             asked=asked.count,
         )
         self._note_answers(side, segment, queries)
+        return rows
+
+    def ask(self, side: str, split: Split, queries: Queries, purpose: str, trace: int, seconds: float) -> SegmentRows:
+        """Ask for given samples of a split, all queries of one size, one after another."""
+        self.wake(side)
+        segment = self.referee.run_closed(side, split, queries, 1, seconds)
+        first, last = (int(segment.planned_ns[0]), int(segment.planned_ns[-1]) + 1) if len(segment) else (0, 0)
+        rows = self._keep(
+            segment,
+            purpose=purpose,
+            offered_qps=None,
+            counted_from_ns=first,
+            counted_to_ns=last,
+            trace=trace,
+            sizes=f"fixed:{int(queries.sizes[0])}",
+            seconds=seconds,
+            asked=len(queries),
+        )
+        if split is self.split:
+            self._note_answers(side, segment, queries)
         return rows
 
     def take(self, segment: Segment, queries: Queries, stretch: Stretch, counted_ns: tuple[int, int]) -> None:

@@ -23,6 +23,7 @@ from harness.measurement.gate import gate_result, unsteady
 from harness.measurement.preparation import BASELINE, CANDIDATE
 from harness.record.certificate import PURPOSE, certify, claimed_qps
 from harness.record.floor import NULL_PROBES, find_floor, floor_latency, holds, null_p99_ns
+from harness.record.new_queries import KNOWN, NEW, gain_on
 from harness.record.result import Certificate, Floor, GateResult, Ratio, SegmentInfo, Validity
 from harness.record.segments import SegmentRows, of_purpose
 from harness.record.service import queue_twin, service_samples
@@ -249,6 +250,8 @@ def ratio_result(seen: Seen, estimates: Estimates, kept: tuple[int, ...], result
         quads=tuple(per_quad),
         lbt_with_voided=everything,
         lbt_with_voided_ci=everything_ci,
+        service_new=gain_on(seen.rows, NEW, (BASELINE, CANDIDATE)),
+        service_known=gain_on(seen.rows, KNOWN, (BASELINE, CANDIDATE)),
     )
 
 

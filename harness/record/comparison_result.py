@@ -8,6 +8,10 @@ from typing import Literal
 from harness.record.gate_result import Passed
 from harness.record.side_result import Interval
 
+DOUBTFUL = 2.0
+"""A gain on known queries of so many times that on new ones, or of so little of it, is no computation's: what the
+content of queries does to it, or rows that already lie in a cache, stays below."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ratio:
@@ -18,7 +22,8 @@ class Ratio:
     samples per second of training, inputs included; ``train_input``, ``train_compute``: inputs alone, and steps whose
     inputs are there. ``train_p`` and ``train_quads`` as ``lbt_p`` and ``quads``. ``train_to_auc``: baseline's seconds
     to the target AUC over the candidate's, over all seeds; None with ``train_to_auc_reason`` where one of them did not
-    reach it.
+    reach it. ``service_new``, ``service_known``: as ``service``, on queries of one size, of samples that were never
+    asked for and of samples of the accuracy run (``harness.record.new_queries``).
     """
 
     lbt: float | None
@@ -42,6 +47,22 @@ class Ratio:
     train_to_auc: float | None = None
     train_to_auc_ci: Interval | None = None
     train_to_auc_reason: str = ""
+    service_new: float | None = None
+    service_known: float | None = None
+
+    @property
+    def doubt(self) -> str:
+        """Why a side may remember answers; "" where nothing says so."""
+        if self.service_new is None or self.service_known is None:
+            return ""
+        quotient = self.service_known / self.service_new
+        if 1.0 / DOUBTFUL <= quotient <= DOUBTFUL:
+            return ""
+        who = "candidate" if quotient > 1.0 else "baseline"
+        return (
+            f"beside the baseline the candidate is {self.service_known:.3g} times as fast on queries that were asked "
+            f"before, and {self.service_new:.3g} times on new ones: the {who} may remember answers"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,9 +10,10 @@ class SegmentInfo:
     """One stretch of offered load. Queries planned in [counted_from_ns, counted_to_ns) count, the others are ramp.
 
     side: baseline | candidate | floor. purpose: service | search | quad | paired | latency | single_stream | offline |
-    floor | certificate (from held-out seeds) | loadgen (arrivals drawn by MLPerf LoadGen, not from our seed). ``quad``
-    is -1 outside of the ABBA quads. ``late`` of ``queries`` counted ones missed the limit (or had no answer). A closed
-    loop has no offered rate.
+    new (samples that were never asked for) | known (samples of the accuracy run, beside them) | floor | certificate
+    (from held-out seeds) | loadgen (arrivals drawn by MLPerf LoadGen, not from our seed). ``quad`` is -1 outside of the
+    ABBA quads. ``late`` of ``queries`` counted ones missed the limit (or had no answer). A closed loop has no offered
+    rate.
     trace, sizes: index and distribution of query sizes of the trace (``harness.traffic.published``); -1 and "" where
     the record does not say. seconds: how long queries were to arrive (open loop) or to be asked (closed loop).
     asked: how many queries the trace holds; a closed loop may run out of time before the last. aborted: why it was

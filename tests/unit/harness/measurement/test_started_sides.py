@@ -35,7 +35,9 @@ def test_workers_and_threads_are_those_that_were_reported(split: Split, monkeypa
     plans = {"baseline": plan({}), "candidate": plan({"executor": {"mode": "auto"}})}
     made: Any = {"trial": None, "dataset": None, "config": None, "weights": Path(), "trained": Path()}
     prepared = Prepared(plans=plans, **made)
-    bench: Any = SimpleNamespace(split=split, observer=Mock(), joined=Mock(), referee=SimpleNamespace(start_side=start))
+    bench: Any = SimpleNamespace(
+        splits=[split], observer=Mock(), joined=Mock(), referee=SimpleNamespace(start_side=start)
+    )
     sides = _start_sides(bench, prepared, Path())
     assert [(side.name, side.workers) for side in sides] == [("baseline", 1), ("candidate", 2)]
     started = _as_started(prepared, sides).plans
