@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -72,7 +73,7 @@ class Sweep:
             trial_id=trial.trial_id,
             source_sha256=source_sha256(plugins=third_party_packages(trial.opts)),
             hardware_class=hardware_class(options.keep_awake),
-            versions=here(),
+            versions=self._versions,
         )
         found = find_resumable(options.records_dir, wanted, options.resume)
         if found.passed_over:
@@ -81,6 +82,11 @@ class Sweep:
             return None
         say(f"trial {trial.trial_id}: skipped, its valid record is {record.path}")
         return Outcome(code=record.result.exit_code, result=record.result, record=record.path, resumed=True)
+
+    @functools.cached_property
+    def _versions(self) -> dict[str, str]:
+        """A file of every installed package is read for them, and they stay."""
+        return here()
 
     def add(self, outcome: Outcome) -> None:
         """Keep the outcome of one trial."""

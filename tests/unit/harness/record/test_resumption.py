@@ -15,8 +15,10 @@ VERSIONS = {PYTHON: "3.12.4", "torch": "2.11.0", "jinja2": "3.1.6", "ruff": "0.9
 
 
 @pytest.fixture
-def write(tmp_path, fabricate):
+def write(tmp_path, fabricate, monkeypatch):
     """``write(verdict=, environment=, **as fabricate)``: the record's folder."""
+
+    monkeypatch.setattr("harness.record.writer.write_plots", lambda folder, result, queries: [])
 
     def record(verdict="valid", environment=MADE_WITH, **given):
         trial, measurement = fabricate(**given)
