@@ -112,8 +112,7 @@ def lbt_ratio(baseline: LbtEstimate, candidate: LbtEstimate) -> LbtRatio:
     quads, values = len(baseline.quads), quad_log_ratios(baseline, candidate)
     degrees = min(effective_degrees(np.asarray(side.quad_information)) for side in (baseline, candidate))
     if quads < MIN_QUADS:
-        ran = "one quad" if quads == 1 else f"{quads} quads"
-        reason = f"{ran}, no interval: that takes at least {MIN_QUADS}"
+        reason = f"{in_words(quads)}, no interval: that takes at least {MIN_QUADS}"
         return LbtRatio(interval=None, reason=reason, indicative=_lbt(candidate) / _lbt(baseline))
     if degrees < 1.0 or not np.isfinite(values).all():
         return LbtRatio(interval=None, reason=f"too few of the {quads} quads hold late queries")
@@ -125,6 +124,11 @@ def lbt_ratio(baseline: LbtEstimate, candidate: LbtEstimate) -> LbtRatio:
         half = math.hypot(_log_half_width(baseline), _log_half_width(candidate))
         widening, se = 1.0, half / float(sps.t.ppf(0.975, degrees))
     return LbtRatio(interval=_from_log(mean, widening * se, degrees, quads), reason="")
+
+
+def in_words(quads: int) -> str:
+    """How many quads there were."""
+    return "one quad" if quads == 1 else f"{quads} quads"
 
 
 def _lbt(side: LbtEstimate) -> float:

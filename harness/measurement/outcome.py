@@ -14,7 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.backends.peers.catalogue import PEER_TOLERANCE, same_weights
-from harness.estimate.comparison import RatioInterval, lbt_ratio, paired_service_ratio, quads_to_repeat, void_quads
+from harness.estimate.comparison import (
+    MIN_QUADS,
+    RatioInterval,
+    in_words,
+    lbt_ratio,
+    paired_service_ratio,
+    quads_to_repeat,
+    void_quads,
+)
 from harness.estimate.lbt import LbtEstimate
 from harness.estimate.replay import SegmentObservation
 from harness.host.validity import void_reasons
@@ -234,8 +242,8 @@ def _certificate(seen: Seen, name: str, estimates: Mapping[str, LbtEstimate | No
 
 def ratio_result(seen: Seen, estimates: Estimates, kept: tuple[int, ...], results: Mapping[str, SideResult]) -> Ratio:
     """Candidate over baseline: LBT by quads, service time paired, offline throughput."""
-    lbt, ci, p_value, reason = _lbt_ratio(estimates.kept)
-    everything, everything_ci, _, _ = _lbt_ratio(estimates.everything)
+    lbt, ci, p_value, reason = _lbt_ratio(estimates.kept, len(kept))
+    everything, everything_ci, _, _ = _lbt_ratio(estimates.everything, len(seen.quads))
     service, service_ci, per_quad = _service_ratio(
         [(_paired_ns(seen.rows, BASELINE, quad), _paired_ns(seen.rows, CANDIDATE, quad)) for quad in kept]
     )
@@ -256,7 +264,7 @@ def ratio_result(seen: Seen, estimates: Estimates, kept: tuple[int, ...], result
 
 
 def _lbt_ratio(
-    estimates: Mapping[str, LbtEstimate | None],
+    estimates: Mapping[str, LbtEstimate | None], quads: int
 ) -> tuple[float | None, Interval | None, float | None, str]:
     baseline, candidate = estimates["baseline"], estimates["candidate"]
     for name, side in estimates.items():
@@ -265,7 +273,10 @@ def _lbt_ratio(
     assert baseline is not None and candidate is not None
     if not baseline.lbt_qps or not candidate.lbt_qps:
         name = "baseline" if not baseline.lbt_qps else "candidate"
-        return None, None, None, f"the LBT of the {name} is {STATUS[estimates[name].status]}"  # type: ignore[union-attr]
+        status = baseline.status if name == "baseline" else candidate.status
+        few = quads < MIN_QUADS and status == "undetermined"
+        why = f"{in_words(quads)}, where a measurement takes at least {MIN_QUADS}: " if few else ""
+        return None, None, None, f"{why}the LBT of the {name} is {STATUS[status]}"
     try:
         found = lbt_ratio(baseline, candidate)
     except ValueError as too_few:

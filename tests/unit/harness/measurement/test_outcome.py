@@ -11,7 +11,7 @@ import pytest
 
 from harness.measurement.evidence import Answers
 from harness.measurement.gate import allowed_deviation, gate_result
-from harness.measurement.outcome import _allowed, validity_of
+from harness.measurement.outcome import _allowed, _lbt_ratio, validity_of
 from harness.record.jsonable import from_plain, to_plain
 from harness.record.result import GateResult, PlanLine
 from zoo.schema import Float32
@@ -120,6 +120,22 @@ def test_an_open_plan_that_knows_more_than_the_weights_fails_unless_the_baseline
         f"AUC rises by {result.auc_delta_ci[0]:.5f} or more, margin 0.001: the same weights predict no better",
     )
     assert gate_result(labels, answers, ("int8",), None, exact_baseline=False).verdict == "pass"
+
+
+@pytest.mark.parametrize(
+    ("status", "quads", "reason"),
+    [
+        ("undetermined", 1, "one quad, where a measurement takes at least 6: the LBT of the candidate is undetermined"),
+        ("undetermined", 6, "the LBT of the candidate is undetermined"),
+        ("unreachable", 1, "the LBT of the candidate is unreachable"),
+    ],
+)
+def test_an_lbt_that_few_quads_leave_open_is_said_to_be_so_for_that(status: str, quads: int, reason: str) -> None:
+    sides: Any = {
+        "baseline": SimpleNamespace(lbt_qps=50.0, status="ok"),
+        "candidate": SimpleNamespace(lbt_qps=None, status=status),
+    }
+    assert _lbt_ratio(sides, quads) == (None, None, None, reason)
 
 
 def test_no_timed_answer_is_no_pass() -> None:
