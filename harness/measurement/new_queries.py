@@ -16,12 +16,15 @@ from harness.traffic.arrivals import Queries
 from zoo.schema import Int64, Split
 
 LARGEST_SIZE = 32
-SEGMENT_S = 0.3
+SEGMENT_S = 0.2
 """What a segment takes on the slower side, about."""
 SEGMENT_LIMIT_S = 5.0
 FEWEST, MOST = 8, 100
 """Queries of a segment."""
-ORDER = ((KNOWN, WARM_UP), (NEW, 0), (KNOWN, 0), (KNOWN, 1), (NEW, 1))
+ORDER = (
+    (KNOWN, WARM_UP),
+    *((purpose, trace) for trace in range(ROUNDS) for purpose in ((NEW, KNOWN) if trace % 2 == 0 else (KNOWN, NEW))),
+)
 """Purpose and trace of each segment. The first warms a side that was just thawed; in the others drifts cancel."""
 
 

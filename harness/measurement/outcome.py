@@ -31,7 +31,7 @@ from harness.measurement.gate import gate_result, unsteady
 from harness.measurement.preparation import BASELINE, CANDIDATE
 from harness.record.certificate import PURPOSE, certify, claimed_qps
 from harness.record.floor import NULL_PROBES, find_floor, floor_latency, holds, null_p99_ns
-from harness.record.new_queries import KNOWN, NEW, gain_on
+from harness.record.new_queries import KNOWN, NEW, gains_on, mean_gain
 from harness.record.result import Certificate, Floor, GateResult, Ratio, SegmentInfo, Validity
 from harness.record.segments import SegmentRows, of_purpose
 from harness.record.service import queue_twin, service_samples
@@ -247,6 +247,7 @@ def ratio_result(seen: Seen, estimates: Estimates, kept: tuple[int, ...], result
     service, service_ci, per_quad = _service_ratio(
         [(_paired_ns(seen.rows, BASELINE, quad), _paired_ns(seen.rows, CANDIDATE, quad)) for quad in kept]
     )
+    new, known = (gains_on(seen.rows, purpose, (BASELINE, CANDIDATE)) for purpose in (NEW, KNOWN))
     return Ratio(
         lbt=lbt,
         lbt_ci=ci,
@@ -258,8 +259,9 @@ def ratio_result(seen: Seen, estimates: Estimates, kept: tuple[int, ...], result
         quads=tuple(per_quad),
         lbt_with_voided=everything,
         lbt_with_voided_ci=everything_ci,
-        service_new=gain_on(seen.rows, NEW, (BASELINE, CANDIDATE)),
-        service_known=gain_on(seen.rows, KNOWN, (BASELINE, CANDIDATE)),
+        service_new=mean_gain(new),
+        service_known=mean_gain(known),
+        known_over_new=tuple(b / a for a, b in zip(new, known, strict=False)),
     )
 
 

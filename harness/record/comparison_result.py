@@ -9,8 +9,8 @@ from harness.record.gate_result import Passed
 from harness.record.side_result import Interval
 
 DOUBTFUL = 2.0
-"""A gain on known queries of so many times that on new ones, or of so little of it, is no computation's: what the
-content of queries does to it, or rows that already lie in a cache, stays below."""
+"""A gain on known queries of so many times that on new ones in every round, or of so little of it, is no computation's:
+what the content of queries does to it, rows that already lie in a cache, or a busy host stays below."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +23,8 @@ class Ratio:
     inputs are there. ``train_p`` and ``train_quads`` as ``lbt_p`` and ``quads``. ``train_to_auc``: baseline's seconds
     to the target AUC over the candidate's, over all seeds; None with ``train_to_auc_reason`` where one of them did not
     reach it. ``service_new``, ``service_known``: as ``service``, on queries of one size, of samples that were never
-    asked for and of samples of the accuracy run (``harness.record.new_queries``).
+    asked for and of samples of the accuracy run (``harness.record.new_queries``); ``known_over_new``: the one over the
+    other, round by round.
     """
 
     lbt: float | None
@@ -49,16 +50,16 @@ class Ratio:
     train_to_auc_reason: str = ""
     service_new: float | None = None
     service_known: float | None = None
+    known_over_new: tuple[float, ...] = ()
 
     @property
     def doubt(self) -> str:
         """Why a side may remember answers; "" where nothing says so."""
-        if self.service_new is None or self.service_known is None:
+        if self.service_new is None or self.service_known is None or not self.known_over_new:
             return ""
-        quotient = self.service_known / self.service_new
-        if 1.0 / DOUBTFUL <= quotient <= DOUBTFUL:
+        if max(self.known_over_new) >= 1.0 / DOUBTFUL and min(self.known_over_new) <= DOUBTFUL:
             return ""
-        who = "candidate" if quotient > 1.0 else "baseline"
+        who = "candidate" if self.service_known > self.service_new else "baseline"
         return (
             f"beside the baseline the candidate is {self.service_known:.3g} times as fast on queries that were asked "
             f"before, and {self.service_new:.3g} times on new ones: the {who} may remember answers"

@@ -11,25 +11,31 @@ from harness.record.segments import SegmentRows, of_purpose
 
 NEW, KNOWN = "new", "known"
 """Purposes of the segments: samples that were never asked for, and samples of the accuracy run."""
-ROUNDS = 2
+ROUNDS = 4
 WARM_UP = ROUNDS
 """Number of the trace that is asked first and not counted."""
 
 
-def gain_on(rows: Sequence[SegmentRows], purpose: str, sides: tuple[str, str]) -> float | None:
-    """Service time of the first side over that of the second, on queries of ``purpose`` that both answered: geometric
-    mean of the medians of the rounds. None where there are none."""
+def gains_on(rows: Sequence[SegmentRows], purpose: str, sides: tuple[str, str]) -> tuple[float, ...]:
+    """Of each round, the median over queries of ``purpose`` that both sides answered of the first side's service time
+    over that of the second. Empty where not every round has one."""
     found = {side: _by_trace(rows, purpose, side) for side in sides}
-    logs = []
+    gains = []
     for trace in range(ROUNDS):
         if not all(trace in by_trace for by_trace in found.values()):
-            continue
+            return ()
         first, second = (found[side][trace] for side in sides)
         count = min(len(first), len(second))
         both = first.answered[:count] & second.answered[:count]
-        if both.any():
-            logs.append(float(np.median(np.log(first.service_ns[:count][both] / second.service_ns[:count][both]))))
-    return math.exp(float(np.mean(logs))) if logs else None
+        if not both.any():
+            return ()
+        gains.append(float(np.exp(np.median(np.log(first.service_ns[:count][both] / second.service_ns[:count][both])))))
+    return tuple(gains)
+
+
+def mean_gain(gains: Sequence[float]) -> float | None:
+    """Geometric mean over the rounds; None without any."""
+    return math.exp(float(np.mean(np.log(gains)))) if gains else None
 
 
 def _by_trace(rows: Sequence[SegmentRows], purpose: str, side: str) -> Mapping[int, SegmentRows]:

@@ -20,14 +20,14 @@ def shown(result):
 
 
 def test_a_system_that_computes_gains_as_much_on_new_queries(measured):
-    """Twice as fast on both, with 5 % of noise in each of 40 pairs."""
+    """Twice as fast on both, with 5 % of noise in each answer."""
     result = read_record(measured).result
     assert result.ratio.service_new == pytest.approx(2.0, rel=0.06)
     assert result.ratio.service_known == pytest.approx(2.0, rel=0.06)
     assert result.ratio.doubt == "" and "doubt" not in shown(result) and reasons_against(result, []) == ()
     assert {(s.purpose, s.trace, s.sizes) for s in result.segments if s.purpose in ("new", "known")} == {
-        *(("new", trace, "fixed:20") for trace in (0, 1)),
-        *(("known", trace, "fixed:20") for trace in (0, 1, 2)),
+        *(("new", trace, "fixed:20") for trace in range(4)),
+        *(("known", trace, "fixed:20") for trace in range(5)),
     }
 
 

@@ -9,11 +9,11 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.measurement.new_queries import FEWEST, LARGEST_SIZE, ask_new_and_known
-from harness.record.new_queries import KNOWN, NEW, gain_on
+from harness.record.new_queries import KNOWN, NEW, ROUNDS, WARM_UP, gains_on, mean_gain
 from harness.record.result import Ratio, SegmentInfo
 from harness.record.segments import SegmentRows
 from zoo.schema import Split
@@ -41,16 +41,15 @@ def asked_by(test: list[int], valid: list[int] | None, service_ms: float = 3.0) 
 
 
 @given(
-    test=st.lists(st.integers(1, 120), min_size=20, max_size=120),
-    valid=st.lists(st.integers(1, 40), min_size=20, max_size=120),
+    test=st.lists(st.integers(1, 120), min_size=80, max_size=150),
+    valid=st.lists(st.integers(1, 40), min_size=80, max_size=150),
     service_ms=st.floats(0.1, 50),
 )
+@settings(max_examples=40)
 def test_new_samples_are_asked_once_and_the_sides_are_asked_alike(
     test: list[int], valid: list[int], service_ms: float
 ) -> None:
     found = asked_by(test, valid, service_ms)
-    if not found:  # too few groups are long enough
-        return
     half = len(found) // 2
     assert [segment[1:] for segment in found[:half]] == [segment[1:] for segment in found[half:]]
     assert {segment[0] for segment in found[:half]} == {"baseline"}
@@ -59,16 +58,17 @@ def test_new_samples_are_asked_once_and_the_sides_are_asked_alike(
     assert {(known, purpose) for _, known, purpose, *_ in found} == {(True, KNOWN), (False, NEW)}
     ((size,),) = {tuple(sizes) for *_, sizes in found}
     assert 1 <= size <= min(LARGEST_SIZE, np.median(test), np.median(valid))
-    assert len({len(samples) for *_, samples, _ in found}) == 1 and len(new) >= 2 * FEWEST * size
+    assert len({len(samples) for *_, samples, _ in found}) == 1 and len(new) >= ROUNDS * FEWEST * size
     starts = set(np.concatenate([[0], np.cumsum(valid)]).tolist())
     assert set(new[::size]) <= starts
     drift = [purpose for _, _, purpose, trace, *_ in found[1:half]]
-    assert drift == [NEW, KNOWN, KNOWN, NEW]
+    assert drift == [NEW, KNOWN, KNOWN, NEW] * (ROUNDS // 2)
 
 
 def test_nothing_is_asked_of_splits_that_are_too_small() -> None:
-    assert asked_by([100] * 40, [20] * 15) == asked_by([100] * 15, [20] * 40) == asked_by([100] * 40, None) == []
-    assert len(asked_by([100] * 40, [20] * 16)) == 10
+    few, enough = [20] * (ROUNDS * FEWEST - 1), [20] * (ROUNDS * FEWEST)
+    assert asked_by([100] * 40, few) == asked_by(few, [20] * 40) == asked_by([100] * 40, None) == []
+    assert len(asked_by([100] * 40, enough)) == 2 * (1 + 2 * ROUNDS)
 
 
 def rows(side: str, purpose: str, trace: int, times_ms: list[float], lost: int = -1) -> SegmentRows:
@@ -80,29 +80,42 @@ def rows(side: str, purpose: str, trace: int, times_ms: list[float], lost: int =
     return SegmentRows(info=info, columns={"status": status, "sent_ns": np.zeros(count, np.int64), "done_ns": done})
 
 
-def test_a_gain_is_the_median_of_pairs_and_the_geometric_mean_of_rounds() -> None:
-    """Ratios 2, 2, 8 (median 2) and, where one was not answered, 8, 8: together 4."""
+def test_gains_are_medians_of_pairs_round_by_round() -> None:
+    """Ratios 2, 2, 8 (median 2), and where one was not answered 8, 8: with two rounds of 4, together 4."""
     both = [
         rows("baseline", NEW, 0, [4.0, 10.0, 8.0]),
         rows("candidate", NEW, 0, [2.0, 5.0, 1.0]),
         rows("baseline", NEW, 1, [8.0, 1.0, 16.0]),
         rows("candidate", NEW, 1, [1.0, 9.0, 2.0], lost=1),
+        *(rows("baseline", NEW, trace, [4.0]) for trace in (2, 3)),
+        *(rows("candidate", NEW, trace, [1.0]) for trace in (2, 3)),
         rows("candidate", KNOWN, 0, [1.0]),
-        rows("baseline", NEW, 2, [100.0]),
-        rows("candidate", NEW, 2, [1.0]),
+        rows("baseline", NEW, WARM_UP, [100.0]),
+        rows("candidate", NEW, WARM_UP, [1.0]),
     ]
-    assert gain_on(both, NEW, ("baseline", "candidate")) == pytest.approx(4.0, rel=1e-12)
-    assert gain_on(both, KNOWN, ("baseline", "candidate")) is None
+    gains = gains_on(both, NEW, ("baseline", "candidate"))
+    assert gains == pytest.approx((2.0, 8.0, 4.0, 4.0), rel=1e-12)
+    assert mean_gain(gains) == pytest.approx(4.0, rel=1e-12)
+    assert gains_on(both, KNOWN, ("baseline", "candidate")) == () and mean_gain(()) is None
+    assert gains_on(both[:6], NEW, ("baseline", "candidate")) == ()  # a round is missing
 
 
 DOUBTS = (
-    *((2.0, 3.9, ""), (2.0, 4.1, "candidate"), (2.0, 1.01, ""), (2.0, 0.99, "baseline")),
-    *((None, 9.0, ""), (2.0, None, "")),
+    ((2.1, 5.0, 9.0, 2.1), "candidate"),
+    ((2.1, 5.0, 9.0, 1.9), ""),
+    ((0.4, 0.1, 0.49, 0.3), "baseline"),
+    ((0.4, 0.1, 0.6, 0.3), ""),
+    ((9.0, 0.1, 9.0, 9.0), ""),
+    ((), ""),
 )
 
 
-@pytest.mark.parametrize(("new", "known", "who"), DOUBTS)
-def test_only_a_large_difference_is_doubted(new: float | None, known: float | None, who: str) -> None:
-    ratio = Ratio(lbt=None, lbt_ci=None, service=None, offline=None, service_new=new, service_known=known)
+@pytest.mark.parametrize(("quotients", "who"), DOUBTS)
+def test_only_a_large_difference_in_every_round_is_doubted(quotients: tuple[float, ...], who: str) -> None:
+    known = mean_gain([2.0 * quotient for quotient in quotients])
+    ratio = Ratio(
+        lbt=None, lbt_ci=None, service=None, offline=None, service_new=2.0, service_known=known,
+        known_over_new=quotients,
+    )  # fmt: skip
     assert bool(ratio.doubt) == bool(who) and (not who or f"the {who} may remember" in ratio.doubt)
     assert dataclasses.replace(ratio, service_new=None).doubt == ""
