@@ -104,10 +104,9 @@ def test_numbers_agree_with_other_libraries(measured):
     assert found["baseline.service_ms.n32"] == pytest.approx(np.median(service), rel=1e-12)
 
 
-def test_void_quads_are_judged_again(simulate_record):
-    path = simulate_record(quads=8, voided=(2,))
-    assert problems_and_disagreements(path) == ([], [])
-    result = read_record(path).result
+def test_void_quads_are_judged_again(with_a_void_quad):
+    assert problems_and_disagreements(with_a_void_quad) == ([], [])
+    result = read_record(with_a_void_quad).result
     assert result.validity.reasons == ("quad 2: steal 5.0% of core time, above 2.0%",)
     assert {s.quad for s in result.segments if s.voided} == {2}
     runs = {s.quad: s.trace // 2 for s in result.segments if s.purpose == "quad"}
@@ -117,9 +116,8 @@ def test_void_quads_are_judged_again(simulate_record):
     assert result.baseline.latency_ms.offered_qps != pytest.approx(0.7 * result.baseline.lbt_qps, rel=1e-6)
 
 
-def test_a_segment_under_another_quads_number_is_refused(simulate_record, tampered):
+def test_a_segment_under_another_quads_number_is_refused(with_a_void_quad, tampered):
     """Moved into the void quad, the candidate's worst segment would not count."""
-    path = simulate_record(quads=8, voided=(2,))
 
     def change(result):
         mine = [s for s in result["segments"] if s["side"] == "candidate" and s["purpose"] == "quad"]
@@ -127,21 +125,18 @@ def test_a_segment_under_another_quads_number_is_refused(simulate_record, tamper
         other = next(s for s in mine if s["quad"] == 2)
         worst["quad"], other["quad"] = 2, worst["quad"]
 
-    tampered(path, "result.json", change)
-    problems, _ = problems_and_disagreements(path)
+    problems, _ = problems_and_disagreements(tampered(with_a_void_quad, "result.json", change))
     assert any("of quad 2 ran a trace of quad" in problem for problem in problems)
 
 
-def test_only_void_quads_may_run_again(simulate_record, tampered):
+def test_only_void_quads_may_run_again(with_a_void_quad, tampered):
     """The void quad said to have been another one: the one that ran again was good."""
-    path = simulate_record(quads=8, voided=(2,))
 
     def change(environment):
         by_quad = {quad["quad"]: quad for quad in environment["run"]["quads"]}
         by_quad[2]["steal_share"], by_quad[5]["steal_share"] = 0.0, 0.05
 
-    tampered(path, "environment.json", change)
-    problems, _ = problems_and_disagreements(path)
+    problems, _ = problems_and_disagreements(tampered(with_a_void_quad, "environment.json", change))
     assert any("quads [2] ran again, and quads [5] were void" in problem for problem in problems)
 
 

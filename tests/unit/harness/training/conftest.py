@@ -166,7 +166,8 @@ class SimulatedSides:
         return 10**8
 
 
-Simulate = Callable[..., tuple[SimulatedSides, Measurement, Path]]
+Simulated = tuple[SimulatedSides, Measurement, Path]
+Simulate = Callable[..., Simulated]
 
 
 load_once = functools.cache(
