@@ -11,7 +11,7 @@ nox.needs_version = ">=2024.10.9"
 nox.options.default_venv_backend = "virtualenv"
 
 ENVIRONMENT = Path(__file__).parent / ".nox" / "environment" / "bin"
-# In the order of ``tests/conftest.py``: by their numbers of tests, which is the default, the dear files would come last.
+# In the order of ``tests/conftest.py``: by numbers of tests, which is the default, the dear files would come last.
 SIDE_BY_SIDE = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile", "--no-loadscope-reorder", "-m", "not slow")
 KERNELS = ("kernels", "native_evolution", "fused_training", "dedup", "embedding_tier")
 KERNEL_TESTS = (*(f"tests/parity/test_{name}.py" for name in KERNELS), "tests/unit/harness/native")
