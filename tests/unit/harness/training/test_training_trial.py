@@ -36,7 +36,7 @@ PER_STEP = SAMPLES / 8
 def usual(tmp_path_factory: pytest.TempPathFactory) -> Simulated:
     """A run in which nothing happens."""
     with pytest.MonkeyPatch.context() as patch:
-        return simulation(tmp_path_factory.mktemp("usual"), patch)()
+        return simulation(tmp_path_factory.mktemp("usual"), patch, pictures=True)()
 
 
 @pytest.fixture
