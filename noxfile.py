@@ -13,6 +13,12 @@ nox.options.default_venv_backend = "virtualenv"
 ENVIRONMENT = Path(__file__).parent / ".nox" / "environment" / "bin"
 # In the order of ``tests/conftest.py``: by numbers of tests, which is the default, the dear files would come last.
 SIDE_BY_SIDE = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile", "--no-loadscope-reorder", "-m", "not slow")
+BUILD_KERNELS = """
+from contextlib import suppress
+from optimizations.kernels.loader import KernelsUnavailable, load_kernels
+with suppress(KernelsUnavailable):
+    load_kernels()
+"""
 KERNELS = ("kernels", "native_evolution", "fused_training", "dedup", "embedding_tier")
 KERNEL_TESTS = (*(f"tests/parity/test_{name}.py" for name in KERNELS), "tests/unit/harness/native")
 # One test after the other to whichever process is free: by files, the few tests of the longest ones would come last.
@@ -58,6 +64,7 @@ def docs(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Unit and parity tests side by side, a file at a time."""
     session.env["OMP_NUM_THREADS"] = "1"  # the processes share the cores already
+    run(session, "python", "-c", BUILD_KERNELS)  # once, where each of them would, side by side
     run(session, "pytest", *(session.posargs or SIDE_BY_SIDE), "tests/unit", "tests/parity")
 
 

@@ -38,18 +38,11 @@ settings.load_profile("untimed")
 
 SECOND = 10**9
 LONGEST_FIRST = (
-    *(
-        "test_killed_sweep",
-        "test_ended_job",
-        "test_main_job",
-        "test_training_job",
-        "test_training_gate",
-        "test_loadgen",
-    ),
-    *("test_process_cells", "test_bad_input"),
+    *("test_killed_sweep", "test_ended_job", "test_main_job", "test_training_job", "test_training_gate"),
+    *("test_loadgen", "test_process_cells", "test_bad_input"),
     *("test_graph_backends", "test_graph_fusion", "test_scores", "test_tracking", "test_config", "test_verify"),
     *("test_training_steps", "test_resuming", "test_overlap", "test_fused_training", "test_layer_forms"),
-    *("test_comparison", "test_sweep", "test_lbt"),
+    *("test_comparison", "test_training_bursts", "test_sweep", "test_lbt"),
 )
 """Files in which tests take long, each of them or all together."""
 Fabricate = Callable[..., tuple[Trial, Measurement]]
