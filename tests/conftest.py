@@ -37,6 +37,14 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 SECOND = 10**9
+LONGEST_FIRST = (
+    *("test_killed_sweep", "test_ended_job", "test_main_job", "test_training_job", "test_training_gate"),
+    *("test_loadgen", "test_process_cells", "test_bad_input"),
+    *("test_graph_backends", "test_graph_fusion", "test_scores", "test_tracking", "test_config", "test_verify"),
+    *("test_training_steps", "test_resuming", "test_overlap", "test_fused_training", "test_layer_forms"),
+    *("test_comparison", "test_training_bursts", "test_sweep", "test_lbt"),
+)
+"""Files in which tests take long, each of them or all together."""
 Fabricate = Callable[..., tuple[Trial, Measurement]]
 
 
@@ -169,7 +177,7 @@ def _side(side: str, lbt: float, limit_ms: float, columns: Columns, predictions:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def fabricate() -> Fabricate:
     """``fabricate(**trial fields, speedup=, lbt=, shift=, hardware=, created=) -> (Trial, Measurement)``."""
 
@@ -345,3 +353,9 @@ def _interrupts_reach_children() -> None:
     it interrupts; with a handler of its own, a child starts with the default."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first: one of them at the end would run on while the other processes have nothing left."""
+    place = {name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))

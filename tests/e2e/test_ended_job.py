@@ -21,7 +21,7 @@ DLRM = ("model=dlrm", "opt=[fusion,bf16,embedding_tier]", "opt.bf16.embedding=fa
 
 @pytest.fixture
 def started(main_job: MainJob) -> Iterator[subprocess.Popen[str]]:
-    """A run that has reached its timed part."""
+    """A run whose systems under test are being asked."""
     process = subprocess.Popen(
         main_job.command(*DLRM),
         cwd=main_job.folder,
@@ -31,7 +31,7 @@ def started(main_job: MainJob) -> Iterator[subprocess.Popen[str]]:
     )
     assert process.stdout is not None
     for line in process.stdout:
-        if "searching the rate" in line:
+        if "accuracy run" in line:
             break
     yield process
     if process.poll() is None:

@@ -117,10 +117,14 @@ def test_splitting_merging_and_workers_change_no_answer(dataset: Dataset, shape:
 
 
 OVERLAPPED = [Dispatch(parts=3), Dispatch(stage=True), Dispatch(parts=2, stage=True)]
+CASES = [("sequence", dispatch, workers) for dispatch in OVERLAPPED for workers in (1, 2)]
+"""``tests/parity/test_overlap.py`` has the scores of every model."""
+of_sequences = pytest.mark.parametrize("shape", ["sequence"], indirect=True)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("dispatch", OVERLAPPED)
+@pytest.mark.parametrize(
+    ("shape", "dispatch", "workers"), [*CASES, ("pointwise", OVERLAPPED[-1], 2)], indirect=["shape"]
+)
 def test_overlapped_steps_change_no_answer_and_no_side_wakes_up(
     dataset: Dataset, shape: str, tmp_path: Path, dispatch: Dispatch, workers: int
 ) -> None:
@@ -141,6 +145,7 @@ def test_overlapped_steps_change_no_answer_and_no_side_wakes_up(
     np.testing.assert_allclose(timed.scores, expected[trace.queries(dataset.test.groups).samples], atol=1e-6)
 
 
+@of_sequences
 @pytest.mark.parametrize("dispatch", OVERLAPPED)
 def test_an_error_beside_the_compute_arrives_with_its_traceback(
     dataset: Dataset, shape: str, tmp_path: Path, dispatch: Dispatch
@@ -153,6 +158,7 @@ def test_an_error_beside_the_compute_arrives_with_its_traceback(
             referee.run_closed("sut", dataset.test, sweep(dataset.test, 100), 4)
 
 
+@of_sequences
 def test_an_error_of_a_program_arrives_with_its_traceback(dataset: Dataset, shape: str, tmp_path: Path) -> None:
     spec, _ = _fused(dataset, shape, tmp_path)
     _with_ids_outside(spec, dataset, tmp_path)
@@ -171,6 +177,7 @@ def _with_ids_outside(spec: dict[str, Any], dataset: Dataset, folder: Path) -> N
     (folder / "calibration.bin").write_bytes(encode(dataclasses.replace(warm, user=missing[0], item=missing[1])))
 
 
+@of_sequences
 def test_weights_that_do_not_fit_end_the_start_with_the_reason(dataset: Dataset, shape: str, tmp_path: Path) -> None:
     spec, _ = _spec(dataset, shape, tmp_path)
     save_weights(tmp_path / "weights.npz", {"nothing": np.zeros(3, np.float32)})

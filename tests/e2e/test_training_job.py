@@ -17,7 +17,9 @@ SHORT = ("scope=train", "training.batch_size=64", "budget.segment_s=0.3", "budge
 
 
 def test_a_training_in_parts_with_inputs_ahead(main_job: MainJob) -> None:
-    done = main_job.run(*SHORT, "model=din", "opt=[micro_batch,stage,executor]", "opt.stage.depth=3")
+    done = main_job.run(
+        *SHORT, "model=din", "dataset.max_history=8", "opt=[micro_batch,stage,executor]", "opt.stage.depth=3"
+    )
     assert done.returncode == ExitCode.OK, done.stdout + done.stderr
     record = read_record(main_job.only_record())
     result, chunks = record.result, as_rows(Chunk, record.training())

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +15,7 @@ from torch import Tensor, nn
 
 from optimizations.fusion.native_evolution import NativeEvolution
 from optimizations.kernels.loader import load_kernels
-from optimizations.trainer import recurrence
+from optimizations.trainer import evolve_fastest, main, recurrence
 from zoo.checkpoint import load_weights
 from zoo.layers.augru import Augru, Gru
 from zoo.layers.packed_recurrence import Evolve, PackedAugru, PackedGru, evolve
@@ -81,7 +79,8 @@ def test_threads_change_nothing() -> None:
     assert all(torch.equal(one, two) for one, two in zip(*results, strict=True))
 
 
-def _train(folder: Path, environment: dict[str, str]) -> dict[str, np.ndarray]:
+def _train(folder: Path) -> dict[str, np.ndarray]:
+    """What ``python -m optimizations.trainer`` does."""
     out = folder / "weights.npz"
     spec = {
         "model": {"name": "dien"},
@@ -92,13 +91,30 @@ def _train(folder: Path, environment: dict[str, str]) -> dict[str, np.ndarray]:
         "out": str(out),
     }
     (folder / "spec.json").write_text(json.dumps(spec))
-    command = [sys.executable, "-m", "optimizations.trainer", str(folder / "spec.json")]
-    subprocess.run(command, check=True, capture_output=True, env={**os.environ, **environment})
+    main(str(folder / "spec.json"), evolve_fastest)
     return load_weights(out)
 
 
-def test_a_training_without_a_compiler_learns_the_same(tmp_path: Path) -> None:
-    native, framework = (_train(tmp_path, extra) for extra in ({}, {"RECARENA_NO_COMPILER": "1"}))
+@pytest.fixture
+def unbuilt() -> Iterator[None]:
+    """What is built is looked for again, in the test and after it."""
+    for cached in (load_kernels, recurrence):
+        cached.cache_clear()
+    yield
+    for cached in (load_kernels, recurrence):
+        cached.cache_clear()
+
+
+def test_a_training_without_a_compiler_learns_the_same(
+    tmp_path: Path, unbuilt: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    native = _train(tmp_path)
+    assert recurrence() is not evolve
+    for cached in (load_kernels, recurrence):
+        cached.cache_clear()
+    monkeypatch.setenv("RECARENA_NO_COMPILER", "1")
+    framework = _train(tmp_path)
+    assert recurrence() is evolve
     assert native.keys() == framework.keys()
     for name, array in framework.items():
         # Adam divides by the size of the gradient: where that is rounding alone, a step of either sign is right.

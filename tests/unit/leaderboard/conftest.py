@@ -108,6 +108,12 @@ def certified(tmp_path_factory) -> Path:
     return simulated_record(tmp_path_factory.mktemp("certified"), budget={"certificate_s": 40})
 
 
+@pytest.fixture(scope="session")
+def with_a_void_quad(tmp_path_factory) -> Path:
+    """A record whose third quad of eight is void, and ran again."""
+    return simulated_record(tmp_path_factory.mktemp("void"), quads=8, voided=(2,))
+
+
 @pytest.fixture
 def simulate_record(tmp_path):
     """Makes another record: ``simulate_record(quads=, voided=, busy=, hesitates=, remembers=, **trial)``."""
@@ -158,13 +164,14 @@ def edit(record):
 
 
 @pytest.fixture
-def tampered():
-    """Changes a JSON file of any record, ``tampered(path, name, change)``, and makes the manifest fit."""
+def tampered(tmp_path):
+    """A copy of any record with a JSON file changed and a manifest that fits: ``tampered(path, name, change)``."""
 
     def change_json(path, name, change):
-        editor = Editor(path)
+        editor = Editor(Path(shutil.copytree(path, tmp_path / "tampered" / path.name)))
         editor.json(name, change)
         editor.rewrite_manifest()
+        return editor.record
 
     return change_json
 

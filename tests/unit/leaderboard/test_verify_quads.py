@@ -9,8 +9,8 @@ from harness.record.reader import read_record
 from tests.unit.leaderboard.disagreements import problems_and_disagreements
 
 
-def test_void_quads_are_judged_again(simulate_record):
-    path = simulate_record(quads=8, voided=(2,))
+def test_void_quads_are_judged_again(with_a_void_quad):
+    path = with_a_void_quad
     assert problems_and_disagreements(path) == ([], [])
     result = read_record(path).result
     assert result.validity.reasons == ("quad 2: steal 5.0% of core time, above 2.0%",)
@@ -34,8 +34,7 @@ def test_a_quad_in_which_others_used_the_cores_is_void(simulate_record, tampered
         for quad in environment["run"]["quads"]:
             quad["others_share"] = 0.0
 
-    tampered(path, "environment.json", change)
-    problems, wrong = problems_and_disagreements(path)
+    problems, wrong = problems_and_disagreements(tampered(path, "environment.json", change))
     assert any("quads [1] ran again, and quads [] were void" in problem for problem in problems), (problems, wrong)
 
 
@@ -51,9 +50,9 @@ def test_one_quad_gives_a_ratio_without_an_interval_and_says_so(simulate_record)
     assert ratio.lbt == result.candidate.lbt_qps / result.baseline.lbt_qps
 
 
-def test_a_segment_under_another_quads_number_is_refused(simulate_record, tampered):
+def test_a_segment_under_another_quads_number_is_refused(with_a_void_quad, tampered):
     """Moved into the void quad, the candidate's worst segment would not count."""
-    path = simulate_record(quads=8, voided=(2,))
+    path = with_a_void_quad
 
     def change(result):
         mine = [s for s in result["segments"] if s["side"] == "candidate" and s["purpose"] == "quad"]
@@ -61,21 +60,19 @@ def test_a_segment_under_another_quads_number_is_refused(simulate_record, tamper
         other = next(s for s in mine if s["quad"] == 2)
         worst["quad"], other["quad"] = 2, worst["quad"]
 
-    tampered(path, "result.json", change)
-    problems, _ = problems_and_disagreements(path)
+    problems, _ = problems_and_disagreements(tampered(path, "result.json", change))
     assert any("of quad 2 ran a trace of quad" in problem for problem in problems)
 
 
-def test_only_void_quads_may_run_again(simulate_record, tampered):
+def test_only_void_quads_may_run_again(with_a_void_quad, tampered):
     """The void quad said to have been another one: the one that ran again was good."""
-    path = simulate_record(quads=8, voided=(2,))
+    path = with_a_void_quad
 
     def change(environment):
         by_quad = {quad["quad"]: quad for quad in environment["run"]["quads"]}
         by_quad[2]["steal_share"], by_quad[5]["steal_share"] = 0.0, 0.05
 
-    tampered(path, "environment.json", change)
-    problems, _ = problems_and_disagreements(path)
+    problems, _ = problems_and_disagreements(tampered(path, "environment.json", change))
     assert any("quads [2] ran again, and quads [5] were void" in problem for problem in problems)
 
 

@@ -21,12 +21,25 @@ from harness.record.reader import RecordError, find_records, read_record, record
 from harness.record.writer import TEMPORARY_PREFIX, RecordWriter, remove_abandoned
 
 
-@pytest.fixture
-def written(tmp_path, fabricate):
+@pytest.fixture(scope="module")
+def once(tmp_path_factory, fabricate):
     trial, measurement = fabricate()
-    with RecordWriter(tmp_path / "records", trial) as writer:
+    with RecordWriter(tmp_path_factory.mktemp("once") / "records", trial) as writer:
         path = writer.write(measurement)
     return path, trial, measurement
+
+
+@pytest.fixture
+def written(tmp_path, once):
+    """A copy of the record that a test may harm, with its trial and measurement."""
+    path, *rest = once
+    return shutil.copytree(path, tmp_path / "records" / path.name), *rest
+
+
+@pytest.fixture
+def without_pictures(monkeypatch):
+    """They take most of the time of a record, and are not what some tests look at."""
+    monkeypatch.setattr("harness.record.writer.write_plots", lambda folder, result, queries: [])
 
 
 def test_everything_comes_back(written):
@@ -89,7 +102,7 @@ def test_unwritable_place_is_known_before_the_work(tmp_path, fabricate):
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
-def test_same_trial_twice_keeps_both(tmp_path, fabricate):
+def test_same_trial_twice_keeps_both(tmp_path, fabricate, without_pictures):
     trial, measurement = fabricate()
     paths = []
     for _ in range(3):

@@ -198,7 +198,8 @@ class SimulatedSides:
         return 10**8
 
 
-Simulate = Callable[..., tuple[SimulatedSides, Measurement, Path]]
+Simulated = tuple[SimulatedSides, Measurement, Path]
+Simulate = Callable[..., Simulated]
 
 
 load_once = functools.cache(
@@ -212,9 +213,9 @@ def simulate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Simulate:
     return simulation(tmp_path, monkeypatch)
 
 
-def simulation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Simulate:
+def simulation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pictures: bool = False) -> Simulate:
     """``simulate(quads=, steal=, busy_quads=, wrong=, skips=, training=, side=, **fields of the trial)``: sides,
-    measurement, record. side: more of ``SimulatedSides``."""
+    measurement, record. side: more of ``SimulatedSides``. pictures: the records have them."""
 
     def run(
         quads: int = 6,
@@ -237,6 +238,8 @@ def simulation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Simulate:
         monkeypatch.setattr("harness.training.bench.now_ns", sides.clock)
         monkeypatch.setattr("harness.training.to_auc.now_ns", sides.clock)
         monkeypatch.setattr("harness.training.quads.between", between)
+        if not pictures:  # they take as long as all the rest
+            monkeypatch.setattr("harness.record.writer.write_training_plots", lambda folder, chunks: [])
         monkeypatch.setattr(
             "harness.measurement.preparation.load_dataset", lambda name, options, *_: load_once(name, **options)
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +26,23 @@ from leaderboard.show import board_view
 from leaderboard.site import render
 from leaderboard.store import load_board
 from leaderboard.verify import verify
-from tests.unit.harness.training.conftest import BATCH, READ_S, SAMPLES, STEP_S, Simulate
+from tests.unit.harness.training.conftest import BATCH, READ_S, SAMPLES, STEP_S, Simulate, Simulated, simulation
 
 PER_STEP = SAMPLES / 8
 """Mean samples of a step: seven batches of 512 and one of 416."""
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory: pytest.TempPathFactory) -> Simulated:
+    """A run in which nothing happens."""
+    with pytest.MonkeyPatch.context() as patch:
+        return simulation(tmp_path_factory.mktemp("usual"), patch, pictures=True)()
+
+
+@pytest.fixture
+def harmed(usual: Simulated, tmp_path: Path) -> Path:
+    """A copy of its record, for a test to change."""
+    return Path(shutil.copytree(usual[2], tmp_path / usual[2].name))
 
 
 def chunks_of(measurement) -> list[Chunk]:
@@ -42,8 +56,8 @@ def text_of(view) -> str:
     return capture.get()
 
 
-def test_speeds_and_their_ratio_are_those_of_the_sides(simulate: Simulate):
-    _, measurement, _ = simulate()
+def test_speeds_and_their_ratio_are_those_of_the_sides(usual: Simulated):
+    _, measurement, _ = usual
     result = measurement.result
     base, cand = result.baseline.train, result.candidate.train
     assert base.samples_per_s == pytest.approx(PER_STEP / STEP_S["baseline"], rel=0.03)
@@ -57,8 +71,8 @@ def test_speeds_and_their_ratio_are_those_of_the_sides(simulate: Simulate):
     assert (base.batch_size, base.seeds, base.threads, base.seconds_to_auc) == (BATCH, (1,), 2, None)
 
 
-def test_the_interval_is_students_t_on_the_log_ratios_of_the_quads(simulate: Simulate):
-    _, measurement, _ = simulate()
+def test_the_interval_is_students_t_on_the_log_ratios_of_the_quads(usual: Simulated):
+    _, measurement, _ = usual
     rows = chunks_of(measurement)
     logs = []
     for quad in range(6):
@@ -176,8 +190,8 @@ def test_one_quad_gives_a_ratio_without_an_interval(simulate: Simulate):
     assert verify(record).passed
 
 
-def test_the_record_is_whole_and_says_everything_again(simulate: Simulate):
-    _, measurement, record = simulate()
+def test_the_record_is_whole_and_says_everything_again(usual: Simulated):
+    _, measurement, record = usual
     assert record_problems(record) == [] and check_result(measurement.result.to_dict()) == []
     assert Result.from_dict(json.loads((record / "result.json").read_text())) == measurement.result
     assert (record / "training_rate.png").stat().st_size > 1000
@@ -188,8 +202,8 @@ def test_the_record_is_whole_and_says_everything_again(simulate: Simulate):
     assert {"baseline.samples_per_s", "candidate.steps", "ratio.train_ci.0", "gate.parity.share"} <= checked
 
 
-def test_what_people_see(simulate: Simulate):
-    _, measurement, record = simulate()
+def test_what_people_see(usual: Simulated):
+    _, measurement, record = usual
     table = text_of(result_table(measurement.result))
     for part in (
         "training dlrm on planted",
@@ -210,14 +224,14 @@ def test_what_people_see(simulate: Simulate):
     assert "compute alone" in text_of(board_view(board)) and "samples/s" in render(board)
 
 
-def test_a_sweep_shows_what_training_gained(simulate: Simulate):
-    _, measurement, record = simulate()
+def test_a_sweep_shows_what_training_gained(usual: Simulated):
+    _, measurement, record = usual
     shown = text_of(summary_table([finished(measurement.result, record)]))
     assert "samples/s" in shown and "faster" in shown and holm_calls([measurement.result, None]) == ["faster", "-"]
 
 
-def test_records_of_trainings_are_compared_by_their_ratio(simulate: Simulate):
-    _, _, record = simulate()
+def test_records_of_trainings_are_compared_by_their_ratio(usual: Simulated):
+    _, _, record = usual
     before, after = read_record(record), read_record(record)
     slower = dataclasses.replace(after.result.ratio, train=1.5, train_ci=(1.45, 1.55))
     after = dataclasses.replace(after, result=dataclasses.replace(after.result, ratio=slower))
@@ -237,14 +251,13 @@ TAMPERED = {
 
 
 @pytest.mark.parametrize("what", list(TAMPERED))
-def test_a_changed_record_is_refused(simulate: Simulate, what: str):
+def test_a_changed_record_is_refused(harmed: Path, what: str):
     name, change, said = TAMPERED[what]
-    _, _, record = simulate()
-    data = json.loads((record / name).read_text())
+    data = json.loads((harmed / name).read_text())
     change(data)
-    (record / name).write_text(json.dumps(data))
-    rewrite_manifest(record)
-    found = verify(record)
+    (harmed / name).write_text(json.dumps(data))
+    rewrite_manifest(harmed)
+    found = verify(harmed)
     wrong = [finding.what for finding in found.findings if not finding.agrees]
     assert not found.passed and any(said in text for text in [*found.problems, *wrong]), (found.problems, wrong)
 
@@ -258,17 +271,16 @@ ROWS = {
 
 
 @pytest.mark.parametrize("what", list(ROWS))
-def test_changed_rows_are_refused(simulate: Simulate, what: str):
+def test_changed_rows_are_refused(harmed: Path, what: str):
     from harness.record.training_rows import CHUNK_COLUMNS, CHUNK_TEXTS
     from harness.record.writer import _write_columns
 
     change, said = ROWS[what]
-    _, _, record = simulate()
-    columns = {name: np.array(column) for name, column in read_record(record).training().items()}
+    columns = {name: np.array(column) for name, column in read_record(harmed).training().items()}
     change(columns)
-    _write_columns(record / "training.parquet", columns, CHUNK_TEXTS, CHUNK_COLUMNS)
-    rewrite_manifest(record)
-    found = verify(record)
+    _write_columns(harmed / "training.parquet", columns, CHUNK_TEXTS, CHUNK_COLUMNS)
+    rewrite_manifest(harmed)
+    found = verify(harmed)
     wrong = [finding.what for finding in found.findings if not finding.agrees]
     assert not found.passed and any(said in text for text in [*found.problems, *wrong]), (found.problems, wrong)
 

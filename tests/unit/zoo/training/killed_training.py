@@ -121,7 +121,7 @@ def main() -> None:
     torch.set_num_threads(1)
     signals = {}
     for case in sys.argv[2:]:
-        dataset = load_dataset("planted", {"shape": CASES[case]["shape"], "size": "tiny"}, folder)
+        dataset = load_dataset("planted", {"shape": CASES[case]["shape"], "size": "tiny", "max_history": 8}, folder)
         runs = (("whole", None), *(("killed", kill) for kill in (*KILLS[case], None)))
         signals[case] = [in_a_process(dataset, case, name, folder, kill) for name, kill in runs]
     print(json.dumps(signals))
