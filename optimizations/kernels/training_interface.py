@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from ctypes import POINTER, Structure, c_float, c_int, c_int64, c_long, c_void_p
+from ctypes import POINTER, Structure, c_double, c_float, c_int, c_int64, c_long, c_void_p
 from typing import Any
 
 
@@ -88,14 +88,14 @@ class DenseStep(Structure):
     _fields_ = [
         ("gradient", c_void_p),
         ("count", c_int64),
-        *((name, c_void_p) for name in ("weights", "mean", "square")),
+        *((name, c_void_p) for name in ("weights", "mean", "square", "steps")),
     ]
 
 
 class AdamRates(Structure):
-    """The numbers of a step of Adam (adam.cpp)."""
+    """What Adam is set to (adam.cpp)."""
 
-    _fields_ = [(name, c_float) for name in ("rate", "of_mean", "beta2", "of_square", "eps", "root")]
+    _fields_ = [(name, c_double) for name in ("rate", "beta1", "beta2", "eps")]
 
 
 class RowStep(Structure):
