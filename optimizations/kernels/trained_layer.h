@@ -50,6 +50,18 @@ class TrainedWeights {
 void add_outer(const float* a, long a_stride, const float* b, long b_stride, long rows, long outputs, long inputs,
                float* sums, long sums_stride, bool exact = false);
 
+// What another part of the rows has summed up.
+inline void add_part(std::vector<float>& sums, const std::vector<float>& more) {
+  for (size_t k = 0; k < sums.size(); ++k) sums[k] += more[k];
+}
+
+// The sums of all parts, added in their order; `parts` are used up.
+template <class Sums>
+const Sums& add_parts(std::vector<Sums>& parts) {
+  for (size_t part = 1; part < parts.size(); ++part) parts[0].add(parts[part]);
+  return parts[0];
+}
+
 // sums[j] += sum over rows of a[row][j]; sums in whole vectors.
 void add_rows(const float* a, long stride, long rows, long columns, float* sums);
 

@@ -29,10 +29,24 @@ class DenseLayer(Structure):
     _fields_ = [*((name, c_void_p) for name in ("weight", "bias")), ("outputs", c_int64), ("inputs", c_int64)]
 
 
-class PackedLinear(Structure):
-    """A linear layer on rows that are picked out (packed_linear.cpp)."""
+class Recurrence(Structure):
+    """A recurrent layer in training (trained_recurrence.h)."""
 
-    _fields_ = [*((name, c_void_p) for name in ("x", "index")), ("rows", c_int64), ("layer", DenseLayer)]
+    _fields_ = [
+        *((name, c_void_p) for name in ("x", "attention", "lengths")),
+        *((name, c_int64) for name in ("samples", "steps", "width", "hidden")),
+        *((name, DenseLayer) for name in ("of_input", "of_state")),
+        *((name, c_void_p) for name in ("kept", "states", "last")),
+    ]
+
+
+class RecurrenceGradients(Structure):
+    """Its gradients (trained_recurrence.h)."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("states", "last", "x", "attention")),
+        *((name, c_void_p) for name in ("input_weight", "input_bias", "state_weight", "state_bias")),
+    ]
 
 
 class Auxiliary(Structure):
@@ -125,8 +139,9 @@ TRAINING_SIGNATURES: Mapping[str, tuple[Any, Sequence[Any]]] = {
     "recarena_evolution_forward": (None, (POINTER(Evolution), _I)),
     "recarena_evolution_backward": (None, (POINTER(Evolution), POINTER(EvolutionGradients), _I)),
     "recarena_lanes": (_L, ()),
-    "recarena_packed_linear": (None, (POINTER(PackedLinear), _P, _I)),
-    "recarena_packed_linear_back": (None, (POINTER(PackedLinear), _P, _P, _P, _P, _I)),
+    "recarena_recurrence_forward": (None, (POINTER(Recurrence), _I)),
+    "recarena_recurrence_backward": (None, (POINTER(Recurrence), POINTER(RecurrenceGradients), _I)),
+    "recarena_real_steps": (_Q, (_P, _Q, _Q)),
     "recarena_auxiliary": (c_float, (POINTER(Auxiliary), POINTER(AuxiliaryGradients), _I)),
     "recarena_rating_forward": (None, (POINTER(Rating), _I)),
     "recarena_rating_backward": (None, (POINTER(Rating), POINTER(RatingGradients), _I)),
@@ -139,7 +154,6 @@ TRAINING_SIGNATURES: Mapping[str, tuple[Any, Sequence[Any]]] = {
     "recarena_interaction_back": (None, (_P, _P, _L, _L, _L, _P, _I)),
     "recarena_rows_take": (None, (_P, _P, _Q, _Q, _P, _I)),
     "recarena_rows_put": (None, (_P, _P, _Q, _Q, _P, _Q, _I)),
-    "recarena_rows_places": (_I, (_P, _Q, _Q, _P, _P, _P)),
     "recarena_rows_pack": (None, (_P, _P, _P, _Q, _Q, _Q, _P, _I)),
     "recarena_rows_sum": (None, (_P, _P, _Q, _Q, _P, _I)),
 }

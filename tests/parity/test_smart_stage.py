@@ -27,7 +27,7 @@ AHEAD = {
     ("dlrm", "plain"): {"split_bags", "turned", "divisors", "step_mask"},
     ("wdl", "fusion"): {"columns", "row_order"},
     ("din", "fusion"): {"columns", "joined", "real_rows", "real_count", "row_starts", "row_order"},
-    ("dien", "fusion"): {"columns", "joined", "pairs_of", "places", "real_rows", "real_count", "row_order"},
+    ("dien", "fusion"): {"columns", "joined", "pairs_of", "steps_within", "real_rows", "real_count", "row_order"},
     ("dlrm", "fusion"): {"columns", "row_order"},
 }
 """At least."""
