@@ -70,12 +70,14 @@ def put(x: Tensor, index: Tensor, rows: int) -> Tensor:
     return out
 
 
-def packed_steps(x: Tensor, each: Tensor, lengths: Tensor) -> Tensor:
-    """The real steps of ``x`` [R, T, w], one after another [n, w], with the row's own of ``each`` [R, w] added."""
+def packed_steps(x: Tensor, each: Tensor, lengths: Tensor, rows: int) -> Tensor:
+    """The real steps of ``x`` [R, T, w], one after another, with the row's own of ``each`` [R, w] added; behind them
+    zeros, up to ``rows``."""
     x, each, starts = x.contiguous(), each.contiguous(), row_starts(lengths)
-    out = x.new_empty(real_count(lengths), x.shape[2])
+    out = x.new_empty(rows, x.shape[2])
     pointers = (x.data_ptr(), each.data_ptr(), starts.data_ptr())
     load_kernels().recarena_rows_pack(*pointers, *x.shape, out.data_ptr(), torch.get_num_threads())
+    out[real_count(lengths) :].zero_()
     return out
 
 
@@ -99,6 +101,19 @@ def steps_within(lengths: Tensor, steps: int) -> int:
     if real < 0:
         raise ValueError(f"a row has more than {steps} steps")
     return real
+
+
+def rows_of_steps(padded: Tensor, lengths: Tensor, skip: int, more: int) -> tuple[Tensor, Tensor]:
+    """Table rows [n, H] of all real steps from step ``skip`` on of ``padded`` [R, T, H], one after another, ``more``
+    of zeros behind them; and of each, row times T plus the step ``skip`` before it [n]."""
+    padded, lengths = padded.contiguous(), lengths.contiguous()
+    room = real_count(lengths)
+    rows, places = padded.new_empty(room + more, padded.shape[2]), padded.new_empty(room)
+    pointers = (padded.data_ptr(), lengths.data_ptr())
+    filled = (rows.data_ptr(), places.data_ptr())
+    count = load_kernels().recarena_rows_real(*pointers, *padded.shape, skip, *filled)
+    rows[count : count + more].zero_()
+    return rows[: count + more], places[:count]
 
 
 @derived

@@ -188,6 +188,12 @@ int recarena_features_run(const void* handle, const RecarenaFeaturesCall* call) 
   return 0;
 }
 
+// Table rows of behaviours [count, history_width]. -1, or the place of a first raw id that lies outside its table.
+int64_t recarena_features_behaviours(const void* handle, const int64_t* raw, int64_t count, int64_t* out) {
+  const auto& features = *static_cast<const Features*>(handle);
+  return features.history_map.map(raw, count * features.history_width, out);
+}
+
 // sizes[0]: steps of the padded history, at least 1; sizes[1]: bag values of the rows in `index` (null: of all).
 void recarena_features_sizes(const int64_t* index, int64_t count, const int64_t* history_offsets,
                              const int64_t* bag_offsets, int64_t bags, int64_t* sizes) {

@@ -42,6 +42,22 @@ void recarena_rows_put(const float* from, const int64_t* index, int64_t count, i
   });
 }
 
+// From padded table rows [rows, steps, width], those of the real steps from step `skip` on, one after another; places, unless
+// it is null: of each, row times `steps` plus the step that is `skip` before it. Returns how many.
+int64_t recarena_rows_real(const int64_t* padded, const int64_t* lengths, int64_t rows, int64_t steps, int64_t width,
+                           int64_t skip, int64_t* out, int64_t* places) {
+  int64_t count = 0;
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t real = lengths[r] - skip;
+    if (real <= 0) continue;
+    std::memcpy(out + count * width, padded + (r * steps + skip) * width, real * width * sizeof(int64_t));
+    if (places)
+      for (int64_t t = 0; t < real; ++t) places[count + t] = r * steps + t;
+    count += real;
+  }
+  return count;
+}
+
 // Real steps of histories from [rows, steps, width], one after another: to[starts[r] + t] = from[r][t] + each[r].
 void recarena_rows_pack(const float* from, const float* each, const int64_t* starts, int64_t rows, int64_t steps,
                         int64_t width, float* to, int threads) {

@@ -112,12 +112,20 @@ class AdamRates(Structure):
     _fields_ = [(name, c_double) for name in ("rate", "beta1", "beta2", "eps")]
 
 
+class RowPiece(Structure):
+    """Some rows of a table's gradient and their vectors (row_optimizers.cpp)."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("rows", "vectors")),
+        *((name, c_int64) for name in ("row_stride", "vector_stride", "count")),
+    ]
+
+
 class RowStep(Structure):
     """One table, its gradient and its optimizer's state (row_optimizers.cpp)."""
 
     _fields_ = [
-        *((name, c_void_p) for name in ("rows", "gradients")),
-        *((name, c_int64) for name in ("row_stride", "gradient_stride", "count", "width", "table_rows")),
+        *((name, c_int64) for name in ("first_piece", "count", "width")),
         *((name, c_void_p) for name in ("weights", "first", "second", "order", "starts")),
         ("groups", c_int64),
     ]
@@ -127,8 +135,7 @@ class RowList(Structure):
     """Rows of a gradient that are to be sorted, and where their order goes (row_optimizers.cpp)."""
 
     _fields_ = [
-        ("rows", c_void_p),
-        *((name, c_int64) for name in ("stride", "count", "table_rows")),
+        *((name, c_int64) for name in ("first_piece", "piece_count", "count", "table_rows")),
         *((name, c_void_p) for name in ("order", "starts")),
         ("groups", c_int64),
     ]
@@ -148,12 +155,15 @@ TRAINING_SIGNATURES: Mapping[str, tuple[Any, Sequence[Any]]] = {
     "recarena_dice_forward": (None, (POINTER(DiceCall), _P, _I)),
     "recarena_dice_backward": (None, (POINTER(DiceCall), _P, _P, _P, _I)),
     "recarena_adam": (None, (POINTER(DenseStep), _Q, POINTER(AdamRates), _I)),
-    "recarena_sort_rows": (None, (POINTER(RowList), _Q, _I)),
-    "recarena_adagrad": (None, (POINTER(RowStep), _Q, c_float, c_float, c_float, _I)),
-    "recarena_ftrl": (None, (POINTER(RowStep), _Q, c_float, c_float, c_float, c_float, _I)),
+    "recarena_sort_rows": (None, (POINTER(RowList), _Q, POINTER(RowPiece), _I)),
+    "recarena_adagrad": (None, (POINTER(RowStep), _Q, POINTER(RowPiece), c_float, c_float, c_float, _I)),
+    "recarena_ftrl": (None, (POINTER(RowStep), _Q, POINTER(RowPiece), c_float, c_float, c_float, c_float, _I)),
     "recarena_interaction_back": (None, (_P, _P, _L, _L, _L, _P, _I)),
     "recarena_rows_take": (None, (_P, _P, _Q, _Q, _P, _I)),
     "recarena_rows_put": (None, (_P, _P, _Q, _Q, _P, _Q, _I)),
+    "recarena_rows_real": (_Q, (_P, _P, _Q, _Q, _Q, _Q, _P, _P)),
+    "recarena_features_behaviours": (_Q, (_P, _P, _Q, _P)),
+    "recarena_embedding_behaviours": (None, (_P, _P, _Q, _P, _I)),
     "recarena_rows_pack": (None, (_P, _P, _P, _Q, _Q, _Q, _P, _I)),
     "recarena_rows_sum": (None, (_P, _P, _Q, _Q, _P, _I)),
 }
