@@ -62,7 +62,7 @@ class Auxiliary(Structure):
 class AuxiliaryGradients(Structure):
     """Its gradients (auxiliary.cpp)."""
 
-    _fields_ = [(name, c_void_p) for name in ("states", "history", "sampled", "parameters")]
+    _fields_ = [*((name, c_void_p) for name in ("states", "history", "sampled", "parameters")), ("rows", c_int64)]
 
 
 class Rating(Structure):
