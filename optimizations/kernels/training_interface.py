@@ -49,6 +49,15 @@ class RecurrenceGradients(Structure):
     ]
 
 
+class DenseCall(Structure):
+    """A fully connected layer in training (trained_dense.cpp)."""
+
+    _fields_ = [
+        *(("x", c_void_p), ("rows", c_int64), ("layer", DenseLayer)),
+        *(("relu", c_int64), ("y", c_void_p)),
+    ]
+
+
 class Auxiliary(Structure):
     """The auxiliary loss of DIEN (auxiliary.cpp)."""
 
@@ -145,10 +154,12 @@ _P, _L, _I, _Q = c_void_p, c_long, c_int, c_int64
 TRAINING_SIGNATURES: Mapping[str, tuple[Any, Sequence[Any]]] = {
     "recarena_evolution_forward": (None, (POINTER(Evolution), _I)),
     "recarena_evolution_backward": (None, (POINTER(Evolution), POINTER(EvolutionGradients), _I)),
-    "recarena_lanes": (_L, ()),
     "recarena_recurrence_forward": (None, (POINTER(Recurrence), _I)),
     "recarena_recurrence_backward": (None, (POINTER(Recurrence), POINTER(RecurrenceGradients), _I)),
     "recarena_real_steps": (_Q, (_P, _Q, _Q)),
+    "recarena_lanes": (_L, ()),
+    "recarena_dense_forward": (None, (POINTER(DenseCall), _I)),
+    "recarena_dense_backward": (None, (POINTER(DenseCall), _P, _P, _P, _P, _I)),
     "recarena_auxiliary": (c_float, (POINTER(Auxiliary), POINTER(AuxiliaryGradients), _I)),
     "recarena_rating_forward": (None, (POINTER(Rating), _I)),
     "recarena_rating_backward": (None, (POINTER(Rating), POINTER(RatingGradients), _I)),
