@@ -17,18 +17,17 @@ class TrainedFeatures(FusedFeatures):
     def __init__(self, reference: nn.Module) -> None:
         super().__init__(reference.schema)  # type: ignore[arg-type]
 
-    def history_rows(self, raw: Tensor) -> Tensor:
-        """Table rows of raw behaviours [T, H]. Raises IndexError for one outside the table of a field that is not
-        hashed."""
-        raw = raw.contiguous()
-        rows = torch.empty_like(raw)
-        outside = load_kernels().recarena_features_behaviours(
-            self._handle.pointer, raw.data_ptr(), len(raw), rows.data_ptr()
-        )
-        if outside >= 0:
-            field = len(self.fields) - self.history_width + outside % self.history_width
-            raise self._refused(field, int(raw.flatten()[outside]))
-        return rows
+    def behaviours(self, raw: Tensor, offsets: Tensor) -> Tensor:
+        """See ``FeatureTransform.behaviours``. Raises IndexError for a behaviour outside the table of a field that is
+        not hashed."""
+        library, local = load_kernels(), self._local
+        raw, offsets, rows = raw.contiguous(), offsets.contiguous(), len(offsets) - 1
+        library.recarena_features_sizes(0, rows, offsets.data_ptr(), offsets.data_ptr(), 0, local.sizes_pointer)
+        out = torch.empty((rows, local.sizes[0], self.history_width), dtype=torch.int64)
+        pointers = (raw.data_ptr(), offsets.data_ptr(), rows, local.sizes[0], out.data_ptr(), local.fault_pointer)
+        if library.recarena_features_behaviours(self._handle.pointer, *pointers):
+            raise self._refused(local.fault[0], local.fault[1])
+        return out
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TrainedFeatures:
         """Itself: it learns nothing, and each thread has its own place for the arguments of a call."""

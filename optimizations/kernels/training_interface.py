@@ -173,7 +173,7 @@ TRAINING_SIGNATURES: Mapping[str, tuple[Any, Sequence[Any]]] = {
     "recarena_rows_take": (None, (_P, _P, _Q, _Q, _P, _I)),
     "recarena_rows_put": (None, (_P, _P, _Q, _Q, _P, _Q, _I)),
     "recarena_rows_real": (_Q, (_P, _P, _Q, _Q, _Q, _Q, _P, _P)),
-    "recarena_features_behaviours": (_Q, (_P, _P, _Q, _P)),
+    "recarena_features_behaviours": (_I, (_P, _P, _P, _Q, _Q, _P, _P)),
     "recarena_embedding_behaviours": (None, (_P, _P, _Q, _P, _I)),
     "recarena_rows_pack": (None, (_P, _P, _P, _Q, _Q, _Q, _P, _I)),
     "recarena_rows_sum": (None, (_P, _P, _Q, _Q, _P, _I)),

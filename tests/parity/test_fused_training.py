@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from harness.estimate.parity import tensor_parity
 from optimizations.fusion.packed_rows import RepeatRows, TakeRows
 from optimizations.fusion.row_optimizers import FusedAdagrad, FusedFtrl
 from optimizations.fusion.trained_attention import trained_attention
+from optimizations.fusion.trained_features import TrainedFeatures
 from optimizations.kernels.loader import load_kernels
-from tests.parity.test_training_steps import CONFIGS, NO_GRADIENT, training_of
+from tests.parity.test_training_steps import CONFIGS, DATA, NO_GRADIENT, training_of
 from zoo.layers.attention import LocalActivationUnit, SoftmaxAttention
+from zoo.layers.features import FeatureTransform
 from zoo.optimizers import Adagrad, FtrlProximal
 
 Case = tuple[int, int, list[int]]
@@ -138,6 +141,29 @@ def test_the_attention_taken_apart_rates_alike(kind: type[nn.Module], lengths: l
         gradients.append([out.detach(), *(leaf.grad for leaf in leaves), *parameters])
     for mine, theirs in zip(*gradients, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("hashed", [True, False])
+def test_sampled_behaviours_are_engineered_alike(hashed: bool) -> None:
+    schema = DATA["dien"].schema
+    history = tuple(dataclasses.replace(field, hashed=hashed) for field in schema.history)
+    tables = {field.table: field.rows for field in history}
+    ids = tuple(
+        dataclasses.replace(f, hashed=hashed) if f.table in tables and f.source == "id" else f for f in schema.ids
+    )
+    reference = FeatureTransform(dataclasses.replace(schema, history=history, ids=ids))
+    fused = TrainedFeatures(reference)
+    lengths = torch.tensor([0, 3, 1, 0, 9])
+    offsets = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
+    torch.manual_seed(4)
+    raw = torch.randint(-1, min(tables.values()), (13, len(history)))
+    assert torch.equal(fused.behaviours(raw, offsets), reference.behaviours(raw, offsets))
+    assert fused.behaviours(raw[:0], offsets[:3] * 0).shape == (2, 1, len(history))
+    if not hashed:
+        raw[7, 0] = history[0].rows
+        for transform in (fused, reference):
+            with pytest.raises(IndexError, match=f"field '{history[0].name}' got the raw id {history[0].rows}"):
+                transform.behaviours(raw, offsets)
 
 
 OPTS = {
