@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,6 +30,7 @@ from zoo.models.ctr_model import CtrModel
 from zoo.training import load_into, weights_of
 from zoo.training_batches import Draw, TrainingBatches
 from zoo.training_config import TrainingConfig
+from zoo.training_state import load_state, save_state
 
 LOWERING = "torch_training"
 """Plug-ins build what trains in ``lower_torch_training.py``: builders as in ``optimizations.lowering``, whose modules
@@ -77,8 +79,11 @@ class TorchTraining:
         """Threads of the framework."""
         return torch.get_num_threads()
 
-    def train(self, steps: int) -> int:
-        """Take the next steps; returns their samples."""
+    def train(self, steps: int, at: int | None = None) -> int:
+        """Take the next steps, or those from step ``at`` of the first epoch on; returns their samples."""
+        if at is not None:
+            self._batches = self._batches.at(at)
+            torch.manual_seed(at)  # of dropout
         if self._ahead is not None:
             return self._learn(self._ahead.take(steps, self._batches.draw, self._steps.prepare))
         samples = 0
@@ -101,6 +106,14 @@ class TorchTraining:
         """Take the steps whose inputs are held; returns their samples."""
         held, self._held = self._held, []
         return self._learn(held)
+
+    def checkpoint(self, path: Path) -> None:
+        """Write all that a step changes."""
+        save_state(path, self._learner.state_dict())
+
+    def resume(self, path: Path) -> None:
+        """Go on from what another plan's session has written so."""
+        self._learner.load_state_dict(load_state(path))
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Parameters and buffers by name."""
