@@ -65,6 +65,8 @@ def _layer(reference: nn.Module, block: Block, context: LoweringContext) -> Full
 
 
 def _fused_layer(reference: nn.Module, block: Block, context: LoweringContext) -> nn.Module:
+    if block.kind != "dice":
+        return _layer(reference, block, context)
     made = trained_dice(reference)
     made.linear = Bf16Linear(reference.linear)  # type: ignore[arg-type]
     return made

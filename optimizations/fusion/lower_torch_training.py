@@ -1,4 +1,4 @@
-"""fusion in training on PyTorch: what of a step is no large product, on the native kernels."""
+"""fusion in training on PyTorch: a step on the native kernels."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from torch import nn
 from optimizations.fusion.row_optimizers import fused_optimizers
 from optimizations.fusion.trained_attention import trained_attention
 from optimizations.fusion.trained_auxiliary import trained_auxiliary
+from optimizations.fusion.trained_dense import trained_relu
 from optimizations.fusion.trained_dice import trained_dice
 from optimizations.fusion.trained_features import TrainedFeatures
 from optimizations.fusion.trained_interaction import trained_interaction
@@ -44,8 +45,10 @@ def _recurrent(reference: nn.Module, block: Block, context: LoweringContext) -> 
 
 def _fully_connected(reference: nn.Module, block: Block, context: LoweringContext) -> nn.Module:
     share_openmp_threads()
-    return trained_auxiliary(reference) if block.kind == "auxiliary" else trained_dice(reference)
+    return LAYERS[block.kind](reference)
 
+
+LAYERS = {"auxiliary": trained_auxiliary, "dice": trained_dice, "relu": trained_relu}
 
 BUILDERS = {
     ("features", "fused", "fp32"): _features,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,23 +28,6 @@ class TakeRows(torch.autograd.Function):
         """[R, w], zero where nothing was taken."""
         (index,) = ctx.saved_tensors
         return put(gradient, index, ctx.rows), None
-
-
-class PutRows(torch.autograd.Function):
-    """Rows [n, w] at their places in [R, w], zeros elsewhere; no place stands twice in ``index``."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, index: Tensor, rows: int) -> Tensor:  # type: ignore[override]
-        """[R, w]."""
-        ctx.save_for_backward(index)
-        return put(x, index, rows)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        """[n, w]."""
-        (index,) = ctx.saved_tensors
-        return taken(gradient, index), None, None
 
 
 class RepeatRows(torch.autograd.Function):
@@ -87,12 +70,14 @@ def put(x: Tensor, index: Tensor, rows: int) -> Tensor:
     return out
 
 
-def packed_steps(x: Tensor, each: Tensor, lengths: Tensor) -> Tensor:
-    """The real steps of ``x`` [R, T, w], one after another [n, w], with the row's own of ``each`` [R, w] added."""
+def packed_steps(x: Tensor, each: Tensor, lengths: Tensor, rows: int) -> Tensor:
+    """The real steps of ``x`` [R, T, w], one after another, with the row's own of ``each`` [R, w] added; behind them
+    zeros, up to ``rows``."""
     x, each, starts = x.contiguous(), each.contiguous(), row_starts(lengths)
-    out = x.new_empty(real_count(lengths), x.shape[2])
+    out = x.new_empty(rows, x.shape[2])
     pointers = (x.data_ptr(), each.data_ptr(), starts.data_ptr())
     load_kernels().recarena_rows_pack(*pointers, *x.shape, out.data_ptr(), torch.get_num_threads())
+    out[real_count(lengths) :].zero_()
     return out
 
 
@@ -109,29 +94,29 @@ def real_count(lengths: Tensor) -> int:
 
 
 @derived
-def columns(rows: Tensor) -> tuple[Tensor, ...]:
-    """Each column of table rows [..., H], where it lies."""
-    return rows.unbind(-1)
+def steps_within(lengths: Tensor, steps: int) -> int:
+    """``real_count`` of rows that have room for ``steps`` each. Raises ValueError where one is longer."""
+    lengths = lengths.contiguous()
+    real = int(load_kernels().recarena_real_steps(lengths.data_ptr(), len(lengths), steps))
+    if real < 0:
+        raise ValueError(f"a row has more than {steps} steps")
+    return real
 
 
-class Places(NamedTuple):
-    """Where the real steps of rows lie in a padded history [R, T], in the order of ``packed_recurrence.pack``.
-
-    place: of every packed step, row times T plus step; running and last: as in ``Packing``, last 0 for an empty row.
-    """
-
-    place: Tensor
-    running: list[int]
-    last: Tensor
+def rows_of_steps(padded: Tensor, lengths: Tensor, skip: int, more: int) -> tuple[Tensor, Tensor]:
+    """Table rows [n, H] of all real steps from step ``skip`` on of ``padded`` [R, T, H], one after another, ``more``
+    of zeros behind them; and of each, row times T plus the step ``skip`` before it [n]."""
+    padded, lengths = padded.contiguous(), lengths.contiguous()
+    room = real_count(lengths)
+    rows, places = padded.new_empty(room + more, padded.shape[2]), padded.new_empty(room)
+    pointers = (padded.data_ptr(), lengths.data_ptr())
+    filled = (rows.data_ptr(), places.data_ptr())
+    count = load_kernels().recarena_rows_real(*pointers, *padded.shape, skip, *filled)
+    rows[count : count + more].zero_()
+    return rows[: count + more], places[:count]
 
 
 @derived
-def places(lengths: Tensor, steps: int) -> Places:
-    """The places of rows of ``lengths`` [R]. Raises ValueError for a length above ``steps``."""
-    lengths = lengths.contiguous()
-    place, running = lengths.new_empty(real_count(lengths)), lengths.new_empty(steps)
-    last = torch.empty_like(lengths)
-    pointers = (each.data_ptr() for each in (place, running, last))
-    if load_kernels().recarena_rows_places(lengths.data_ptr(), len(lengths), steps, *pointers):
-        raise ValueError(f"a row has more than {steps} steps")
-    return Places(place, [count for count in running.tolist() if count], last)
+def columns(rows: Tensor) -> tuple[Tensor, ...]:
+    """Each column of table rows [..., H], where it lies."""
+    return rows.unbind(-1)

@@ -14,23 +14,34 @@ from torch import Tensor, nn
 
 from optimizations.fusion.dense_optimizer import FusedAdam
 from optimizations.fusion.row_order import RowOrder, row_order
+from optimizations.fusion.row_pieces import Piece, described, forget_pieces, keep_pieces, pieces_of
+from optimizations.fusion.trained_tables import TrainedTables, TrainedWide
 from optimizations.kernels.loader import load_kernels
 from optimizations.kernels.training_interface import RowStep
 from zoo.optimizers import Adagrad, FtrlProximal, build_optimizers
 from zoo.training_config import TrainingConfig
 
-Touched = list[tuple[nn.Parameter, Tensor, Tensor]]
-"""A table, the rows [n] of its gradient and their vectors [n, width], each vector without gaps."""
+Touched = list[tuple[nn.Parameter, list[Piece]]]
+"""A table and the pieces of its gradient."""
 
 
 def fused_optimizers(model: nn.Module, training: TrainingConfig) -> list[torch.optim.Optimizer]:
     """``zoo.optimizers.build_optimizers``; raises KernelsUnavailable where the kernels cannot be built."""
     load_kernels()
+    if not training.average:  # averages, too, follow the rows that have a gradient
+        for tables in (each for each in model.modules() if isinstance(each, TrainedTables | TrainedWide)):
+            for table in tables.by_rows():
+                keep_pieces(table)
     return build_optimizers(model, training, adagrad=FusedAdagrad, ftrl=FusedFtrl, adam=FusedAdam)
 
 
 class FusedAdagrad(Adagrad):
     """See ``zoo.optimizers.Adagrad``."""
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of the step before."""
+        _forget(self.param_groups)
+        super().zero_grad(set_to_none)
 
     def derive(self) -> None:
         """The order of the rows that the gradients touch."""
@@ -41,7 +52,7 @@ class FusedAdagrad(Adagrad):
         """One update of every parameter that has a gradient; ``closure`` is not supported."""
         for group in self.param_groups:
             touched = _touched(group, lambda parameter, group=group: self._dense(parameter, group))
-            states = [(self._state(parameter, "sum", group["initial"]),) for parameter, _, _ in touched]
+            states = [(self._state(parameter, "sum", group["initial"]),) for parameter, _ in touched]
             rates = (group["lr"], group["l2"], group["eps"])
             _run("recarena_adagrad", touched, states, rates)
 
@@ -53,6 +64,11 @@ class FusedAdagrad(Adagrad):
 class FusedFtrl(FtrlProximal):
     """See ``zoo.optimizers.FtrlProximal``."""
 
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of the step before."""
+        _forget(self.param_groups)
+        super().zero_grad(set_to_none)
+
     def derive(self) -> None:
         """The order of the rows that the gradients touch."""
         _derive(self.param_groups)
@@ -62,7 +78,7 @@ class FusedFtrl(FtrlProximal):
         """One update of every parameter that has a gradient; ``closure`` is not supported."""
         for group in self.param_groups:
             touched = _touched(group, lambda parameter, group=group: self._dense(parameter, group))
-            states = [tuple(self._state(parameter, name) for name in ("z", "n")) for parameter, _, _ in touched]
+            states = [tuple(self._state(parameter, name) for name in ("z", "n")) for parameter, _ in touched]
             rates = tuple(group[name] for name in ("alpha", "beta", "l1", "l2"))
             _run("recarena_ftrl", touched, states, rates)
 
@@ -71,22 +87,32 @@ class FusedFtrl(FtrlProximal):
         self._update(parameter, slice(None), parameter.grad, group)
 
 
+def _forget(groups: list[dict[str, Any]]) -> None:
+    for group in groups:
+        forget_pieces(group["params"])
+
+
 def _touched(group: dict[str, Any], dense: Callable[[nn.Parameter], None]) -> Touched:
     """The tables with a gradient by rows; other parameters are moved by ``dense``."""
     found: Touched = []
     for parameter in group["params"]:
-        gradient = parameter.grad
-        if gradient is None:
-            continue
-        if gradient.is_sparse and parameter.dtype == torch.float32 and parameter.is_contiguous():
-            vectors = gradient._values()
-            vectors = vectors if vectors.stride(1) == 1 or vectors.shape[1] == 1 else vectors.contiguous()
-            found.append((parameter, gradient._indices()[0], vectors))
-        elif gradient.is_sparse:
-            raise TypeError(f"the fused optimizers move tables of contiguous floats, not of {parameter.dtype}")
-        else:
+        pieces, gradient = list(pieces_of(parameter) or ()), parameter.grad
+        if gradient is not None and gradient.is_sparse:
+            pieces.append(Piece(gradient._indices()[0], gradient._values()))
+        elif gradient is not None:
             dense(parameter)
+        if not pieces:
+            continue
+        if parameter.dtype != torch.float32 or not parameter.is_contiguous():
+            raise TypeError(f"the fused optimizers move tables of contiguous floats, not of {parameter.dtype}")
+        found.append((parameter, [_in_rows(piece) for piece in pieces]))
     return found
+
+
+def _in_rows(piece: Piece) -> Piece:
+    """With vectors without gaps."""
+    vectors = piece.vectors
+    return piece if vectors.stride(1) == 1 or vectors.shape[1] == 1 else piece._replace(vectors=vectors.contiguous())
 
 
 def _derive(groups: list[dict[str, Any]]) -> None:
@@ -95,21 +121,22 @@ def _derive(groups: list[dict[str, Any]]) -> None:
 
 
 def _order(touched: Touched) -> RowOrder:
-    return row_order(tuple(rows for _, rows, _ in touched), tuple(len(parameter) for parameter, _, _ in touched))
+    lists = tuple(tuple(piece.rows for piece in pieces) for _, pieces in touched)
+    return row_order(lists, tuple(len(parameter) for parameter, _ in touched))
 
 
 def _run(name: str, touched: Touched, states: list[tuple[Tensor, ...]], rates: tuple[float, ...]) -> None:
     if not touched:
         return
-    found, place = _order(touched), 0
+    found, place, first = _order(touched), 0, 0
+    order, starts = found.order.data_ptr(), found.starts.data_ptr()
     steps = (RowStep * len(touched))()
-    for k, ((parameter, rows, vectors), kept) in enumerate(zip(touched, states, strict=True)):
-        own = [state.data_ptr() for state in kept]
+    for k, ((parameter, pieces), kept) in enumerate(zip(touched, states, strict=True)):
+        count = sum(len(piece.rows) for piece in pieces)
         steps[k] = RowStep(
-            *(rows.data_ptr(), vectors.data_ptr(), rows.stride(0), vectors.stride(0)),
-            *(len(rows), parameter.shape[1], parameter.shape[0], parameter.data_ptr()),
-            *(own[0], own[-1], found.order.data_ptr() + 4 * place, found.starts.data_ptr() + 4 * (place + k)),
-            found.groups[k],
+            *(first, count, parameter.shape[1], parameter.data_ptr(), kept[0].data_ptr(), kept[-1].data_ptr()),
+            *(order + 4 * place, starts + 4 * (place + k), found.groups[k]),
         )
-        place += len(rows)
-    getattr(load_kernels(), name)(steps, len(touched), *rates, torch.get_num_threads())
+        place, first = place + count, first + len(pieces)
+    pieces_of_all = described(piece for _, pieces in touched for piece in pieces)
+    getattr(load_kernels(), name)(steps, len(touched), pieces_of_all, *rates, torch.get_num_threads())

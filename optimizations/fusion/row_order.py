@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from optimizations.kernels.loader import load_kernels
-from optimizations.kernels.training_interface import RowList
+from optimizations.kernels.training_interface import RowList, RowPiece
 from zoo.layers.derived import derived
 
 
@@ -26,14 +26,18 @@ class RowOrder(NamedTuple):
 
 
 @derived
-def row_order(rows: tuple[Tensor, ...], table_rows: tuple[int, ...]) -> RowOrder:
-    """Sort the lists ``rows``, each int64 [n], n below 2^32, of tables of ``table_rows`` rows."""
-    total = sum(len(each) for each in rows)
-    order, starts = torch.empty(total, dtype=torch.int32), torch.zeros(total + len(rows), dtype=torch.int32)
-    lists, place = (RowList * len(rows))(), 0
-    for k, (own, size) in enumerate(zip(rows, table_rows, strict=True)):
+def row_order(lists: tuple[tuple[Tensor, ...], ...], table_rows: tuple[int, ...]) -> RowOrder:
+    """Sort the ``lists``, each of pieces int64 [n] that follow one another, of tables of ``table_rows`` rows; a list
+    has fewer than 2^32."""
+    counts = [sum(len(piece) for piece in pieces) for pieces in lists]
+    total = sum(counts)
+    order, starts = torch.empty(total, dtype=torch.int32), torch.zeros(total + len(lists), dtype=torch.int32)
+    of_piece = [(piece.data_ptr(), 0, piece.stride(0), 0, len(piece)) for pieces in lists for piece in pieces]
+    of_list, place, first = (RowList * len(lists))(), 0, 0
+    for k, (pieces, count, size) in enumerate(zip(lists, counts, table_rows, strict=True)):
         pointers = (order.data_ptr() + 4 * place, starts.data_ptr() + 4 * (place + k))
-        lists[k] = RowList(own.data_ptr(), own.stride(0), len(own), size, *pointers, 0)
-        place += len(own)
-    load_kernels().recarena_sort_rows(lists, len(rows), torch.get_num_threads())
-    return RowOrder(order, starts, [each.groups for each in lists])
+        of_list[k] = RowList(first, len(pieces), count, size, *pointers, 0)
+        place, first = place + count, first + len(pieces)
+    described = (RowPiece * len(of_piece))(*of_piece)
+    load_kernels().recarena_sort_rows(of_list, len(lists), described, torch.get_num_threads())
+    return RowOrder(order, starts, [each.groups for each in of_list])

@@ -17,16 +17,16 @@ CONSTANTS, XLA = "constants", "xla"
 BACKENDS = ("torch", "tensorflow")
 TRAINED = ("features", "embedding", "interaction", "attention", "recurrent")
 """Roles that are fused in training, too."""
-TRAINED_LAYERS = ("auxiliary", "dice")
+TRAINED_LAYERS = ("auxiliary", "dice", "relu")
 """Kinds of the role fc that are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FusionOptions:
     """Which roles are fused; each can be switched off on its own. program: with all of them on, a query is one native
-    call from raw columns to scores. In training, of the fully connected layers those with Dice and DIEN's auxiliary net
-    are, and with the tables the optimizers. xla: on TensorFlow, which has no roles to switch off, compile what lies
-    behind the lookups."""
+    call from raw columns to scores. In training, of the fully connected layers those with Dice or ReLU and DIEN's
+    auxiliary net are, and with the tables the optimizers. xla: on TensorFlow, which has no roles to switch off, compile
+    what lies behind the lookups."""
 
     embedding: bool = True
     features: bool = True
@@ -91,7 +91,7 @@ def _graph_passes(options: FusionOptions) -> tuple[str, ...]:
 
 SPEC = Optimization(
     name="fusion",
-    summary="native fused kernels: a query in one call; in training all but the large products, optimizers included",
+    summary="native fused kernels: a query in one call; in training forward, backward and optimizers",
     phase=Phase.GRAPH,
     scope="both",
     division="closed",

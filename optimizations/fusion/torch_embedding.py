@@ -101,6 +101,14 @@ class FusedEmbedding(nn.Module):
         target = parts[0] if len(parts) == 1 else torch.cat(parts, 1) if parts else item[:, :0]
         return Embedded(user, item, target, history, summed)
 
+    def behaviours(self, rows: Tensor, threads: int) -> Tensor:
+        """Concatenated vectors [..., W] of behaviours given as table rows [..., H]; in fp32."""
+        rows = rows.contiguous()
+        out = torch.empty((*rows.shape[:-1], self.behaviour_width))
+        pointers = (rows.data_ptr(), rows.shape[:-1].numel(), out.data_ptr())
+        load_kernels().recarena_embedding_behaviours(self._handle.pointer, *pointers, threads)
+        return out
+
 
 class FusedWide(nn.Module):
     """Same signature as ``WideTables``: all weights of a sample summed in one call."""

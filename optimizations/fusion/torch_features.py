@@ -93,11 +93,12 @@ class FusedFeatures(nn.Module):
         local = self._local
         local.call[:] = (*user_words, *item_words, *words, local.fault_pointer)
         if self._run(self._handle.pointer, local.call_pointer):
-            name, rows = self.fields[local.fault[0]]
-            raise IndexError(
-                f"field {name!r} got the raw id {local.fault[1]}; ids of its table lie in [0, {rows}) (or are -1)"
-            )
+            raise self._refused(local.fault[0], local.fault[1])
         return Features(user, item, padded, lengths, crosses, kept)
+
+    def _refused(self, field: int, raw: int) -> IndexError:
+        name, rows = self.fields[field]
+        return IndexError(f"field {name!r} got the raw id {raw}; ids of its table lie in [0, {rows}) (or are -1)")
 
     def _measure(self, raw: RawTensors, index: int, users: int) -> tuple[int, int]:
         """Steps of the padded history and bag values of the user side."""

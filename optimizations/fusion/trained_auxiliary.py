@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from optimizations.fusion.packed_rows import rows_of_steps
 from optimizations.fusion.parameter_gradients import dense_layers, parameters_of, split_gradients
 from optimizations.kernels.loader import load_kernels
 from optimizations.kernels.training_interface import Auxiliary, AuxiliaryGradients
 from optimizations.lowering import LoweringError
 from zoo.layers.derived import derived
 from zoo.layers.mlp import FullyConnected
-from zoo.layers.ragged import step_mask
 from zoo.models.dien import AuxiliaryNet
 
 
@@ -26,8 +26,8 @@ def pairs_of(lengths: Tensor, sampled: Tensor) -> tuple[Tensor, Tensor]:
 
     lengths [N], sampled [N, T, H].
     """
-    pairs = step_mask(lengths - 1, sampled.shape[1]).flatten().nonzero().squeeze(1)
-    return pairs, sampled.flatten(0, 1).index_select(0, pairs + 1)
+    rows, places = rows_of_steps(sampled, lengths, 1, 0)
+    return places, rows
 
 
 class TrainedAuxiliary(AuxiliaryNet):
@@ -67,10 +67,11 @@ class _AuxiliaryLoss(torch.autograd.Function):
         described = dense_layers(layers)
         sizes = (len(pairs), states.shape[-1], history.shape[-1], len(layers))
         inputs = (each.data_ptr() for each in (states, history, sampled, pairs))
-        made = [torch.zeros_like(states), torch.zeros_like(history), torch.empty_like(sampled)]
+        made = [torch.empty_like(each) for each in (states, history, sampled)]
         made.append(torch.empty(sum(each.numel() for each in parameters)))
         call = Auxiliary(*inputs, *sizes, ctypes.addressof(described))
-        gradients = AuxiliaryGradients(*(each.data_ptr() for each in made))
+        rows = states.shape[:-1].numel()
+        gradients = AuxiliaryGradients(*(each.data_ptr() for each in made), rows)
         threads = torch.get_num_threads()
         loss = load_kernels().recarena_auxiliary(ctypes.byref(call), ctypes.byref(gradients), threads)
         ctx.save_for_backward(*made)

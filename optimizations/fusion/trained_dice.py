@@ -1,4 +1,4 @@
-"""A fully connected layer with Dice in training: its product by the framework, its activation in one call each way."""
+"""A fully connected layer with Dice in training: its product and its activation in one native call each way."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from optimizations.fusion.trained_dense import NativeLinear
 from optimizations.kernels.loader import load_kernels
 from optimizations.kernels.training_interface import DiceCall
 from optimizations.lowering import LoweringError
@@ -20,7 +21,8 @@ class TrainedDice(FullyConnected):
 
     def __init__(self, reference: FullyConnected) -> None:
         nn.Module.__init__(self)
-        self.linear, self.activation, self.kind = reference.linear, reference.activation, reference.kind
+        self.linear, self.activation = NativeLinear(reference.linear), reference.activation
+        self.kind = reference.kind
 
     def forward(self, x: Tensor) -> Tensor:
         """See ``FullyConnected.forward``."""

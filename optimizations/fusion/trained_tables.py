@@ -1,31 +1,31 @@
 """Embedding tables in training: one native lookup forward, and backward the rows and vectors of each table's gradient.
 
 The framework makes a sparse gradient for every use of a table, and where two meet it coalesces both to add them. Here a
-table's gradients are laid side by side, uncoalesced, in ``parameter.grad``: autograd knows the looked-up vectors alone.
+table's gradients are laid side by side, uncoalesced (``row_pieces``): autograd knows the looked-up vectors alone.
 """
 
 from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
-from optimizations.fusion.packed_rows import columns, packed_steps
+from optimizations.fusion.packed_rows import columns, packed_steps, real_count, rows_of_steps
+from optimizations.fusion.row_pieces import Piece, add_pieces
 from optimizations.fusion.torch_embedding import FusedEmbedding, FusedWide, merged
 from zoo.layers.derived import derived
 from zoo.layers.embedding import EmbeddingTables, WideTables
-from zoo.layers.ragged import split_bags, step_mask
+from zoo.layers.ragged import split_bags
 from zoo.layers.tensors import Embedded, Features, SideFeatures
 from zoo.schema import Side
 
-Pieces = dict[str, list[tuple[Tensor, Tensor]]]
-"""By table: rows [n] and the gradients of their vectors [n, width]."""
+Pieces = dict[str, list[Piece]]
+"""By table."""
 
 
 class TrainedTables(EmbeddingTables):
@@ -65,32 +65,38 @@ class TrainedTables(EmbeddingTables):
         found: Embedded = self._look_up(features)
         return found
 
+    def looked_up_behaviours(self, rows: Tensor) -> Tensor:
+        """Vectors [..., W] of behaviours [..., H] in one native call, without gradients."""
+        return self._look_up.behaviours(rows, torch.get_num_threads())
+
+    def by_rows(self) -> Iterator[nn.Parameter]:
+        """The tables."""
+        return (table.weight for table in self.tables.values())
+
     def pieces_of_side(self, features: SideFeatures, side: Side, gradient: Tensor, pieces: Pieces) -> None:
         """Take the gradient [R, E] of one side's vectors apart."""
         first = 0
         for field, rows in zip(self.schema.ids_of(side), columns(features.rows), strict=True):
-            last = first + self.tables[field.table].embedding_dim
-            pieces[field.table].append((rows, gradient[:, first:last]))
-            first = last
+            pieces[field.table].append(Piece(rows, gradient, first))
+            first += self.tables[field.table].embedding_dim
         bags = self.schema.bags_of(side)
         segments = split_bags(features.bag_rows, features.bag_offsets, len(bags))
         for bag, (rows, offsets) in zip(bags, segments, strict=True):
             last = first + self.tables[bag.table].embedding_dim
-            pieces[bag.table].append((rows, _of_bag(gradient[:, first:last], offsets, bag.pooling)))
+            pieces[bag.table].append(Piece(rows, _of_bag(gradient[:, first:last], offsets, bag.pooling)))
             first = last
 
     def pieces_of_behaviours(self, rows: Tensor, gradient: Tensor, pieces: Pieces) -> None:
         """Take the gradient [n, W] of behaviours [n, H] apart."""
         first = 0
         for field, column in zip(self.schema.history, columns(rows), strict=True):
-            last = first + self.tables[field.table].embedding_dim
-            pieces[field.table].append((column, gradient[:, first:last]))
-            first = last
+            pieces[field.table].append(Piece(column, gradient, first))
+            first += self.tables[field.table].embedding_dim
 
     def add(self, pieces: Pieces) -> None:
         """Lay the pieces beside what the tables' gradients hold already."""
         for name, found in pieces.items():
-            add_rows(self.tables[name].weight, found)
+            add_pieces(self.tables[name].weight, found)
 
 
 class TrainedWide(WideTables):
@@ -123,6 +129,10 @@ class TrainedWide(WideTables):
         user, item = features.user.dense @ self.dense[:split], features.item.dense @ self.dense[split:]
         looked_up: Tensor = _WideSum.apply(self._anchor, self, features)
         return looked_up + user + item + self.bias
+
+    def by_rows(self) -> Iterator[nn.Parameter]:
+        """All but the weights of dense values and the bias."""
+        return (table.weight for tables in (self.tables, self.crosses) for table in tables.values())
 
     def summed(self, features: Features) -> Tensor:
         """The native sum of all looked-up weights [N], without gradients."""
@@ -160,8 +170,7 @@ class _Behaviours(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, anchor: Tensor, tables: TrainedTables, rows: Tensor) -> Tensor:  # type: ignore[override]
         ctx.tables, ctx.rows = tables, rows
-        fields = zip(tables.schema.history, columns(rows), strict=True)
-        return torch.cat([F.embedding(column, tables.tables[field.table].weight) for field, column in fields], -1)
+        return tables.looked_up_behaviours(rows)
 
     @staticmethod
     @once_differentiable
@@ -188,35 +197,28 @@ class _WideSum(torch.autograd.Function):
         sides: tuple[tuple[Side, SideFeatures], ...] = (("user", features.user), ("item", features.item))
         for side, found in sides:
             for field, rows in zip(wide.schema.ids_of(side), columns(found.rows), strict=True):
-                add_rows(wide.tables[field.name].weight, [(rows, each)])
+                add_pieces(wide.tables[field.name].weight, [Piece(rows, each)])
             bags = wide.schema.bags_of(side)
             segments = split_bags(found.bag_rows, found.bag_offsets, len(bags))
             for bag, (rows, offsets) in zip(bags, segments, strict=True):
-                add_rows(wide.tables[bag.name].weight, [(rows, _of_bag(each, offsets, bag.pooling))])
+                add_pieces(wide.tables[bag.name].weight, [Piece(rows, _of_bag(each, offsets, bag.pooling))])
         for table, rows in zip(wide.crosses.values(), columns(features.crosses), strict=True):
-            add_rows(table.weight, [(rows, each)])
+            add_pieces(table.weight, [Piece(rows, each)])
         return None, None, None
 
 
 def _real_steps(features: Features, history: Tensor, summed: Tensor) -> tuple[Tensor, Tensor]:
     """Table rows [n, H] and gradients [n, W] of all behaviours, and of one that pads if any does: its gradient is zero,
     but ``embedding_l2`` moves a row that is touched."""
-    rows, gradient = real_rows(features.history, features.lengths), packed_steps(history, summed, features.lengths)
-    return rows, F.pad(gradient, (0, 0, 0, 1)) if len(rows) > len(gradient) else gradient
+    rows = real_rows(features.history, features.lengths)
+    return rows, packed_steps(history, summed, features.lengths, len(rows))
 
 
 @derived
 def real_rows(history: Tensor, lengths: Tensor) -> Tensor:
     """Table rows [n, H] of all behaviours in ``history`` [U, T, H]; behind them one of zeros if any row is padded."""
-    mask = step_mask(lengths, history.shape[1]).flatten()
-    rows = history.flatten(0, 1).index_select(0, mask.nonzero().squeeze(1))
-    return F.pad(rows, (0, 0, 0, 1)) if len(rows) < len(mask) else rows
-
-
-@derived
-def joined(rows: tuple[Tensor, ...]) -> Tensor:
-    """Lists of rows [n], one after another."""
-    return torch.cat(rows) if len(rows) > 1 else rows[0]
+    padded = real_count(lengths) < len(lengths) * history.shape[1]
+    return rows_of_steps(history, lengths, 0, int(padded))[0]
 
 
 @derived
@@ -225,19 +227,6 @@ def bag_of_values(offsets: Tensor) -> tuple[Tensor, Tensor]:
     lengths = offsets[1:] - offsets[:-1]
     bags = torch.repeat_interleave(torch.arange(len(lengths), device=offsets.device), lengths)
     return bags, lengths.clamp(min=1).unsqueeze(1)
-
-
-def add_rows(parameter: nn.Parameter, pieces: Iterable[tuple[Tensor, Tensor]]) -> None:
-    """Lay rows [n] and their gradients [n, width] beside those that ``parameter.grad`` holds."""
-    found = list(pieces)
-    if parameter.grad is not None:
-        before = parameter.grad
-        if not before.is_sparse:
-            raise TypeError("a table whose gradient is dense cannot be trained by rows")
-        found.insert(0, (before._indices()[0], before._values()))
-    rows, vectors = joined(tuple(each for each, _ in found)), [each for _, each in found]
-    values = torch.cat(vectors) if len(vectors) > 1 else vectors[0]
-    parameter.grad = torch.sparse_coo_tensor(rows.unsqueeze(0), values, parameter.shape, check_invariants=False)
 
 
 def _of_bag(gradient: Tensor, offsets: Tensor, pooling: str) -> Tensor:

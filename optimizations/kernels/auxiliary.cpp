@@ -13,8 +13,8 @@
 
 using namespace recarena;
 
-// Pair p: the state at places[p] of `states` [.., hidden], the behaviour one place further in `history` [.., width], and
-// row p of `sampled` [pairs, width]. The last of the layers has one output and no activation.
+// Pair p: the state at places[p], which rise, of `states` [.., hidden], the behaviour one place further in `history`
+// [.., width], and row p of `sampled` [pairs, width]. The last of the layers has one output and no activation.
 struct RecarenaAuxiliary {
   const float *states, *history, *sampled;
   const int64_t* places;
@@ -22,9 +22,11 @@ struct RecarenaAuxiliary {
   const RecarenaDense* layers;
 };
 
-// states and history are zero where nothing is written; parameters: weight and bias of every layer, one after another.
+// states and history: as many rows as there are; 0 where no pair is. parameters: weight and bias of every layer, one after
+// another.
 struct RecarenaAuxiliaryGradients {
   float *states, *history, *sampled, *parameters;
+  int64_t rows;
 };
 
 namespace {
@@ -62,18 +64,26 @@ struct Net {
   }
 };
 
-// Gradients of all parameters, rows in whole vectors, and the loss, summed over a part.
+// Gradients of all parameters, and the loss, summed over a part.
 struct Sums {
-  std::vector<float> state_weight, score;
-  std::vector<std::vector<float>> weights, biases;
+  WeightSums state_weight;
+  std::vector<WeightSums> weights;
+  std::vector<float> score;
+  std::vector<std::vector<float>> biases;
   double loss = 0.0, score_bias = 0.0;
 
   explicit Sums(const Net& net)
-      : state_weight(net.of_state.outputs() * net.of_state.padded_inputs(), 0.0f), score(net.score.size(), 0.0f) {
+      : state_weight(net.of_state.outputs(), net.hidden), score(net.score.size(), 0.0f) {
     for (const TrainedWeights& layer : net.layers) {
-      weights.emplace_back(layer.outputs() * layer.padded_inputs(), 0.0f);
+      weights.emplace_back(layer.outputs(), layer.inputs());
       biases.emplace_back(layer.padded_outputs(), 0.0f);
     }
+  }
+
+  void add(const Sums& other) {
+    state_weight.add(other.state_weight), add_part(score, other.score);
+    for (size_t i = 0; i < weights.size(); ++i) weights[i].add(other.weights[i]), add_part(biases[i], other.biases[i]);
+    loss += other.loss, score_bias += other.score_bias;
   }
 };
 
@@ -149,65 +159,55 @@ void rate(const Net& net, float scale, Tile& tile, Sums& sums) {
   }
 }
 
+// The row of a pair, `ahead` of its place, and zeros from the row of the pair before on.
+void put_row(const Call& call, long pair, long ahead, const float* from, long width, float* to) {
+  const int64_t at = call.places[pair] + ahead, begin = pair ? call.places[pair - 1] + ahead + 1 : 0;
+  std::fill(to + begin * width, to + at * width, 0.0f);
+  std::memcpy(to + at * width, from, width * sizeof(float));
+}
+
 void backward(const Net& net, const Call& call, const Gradients& out, long begin, Tile& tile, Sums& sums) {
   const long rows = tile.rows, first = net.layers[0].padded_outputs();
   for (size_t i = net.layers.size(); i-- > 1;) {
     const TrainedWeights& layer = net.layers[i];
     const long outputs = layer.padded_outputs(), inputs = layer.padded_inputs();
-    add_outer(tile.one, outputs, tile.units[i - 1], inputs, 2 * rows, layer.outputs(), layer.inputs(),
-              sums.weights[i].data(), inputs);
+    sums.weights[i].add(tile.one, outputs, tile.units[i - 1], inputs, 2 * rows);
     add_rows(tile.one, outputs, 2 * rows, outputs, sums.biases[i].data());
     layer.backward(tile.one, outputs, 2 * rows, tile.other, inputs);
     sigmoid_back(tile.other, tile.units[i - 1], 2 * rows * inputs);
     std::swap(tile.one, tile.other);
   }
   const TrainedWeights& layer = net.layers[0];
-  add_outer(tile.one, first, tile.behaviours, tile.width, 2 * rows, layer.outputs(), net.width, sums.weights[0].data(),
-            tile.width);
+  sums.weights[0].add(tile.one, first, tile.behaviours, tile.width, 2 * rows);
   layer.backward(tile.one, first, 2 * rows, tile.to_inputs, tile.width);
   for (long r = 0; r < rows; ++r) {
     const float *clicked = tile.to_inputs + r * tile.width, *sampled = clicked + rows * tile.width;
-    std::memcpy(out.history + (call.places[begin + r] + 1) * net.width, clicked, net.width * sizeof(float));
+    put_row(call, begin + r, 1, clicked, net.width, out.history);
     std::memcpy(out.sampled + (begin + r) * net.width, sampled, net.width * sizeof(float));
   }
   for (long k = 0; k < rows * first; k += LANES) store(tile.one + k, load(tile.one + k) + load(tile.one + rows * first + k));
-  add_outer(tile.one, first, tile.states, tile.state_width, rows, layer.outputs(), net.hidden,
-            sums.state_weight.data(), tile.state_width);
+  sums.state_weight.add(tile.one, first, tile.states, tile.state_width, rows);
   add_rows(tile.one, first, rows, first, sums.biases[0].data());
   net.of_state.backward(tile.one, first, rows, tile.to_inputs, tile.state_width);
   for (long r = 0; r < rows; ++r)
-    std::memcpy(out.states + call.places[begin + r] * net.hidden, tile.to_inputs + r * tile.state_width,
-                net.hidden * sizeof(float));
+    put_row(call, begin + r, 0, tile.to_inputs + r * tile.state_width, net.hidden, out.states);
 }
 
-// The parts' sums, added in their order, as weights and biases one after another; returns the loss.
-double collect(const Net& net, const std::vector<Sums>& parts, float* to) {
-  const auto add = [&](long outputs, long inputs, long padded, long stride, const auto& of) {
-    for (long j = 0; j < outputs; ++j)
-      for (long k = 0; k < inputs; ++k) {
-        float total = 0.0f;
-        for (const Sums& part : parts) total += of(part)[j * padded + k];
-        to[j * stride + k] = total;
-      }
+// Weights and biases, one after another.
+void write(const Net& net, const Sums& sums, float* to) {
+  const auto matrix = [](const WeightSums& from, const TrainedWeights& layer, long stride, float* out) {
+    for (long j = 0; j < layer.outputs(); ++j)
+      for (long k = 0; k < layer.inputs(); ++k) out[j * stride + k] = from.at(j, k);
   };
   for (size_t i = 0; i < net.layers.size(); ++i) {
     const TrainedWeights& layer = net.layers[i];
-    const long padded = layer.padded_inputs(), stride = layer.inputs() + (i == 0 ? net.hidden : 0);
-    if (i == 0)
-      add(layer.outputs(), net.hidden, net.of_state.padded_inputs(), stride,
-          [](const Sums& part) { return part.state_weight.data(); });
-    to += i == 0 ? net.hidden : 0;
-    add(layer.outputs(), layer.inputs(), padded, stride, [&](const Sums& part) { return part.weights[i].data(); });
-    to += layer.outputs() * stride - (i == 0 ? net.hidden : 0);
-    add(1, layer.outputs(), 0, 0, [&](const Sums& part) { return part.biases[i].data(); });
-    to += layer.outputs();
+    const long before = i == 0 ? net.hidden : 0, stride = layer.inputs() + before;
+    if (i == 0) matrix(sums.state_weight, net.of_state, stride, to);
+    matrix(sums.weights[i], layer, stride, to + before);
+    to = std::copy_n(sums.biases[i].data(), layer.outputs(), to + layer.outputs() * stride);
   }
-  const long last = net.layers.back().outputs();
-  add(1, last, 0, 0, [](const Sums& part) { return part.score.data(); });
-  double loss = 0.0, score_bias = 0.0;
-  for (const Sums& part : parts) loss += part.loss, score_bias += part.score_bias;
-  to[last] = (float)score_bias;
-  return loss;
+  to = std::copy_n(sums.score.data(), net.layers.back().outputs(), to);
+  *to = (float)sums.score_bias;
 }
 
 }  // namespace
@@ -234,7 +234,12 @@ float recarena_auxiliary(const RecarenaAuxiliary* given, const RecarenaAuxiliary
       backward(net, call, *gradients, first, tile, sums[part]);
     }
   });
-  return (float)(collect(net, sums, gradients->parameters) / (double)call.pairs);
+  const int64_t place = call.places[call.pairs - 1], rows = gradients->rows;
+  std::fill(gradients->states + (place + 1) * net.hidden, gradients->states + rows * net.hidden, 0.0f);
+  std::fill(gradients->history + (place + 2) * net.width, gradients->history + rows * net.width, 0.0f);
+  const Sums& all = add_parts(sums);
+  write(net, all, gradients->parameters);
+  return (float)(all.loss / (double)call.pairs);
 }
 
 }  // extern "C"

@@ -116,6 +116,17 @@ void recarena_embedding_run(const void* handle, const RecarenaLookup* lookups, c
   (embedding.bf16 ? run<Half> : run<Float>)(embedding, lookups, *history, threads);
 }
 
+// Vectors [count, width of a behaviour] of behaviours outside of a batch, from tables of floats.
+void recarena_embedding_behaviours(const void* handle, const int64_t* rows, int64_t count, float* out, int threads) {
+  const Side& side = static_cast<const Embedding*>(handle)->sides[2];
+  const RecarenaLookup call{rows, nullptr, nullptr, count, out};
+  threads = worthwhile(threads, (double)count * side.width);
+  const int64_t shares = threads > 1 ? 4 * threads : 1;
+  parallel(shares, threads, [&](long share) {
+    look_up<Float>(side, call, share * count / shares, (share + 1) * count / shares);
+  });
+}
+
 // Tables of width 1 in fp32; dense: weights of the user's, then of the item's dense columns.
 void* recarena_wide_new(const RecarenaEmbeddedSide* sides, const float* dense, int64_t user_columns,
                         int64_t item_columns, const RecarenaTable* crosses, int64_t cross_count, float bias) {

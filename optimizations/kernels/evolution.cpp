@@ -4,13 +4,13 @@
 // the sequences that still run at a step are its first ones. Sequences are independent, so threads take blocks of
 // them; lanes are units. The gates r, u, c are those of zoo.layers.augru (Zhou et al., 2019, section 4.3).
 #include <algorithm>
-#include <type_traits>
 #include <vector>
 
 #include "gemm.h"
 #include "pool.h"
 #include "subnormals.h"
 #include "trained_layer.h"
+#include "unit_vectors.h"
 
 using namespace recarena;
 
@@ -58,19 +58,7 @@ long parts_of(const Evolution& all, long packed_steps, int threads) {
   return parts_for(threads, COST * packed_steps * all.hidden * all.hidden / LANES);
 }
 
-// The vector v of V, of which only the last one may be cut short. Nothing else is masked: what is read again at once has
-// to be forwarded from its store.
-template <int V>
-inline vec take(const float* p, int v, long last) {
-  return v < V - 1 ? load(p + v * LANES) : load_first(p + v * LANES, last);
-}
-
-template <int V>
-inline void put(float* p, int v, long last, vec x) {
-  v < V - 1 ? store(p + v * LANES, x) : store_first(p + v * LANES, x, last);
-}
-
-// V vectors of units from unit j on, in step: one vector alone waits for the latency of its long chain of operations.
+// V vectors of units from unit j on, in step.
 // `old`: the state, whole vectors; becomes the new one.
 template <int V>
 inline void units_forward(const Evolution& all, float* old, long place, long j, const float* state_gates) {
@@ -123,19 +111,6 @@ inline vec units_backward(const Evolution& all, const Gradients& out, const floa
     store(carried + j + v * LANES, total * (1.0f - share));
   }
   return of_attention;
-}
-
-// body<V>(j) for all units, V vectors of them at a time.
-template <class F>
-inline void over_units(long hidden, const F& body) {
-  long j = 0;
-  for (; hidden - j > 3 * LANES; j += 4 * LANES) body(std::integral_constant<int, 4>(), j);
-  if (hidden - j > 2 * LANES)
-    body(std::integral_constant<int, 3>(), j);
-  else if (hidden - j > LANES)
-    body(std::integral_constant<int, 2>(), j);
-  else if (hidden > j)
-    body(std::integral_constant<int, 1>(), j);
 }
 
 void step_forward(const Evolution& all, float* old, long place, const float* state_gates) {

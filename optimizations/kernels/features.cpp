@@ -126,6 +126,19 @@ struct Features {
   std::vector<RecarenaCross> crosses;
 };
 
+// The behaviours [length] of one row, padded with zeros up to `steps`.
+bool history(const Features& features, const int64_t* raw, int64_t length, int64_t steps, int64_t* out, int64_t* fault) {
+  const long width = features.history_width;
+  const long outside = width ? features.history_map.map(raw, length * width, out) : -1;
+  if (outside >= 0) {
+    fault[0] = features.sides[0].fields() + features.sides[1].fields() + outside % width;
+    fault[1] = raw[outside];
+    return false;
+  }
+  std::fill(out + length * width, out + steps * width, 0);
+  return true;
+}
+
 bool histories(const Features& features, const RecarenaFeaturesCall& call) {
   const long width = features.history_width;
   for (int64_t r = 0; r < call.history_rows; ++r) {
@@ -133,13 +146,7 @@ bool histories(const Features& features, const RecarenaFeaturesCall& call) {
     const int64_t first = call.history_offsets[user], length = call.history_offsets[user + 1] - first;
     call.lengths_out[r] = length;
     int64_t* out = call.history_out + r * call.steps * width;
-    const long outside = width ? features.history_map.map(call.history + first * width, length * width, out) : -1;
-    if (outside >= 0) {
-      call.fault[0] = features.sides[0].fields() + features.sides[1].fields() + outside % width;
-      call.fault[1] = call.history[first * width + outside];
-      return false;
-    }
-    std::fill(out + length * width, out + call.steps * width, 0);
+    if (!history(features, call.history + first * width, length, call.steps, out, call.fault)) return false;
   }
   return true;
 }
@@ -185,6 +192,18 @@ int recarena_features_run(const void* handle, const RecarenaFeaturesCall* call) 
   }
   if (!histories(features, *call)) return 1;
   cross(features, *call);
+  return 0;
+}
+
+// Table rows [rows, steps, history_width] of raw behaviours whose rows begin at `offsets` [rows + 1]; returns as above.
+int recarena_features_behaviours(const void* handle, const int64_t* raw, const int64_t* offsets, int64_t rows,
+                                 int64_t steps, int64_t* out, int64_t* fault) {
+  const auto& features = *static_cast<const Features*>(handle);
+  const long width = features.history_width;
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t length = offsets[r + 1] - offsets[r];
+    if (!history(features, raw + offsets[r] * width, length, steps, out + r * steps * width, fault)) return 1;
+  }
   return 0;
 }
 

@@ -96,10 +96,35 @@ Packed make_packed(long outputs, long inputs, Precision precision) {
   return w;
 }
 
+void turn_strip(const float* from, long row_stride, long outputs, long steps, long columns, float* to) {
+  for (long j = 0; j < columns; j += LANES)
+    for (long k = 0; k < steps; k += LANES) {
+      const long count = steps - k < LANES ? steps - k : LANES;
+      vec square[LANES];
+#pragma GCC unroll 16
+      for (long i = 0; i < LANES; ++i)
+        square[i] = j + i < outputs ? load_first(from + (j + i) * row_stride + k, count) : vec{};
+      transpose_square(square);
+      for (long l = 0; l < count; ++l) store(to + (k + l) * columns + j, square[l]);
+    }
+}
+
+void copy_strip(const float* from, long row_stride, long outputs, long steps, long columns, float* to) {
+  for (long k = 0; k < steps; ++k, from += row_stride, to += columns) {
+    long j = 0;
+    for (; j + LANES <= outputs; j += LANES) store(to + j, load(from + j));
+    if (j < columns) store(to + j, load_first(from + j, outputs - j));
+  }
+}
+
 void pack(Packed& w, const float* from, long row_stride) {
   for (long p = 0; p < w.panels; ++p) {
     const long columns = w.width(p) * LANES, base = w.first(p) * LANES;
     float* to = w.panel(p);
+    if (w.precision == FP32) {
+      turn_strip(from + base * row_stride, row_stride, w.outputs - base, w.steps, columns, to);
+      continue;
+    }
     for (long j = 0; j < columns && base + j < w.outputs; ++j) {
       float row[2];
       const float* source = from + (base + j) * row_stride;

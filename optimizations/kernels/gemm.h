@@ -46,6 +46,11 @@ Packed make_packed(long outputs, long inputs, Precision precision);
 void pack(Packed& packed, const float* w, long row_stride);
 void release(Packed& packed);
 
+// Columns of a panel [steps, columns], in whole vectors, from weights that lie as [outputs, steps] or as [steps, outputs];
+// past the outputs, of which there is one in the last vector, they are 0.
+void turn_strip(const float* from, long row_stride, long outputs, long steps, long columns, float* to);
+void copy_strip(const float* from, long row_stride, long outputs, long steps, long columns, float* to);
+
 // One row of `inputs` floats as operands of `precision`; FP32 rows need no preparation.
 void prepare(Precision precision, const float* row, long inputs, float* operands);
 

@@ -55,6 +55,10 @@ Kernel kernel(long rows, long vectors) {
                    std::make_integer_sequence<int, ROWS * TILE_VECTORS>{});
 }
 
+// Sums over steps that are rows: element r of a step is the r-th of `a` at this step, not of its own row, and steps of `a`
+// are a_stride apart. Where `last` cuts the last vector, no more of b is read.
+void sum_outer(const Tile& t, long rows, long vectors);
+
 // Whether pairs of bfloat16 are better widened to floats than multiplied as they are; then, for a tile of 4 rows or
 // more, the product of pairs `t.a` and `t.b` goes through `multiply_widened`.
 bool widen_pairs();

@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
-#include <vector>
 
 #include "pool.h"
 #include "vec.h"
@@ -43,28 +42,20 @@ void recarena_rows_put(const float* from, const int64_t* index, int64_t count, i
   });
 }
 
-// Where the real steps of rows of `lengths` lie in a padded history [rows, steps], packed as zoo.layers.packed_recurrence
-// packs them: step by step, longest row first. place [total]; running [steps]: rows that run at a step; last [rows]: packed
-// place of a row's last step, 0 for an empty row. Returns 0; 1, and writes nothing, for a length outside of [0, steps].
-int recarena_rows_places(const int64_t* lengths, int64_t rows, int64_t steps, int64_t* place, int64_t* running,
-                         int64_t* last) {
-  for (int64_t r = 0; r < rows; ++r)
-    if (lengths[r] < 0 || lengths[r] > steps) return 1;
-  std::vector<int64_t> at(steps + 2, 0), order(rows), first(steps + 1, 0);
-  for (int64_t r = 0; r < rows; ++r) ++at[steps - lengths[r] + 1];
-  for (int64_t k = 0; k <= steps; ++k) at[k + 1] += at[k];
-  for (int64_t r = 0; r < rows; ++r) order[at[steps - lengths[r]]++] = r;
-  std::fill(running, running + steps, 0);
-  for (int64_t r = 0; r < rows; ++r)
-    if (lengths[r]) ++running[lengths[r] - 1];
-  for (int64_t t = steps - 1; t-- > 0;) running[t] += running[t + 1];
-  for (int64_t t = 0; t < steps; ++t) first[t + 1] = first[t] + running[t];
-  for (int64_t k = 0; k < rows; ++k) {
-    const int64_t row = order[k], length = lengths[row];
-    for (int64_t t = 0; t < length; ++t) place[first[t] + k] = row * steps + t;
-    last[row] = length ? first[length - 1] + k : 0;
+// From padded table rows [rows, steps, width], those of the real steps from step `skip` on, one after another; places, unless
+// it is null: of each, row times `steps` plus the step that is `skip` before it. Returns how many.
+int64_t recarena_rows_real(const int64_t* padded, const int64_t* lengths, int64_t rows, int64_t steps, int64_t width,
+                           int64_t skip, int64_t* out, int64_t* places) {
+  int64_t count = 0;
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t real = lengths[r] - skip;
+    if (real <= 0) continue;
+    std::memcpy(out + count * width, padded + (r * steps + skip) * width, real * width * sizeof(int64_t));
+    if (places)
+      for (int64_t t = 0; t < real; ++t) places[count + t] = r * steps + t;
+    count += real;
   }
-  return 0;
+  return count;
 }
 
 // Real steps of histories from [rows, steps, width], one after another: to[starts[r] + t] = from[r][t] + each[r].

@@ -20,37 +20,36 @@
 
 using namespace recarena;
 
-// One table [table_rows, width] and its gradient: rows [count], gradients [count, width], the k-th at k times its stride,
-// since both may be columns of all that a side looks up. Adagrad keeps the sum of squares in `first`; FTRL its z in
-// `first` and its n in `second`. order, starts, groups: of the rows, as RecarenaRowList has them.
-struct RecarenaRowStep {
+// A piece of a table's gradient: rows [count] and vectors [count, width], the k-th at k times its stride, since both may be
+// columns of all that a side looks up. The pieces of a table follow one another; its entries are counted through them.
+struct RecarenaRowPiece {
   const int64_t* rows;
-  const float* gradients;
-  int64_t row_stride, gradient_stride;
-  int64_t count, width, table_rows;
+  const float* vectors;
+  int64_t row_stride, vector_stride, count;
+};
+
+// One table of `width` columns, its gradient of `count` entries, and order, starts, groups of their rows, as
+// RecarenaRowList has them. Adagrad keeps the sum of squares in `first`; FTRL its z in `first` and its n in `second`.
+struct RecarenaRowStep {
+  int64_t first_piece, count, width;
   float *weights, *first, *second;
   const uint32_t *order, *starts;
   int64_t groups;
-
-  int64_t row(uint32_t k) const { return rows[k * row_stride]; }
-  const float* gradient(uint32_t k) const { return gradients + k * gradient_stride; }
 };
 
-// Rows [count], the k-th at k times `stride`. order [count]: their places by rising row, those of one row in their own
-// order. starts [count + 1]: where each of the `groups` distinct rows begins in it; after the last one, the end.
+// A gradient of `count` entries of a table of `table_rows`. order [count]: the entries by rising row, those of one row in
+// their own order. starts [count + 1]: where each of the `groups` distinct rows begins in it; after the last one, the end.
 struct RecarenaRowList {
-  const int64_t* rows;
-  int64_t stride, count, table_rows;
+  int64_t first_piece, piece_count, count, table_rows;
   uint32_t *order, *starts;
   int64_t groups;
-
-  int64_t row(uint32_t k) const { return rows[k * stride]; }
 };
 
 namespace {
 
 using Step = RecarenaRowStep;
 using List = RecarenaRowList;
+using Piece = RecarenaRowPiece;
 
 constexpr int DIGIT = 11;
 constexpr long TILE = 16384;  // floats of gradient that are worth a task of their own
@@ -59,14 +58,25 @@ struct Tile {
   long table, first, end;  // distinct rows [first, end)
 };
 
+std::vector<uint32_t> rows_of(const List& list, const Piece* pieces) {
+  std::vector<uint32_t> rows;
+  rows.reserve(list.count);
+  for (long p = 0; p < list.piece_count; ++p) {
+    const Piece& piece = pieces[list.first_piece + p];
+    for (int64_t k = 0; k < piece.count; ++k) rows.push_back((uint32_t)piece.rows[k * piece.row_stride]);
+  }
+  return rows;
+}
+
 // Least significant digit first: stable, and linear in the list.
-void sort_rows(List& list) {
+void sort_rows(List& list, const Piece* pieces) {
   const uint32_t count = (uint32_t)list.count;
+  const std::vector<uint32_t> rows = rows_of(list, pieces);
   std::vector<uint32_t> order(count), other(count), places(1u << DIGIT);
   for (uint32_t i = 0; i < count; ++i) order[i] = i;
   for (int shift = 0; shift == 0 || (list.table_rows - 1) >> shift; shift += DIGIT) {
     std::fill(places.begin(), places.end(), 0u);
-    const auto digit = [&](uint32_t i) { return (uint32_t)(list.row(i) >> shift) & ((1u << DIGIT) - 1); };
+    const auto digit = [&](uint32_t i) { return (rows[i] >> shift) & ((1u << DIGIT) - 1); };
     for (uint32_t i = 0; i < count; ++i) ++places[digit(i)];
     uint32_t total = 0;
     for (uint32_t& place : places) {
@@ -78,30 +88,46 @@ void sort_rows(List& list) {
   }
   list.groups = 0;
   for (uint32_t i = 0; i < count; ++i) {
-    if (!i || list.row(order[i]) != list.row(order[i - 1])) list.starts[list.groups++] = i;
+    if (!i || rows[order[i]] != rows[order[i - 1]]) list.starts[list.groups++] = i;
     list.order[i] = order[i];
   }
   list.starts[list.groups] = count;
 }
 
+struct Entry {
+  const Piece& piece;
+  int64_t place;
+
+  int64_t row() const { return piece.rows[place * piece.row_stride]; }
+  const float* vector() const { return piece.vectors + place * piece.vector_stride; }
+};
+
+// The k-th entry of the pieces from `first` on, of which a table has a few.
+Entry entry(const Piece* first, int64_t k) {
+  for (; k >= first->count; ++first) k -= first->count;
+  return {*first, k};
+}
+
 template <class Rule>
-void move_rows(const Step& step, long first, long end, const Rule& rule) {
+void move_rows(const Step& step, const Piece* pieces, long first, long end, const Rule& rule) {
   const long width = step.width;
+  pieces += step.first_piece;
   for (long group = first; group < end; ++group) {
     const uint32_t *begin = step.order + step.starts[group], *stop = step.order + step.starts[group + 1];
-    const int64_t at = step.row(*begin) * width;
+    const Entry own = entry(pieces, *begin);
+    const int64_t at = own.row() * width;
     for (long j = 0; j < width; j += LANES) {
       const long lanes = std::min(LANES, width - j);
-      vec gradient = load_first(step.gradient(*begin) + j, lanes);
+      vec gradient = load_first(own.vector() + j, lanes);
       for (const uint32_t* next = begin + 1; next < stop; ++next)
-        gradient = gradient + load_first(step.gradient(*next) + j, lanes);
+        gradient = gradient + load_first(entry(pieces, *next).vector() + j, lanes);
       rule(step, at + j, lanes, gradient);
     }
   }
 }
 
 template <class Rule>
-void run(const Step* tables, long count, int threads, const Rule& rule) {
+void run(const Step* tables, long count, const Piece* pieces, int threads, const Rule& rule) {
   double floats = 0;
   for (long k = 0; k < count; ++k) floats += (double)tables[k].count * tables[k].width;
   threads = worthwhile(threads, 4 * floats);
@@ -116,7 +142,7 @@ void run(const Step* tables, long count, int threads, const Rule& rule) {
     const WithoutSubnormals guard;
     (void)guard;
     const Tile& tile = tiles[number];
-    move_rows(tables[tile.table], tile.first, tile.end, rule);
+    move_rows(tables[tile.table], pieces, tile.first, tile.end, rule);
   });
 }
 
@@ -153,19 +179,20 @@ struct Ftrl {
 
 extern "C" {
 
-void recarena_sort_rows(RecarenaRowList* lists, int64_t count, int threads) {
+void recarena_sort_rows(RecarenaRowList* lists, int64_t count, const RecarenaRowPiece* pieces, int threads) {
   double rows = 0;
   for (long k = 0; k < (long)count; ++k) rows += (double)lists[k].count;
-  parallel((long)count, worthwhile(threads, 64 * rows), [&](long k) { sort_rows(lists[k]); });
+  parallel((long)count, worthwhile(threads, 64 * rows), [&](long k) { sort_rows(lists[k], pieces); });
 }
 
-void recarena_adagrad(const RecarenaRowStep* tables, int64_t count, float rate, float l2, float eps, int threads) {
-  run(tables, (long)count, threads, Adagrad{rate, l2, eps});
+void recarena_adagrad(const RecarenaRowStep* tables, int64_t count, const RecarenaRowPiece* pieces, float rate, float l2,
+                      float eps, int threads) {
+  run(tables, (long)count, pieces, threads, Adagrad{rate, l2, eps});
 }
 
-void recarena_ftrl(const RecarenaRowStep* tables, int64_t count, float alpha, float beta, float l1, float l2,
-                   int threads) {
-  run(tables, (long)count, threads, Ftrl{alpha, beta, l1, l2});
+void recarena_ftrl(const RecarenaRowStep* tables, int64_t count, const RecarenaRowPiece* pieces, float alpha, float beta,
+                   float l1, float l2, int threads) {
+  run(tables, (long)count, pieces, threads, Ftrl{alpha, beta, l1, l2});
 }
 
 }  // extern "C"

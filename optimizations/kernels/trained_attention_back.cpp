@@ -24,6 +24,12 @@ struct Sums {
     }
     for (long width : net.widths) dice.emplace_back(net.call.dice ? width : 0);
   }
+
+  void add(const Sums& other) {
+    add_part(key_weight, other.key_weight), add_part(product_weight, other.product_weight);
+    add_part(score, other.score), score_bias += other.score_bias;
+    for (size_t i = 0; i < weights.size(); ++i) add_part(weights[i], other.weights[i]), add_part(biases[i], other.biases[i]);
+  }
 };
 
 // The gradient of the last layer's values, after their activation, in `dy`.
@@ -110,32 +116,21 @@ void first_back(const TrainedRating& net, const Gradients& out, long n, const fl
   std::fill(to + steps * width, to + call.steps * width, 0.0f);
 }
 
-// The parts' sums, added in their order.
-void collect(const TrainedRating& net, const std::vector<Sums>& parts, const Gradients& out) {
-  const auto add = [&](long outputs, long inputs, long padded, float* to, const auto& of) {
-    for (long j = 0; j < outputs; ++j)
-      for (long k = 0; k < inputs; ++k) {
-        float total = 0.0f;
-        for (const Sums& part : parts) total += of(part)[j * padded + k];
-        to[j * inputs + k] = total;
-      }
-    return to + outputs * inputs;
+void write(const TrainedRating& net, const Sums& sums, const Gradients& out) {
+  const auto matrix = [](const std::vector<float>& from, const TrainedWeights& layer, float* to) {
+    for (long j = 0; j < layer.outputs(); ++j)
+      to = std::copy_n(from.data() + j * layer.padded_inputs(), layer.inputs(), to);
+    return to;
   };
-  const long units = net.key.outputs(), width = net.call.width, padded = net.key.padded_inputs();
-  add(units, width, padded, out.key_weight, [](const Sums& part) { return part.key_weight.data(); });
-  add(units, width, padded, out.product_weight, [](const Sums& part) { return part.product_weight.data(); });
+  matrix(sums.key_weight, net.key, out.key_weight);
+  matrix(sums.product_weight, net.product, out.product_weight);
   float* to = out.parameters;
   for (size_t i = 0; i < net.layers.size(); ++i) {
-    const TrainedWeights& layer = net.layers[i];
-    to = add(layer.outputs(), layer.inputs(), layer.padded_inputs(), to,
-             [&](const Sums& part) { return part.weights[i].data(); });
-    to = add(1, layer.outputs(), 0, to, [&](const Sums& part) { return part.biases[i].data(); });
+    to = matrix(sums.weights[i], net.layers[i], to);
+    to = std::copy_n(sums.biases[i].data(), net.layers[i].outputs(), to);
   }
-  const RecarenaDense& last = net.call.layers[net.call.layer_count - 1];
-  to = add(1, last.inputs, 0, to, [](const Sums& part) { return part.score.data(); });
-  double bias = 0.0;
-  for (const Sums& part : parts) bias += part.score_bias;
-  *to = (float)bias;
+  to = std::copy_n(sums.score.data(), net.call.layers[net.call.layer_count - 1].inputs, to);
+  *to = (float)sums.score_bias;
 }
 
 // Of a layer with Dice: slopes by rows of the batch, the gradient of alpha written.
@@ -168,7 +163,7 @@ void backward(const TrainedRating& net, const RecarenaRatingGradients& out) {
         std::swap(one, other);
       }
     });
-    return collect(net, sums, out);
+    return write(net, add_parts(sums), out);
   }
   float* memory = scratch(2, net.real_steps() * (net.units_before(last + 1)));
   const auto slopes = [&](long layer, long n) {
@@ -188,7 +183,7 @@ void backward(const TrainedRating& net, const RecarenaRatingGradients& out) {
       sums[part].dice[i - 1].add(net.dice(i - 1), net.units(i - 1, n), slopes(i - 1, n), net.length(n));
     });
   }
-  collect(net, sums, out);
+  write(net, add_parts(sums), out);
 }
 
 }  // namespace recarena

@@ -4,12 +4,12 @@
 
 #include "gemm_tile.h"
 #include "pool.h"
+#include "unit_vectors.h"
 
 namespace recarena {
 namespace {
 
-// Steps are rows: element r of a step is the r-th of `a`, not of its own row. Cut: of the last vector only `last` lanes
-// may be read.
+// Cut: of the last vector only `last` lanes may be read.
 template <int R, int V, bool Cut>
 inline void sum_products(const Tile& t) {
   vec sum[R][V];
@@ -45,14 +45,21 @@ Packed packed_weights(const float* w, long outputs, long inputs, long row_stride
   return packed;
 }
 
+// Their columns as outputs: they lie side by side already.
 Packed turned_weights(const float* w, long outputs, long inputs, long row_stride) {
-  std::vector<float> turned(outputs * inputs);
-  for (long j = 0; j < outputs; ++j)
-    for (long k = 0; k < inputs; ++k) turned[k * outputs + j] = w[j * row_stride + k];
-  return packed_weights(turned.data(), inputs, outputs, outputs);
+  Packed packed = make_packed(inputs, outputs, FP32);
+  for (long p = 0; p < packed.panels; ++p) {
+    const long columns = packed.width(p) * LANES, base = packed.first(p) * LANES;
+    copy_strip(w + base, row_stride, std::min(columns, inputs - base), outputs, columns, packed.panel(p));
+  }
+  return packed;
 }
 
 }  // namespace
+
+void sum_outer(const Tile& tile, long rows, long vectors) {
+  tile.last < LANES ? kernel<CutOuter>(rows, vectors)(tile) : kernel<Outer>(rows, vectors)(tile);
+}
 
 TrainedWeights::TrainedWeights(const float* w, long outputs, long inputs, long row_stride, const float* bias)
     : forward_(packed_weights(w, outputs, inputs, row_stride)),
@@ -99,18 +106,25 @@ void add_outer(const float* a, long a_stride, const float* b, long b_stride, lon
       float* to = sums + row * sums_stride + first * LANES;
       const long last = exact && real < LANES ? real : LANES;
       const Tile tile{a + row,  b + first * LANES, to, to, a_stride, b_stride, rows, sums_stride, sums_stride, last};
-      last < LANES ? kernel<CutOuter>(count, width)(tile) : kernel<Outer>(count, width)(tile);
+      sum_outer(tile, count, width);
     }
   }
 }
 
 void add_rows(const float* a, long stride, long rows, long columns, float* sums) {
-  for (long j = 0; j < columns; j += LANES) {
-    const long lanes = std::min(LANES, columns - j);
-    vec total = load(sums + j);
-    for (long r = 0; r < rows; ++r) total = total + load_first(a + r * stride + j, lanes);
-    store(sums + j, total);
-  }
+  over_units(columns, [&](auto vectors, long j) {
+    constexpr int V = vectors();
+    const long last = std::min(LANES, columns - j - (V - 1) * LANES);
+    vec total[V];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) total[v] = load(sums + j + v * LANES);
+    for (long r = 0; r < rows; ++r) {
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) total[v] = total[v] + take<V>(a + r * stride + j, v, last);
+    }
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) store(sums + j + v * LANES, total[v]);
+  });
 }
 
 void sigmoid_rows(float* x, long floats) {

@@ -50,6 +50,42 @@ class TrainedWeights {
 void add_outer(const float* a, long a_stride, const float* b, long b_stride, long rows, long outputs, long inputs,
                float* sums, long sums_stride, bool exact = false);
 
+// What another part of the rows has summed up.
+inline void add_part(std::vector<float>& sums, const std::vector<float>& more) {
+  for (size_t k = 0; k < sums.size(); ++k) sums[k] += more[k];
+}
+
+// The sums of all parts, added in their order; `parts` are used up.
+template <class Sums>
+const Sums& add_parts(std::vector<Sums>& parts) {
+  for (size_t part = 1; part < parts.size(); ++part) parts[0].add(parts[part]);
+  return parts[0];
+}
+
+// The gradient of weights [outputs, inputs], summed up in the order of which fewer lanes are empty.
+class WeightSums {
+ public:
+  WeightSums(long outputs, long inputs)
+      : turned_(inputs * round_up(outputs, LANES) < outputs * round_up(inputs, LANES)),
+        outputs_(outputs),
+        inputs_(inputs),
+        stride_(round_up(turned_ ? outputs : inputs, LANES)),
+        sums_((turned_ ? inputs : outputs) * stride_, 0.0f) {}
+
+  // += dy^T x over rows, both in whole vectors.
+  void add(const float* dy, long dy_stride, const float* x, long x_stride, long rows) {
+    if (turned_) add_outer(x, x_stride, dy, dy_stride, rows, inputs_, outputs_, sums_.data(), stride_);
+    else add_outer(dy, dy_stride, x, x_stride, rows, outputs_, inputs_, sums_.data(), stride_);
+  }
+  void add(const WeightSums& other) { add_part(sums_, other.sums_); }
+  float at(long output, long input) const { return sums_[turned_ ? input * stride_ + output : output * stride_ + input]; }
+
+ private:
+  bool turned_;
+  long outputs_, inputs_, stride_;
+  std::vector<float> sums_;
+};
+
 // sums[j] += sum over rows of a[row][j]; sums in whole vectors.
 void add_rows(const float* a, long stride, long rows, long columns, float* sums);
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from ctypes import POINTER, Structure, c_float, c_int, c_int64, c_long, c_void_p
+from ctypes import POINTER, Structure, c_double, c_float, c_int, c_int64, c_long, c_void_p
 from typing import Any
 
 
@@ -29,10 +29,33 @@ class DenseLayer(Structure):
     _fields_ = [*((name, c_void_p) for name in ("weight", "bias")), ("outputs", c_int64), ("inputs", c_int64)]
 
 
-class PackedLinear(Structure):
-    """A linear layer on rows that are picked out (packed_linear.cpp)."""
+class Recurrence(Structure):
+    """A recurrent layer in training (trained_recurrence.h)."""
 
-    _fields_ = [*((name, c_void_p) for name in ("x", "index")), ("rows", c_int64), ("layer", DenseLayer)]
+    _fields_ = [
+        *((name, c_void_p) for name in ("x", "attention", "lengths")),
+        *((name, c_int64) for name in ("samples", "steps", "width", "hidden")),
+        *((name, DenseLayer) for name in ("of_input", "of_state")),
+        *((name, c_void_p) for name in ("kept", "states", "last")),
+    ]
+
+
+class RecurrenceGradients(Structure):
+    """Its gradients (trained_recurrence.h)."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("states", "last", "x", "attention")),
+        *((name, c_void_p) for name in ("input_weight", "input_bias", "state_weight", "state_bias")),
+    ]
+
+
+class DenseCall(Structure):
+    """A fully connected layer in training (trained_dense.cpp)."""
+
+    _fields_ = [
+        *(("x", c_void_p), ("rows", c_int64), ("layer", DenseLayer)),
+        *(("relu", c_int64), ("y", c_void_p)),
+    ]
 
 
 class Auxiliary(Structure):
@@ -48,7 +71,7 @@ class Auxiliary(Structure):
 class AuxiliaryGradients(Structure):
     """Its gradients (auxiliary.cpp)."""
 
-    _fields_ = [(name, c_void_p) for name in ("states", "history", "sampled", "parameters")]
+    _fields_ = [*((name, c_void_p) for name in ("states", "history", "sampled", "parameters")), ("rows", c_int64)]
 
 
 class Rating(Structure):
@@ -88,22 +111,30 @@ class DenseStep(Structure):
     _fields_ = [
         ("gradient", c_void_p),
         ("count", c_int64),
-        *((name, c_void_p) for name in ("weights", "mean", "square")),
+        *((name, c_void_p) for name in ("weights", "mean", "square", "steps")),
     ]
 
 
 class AdamRates(Structure):
-    """The numbers of a step of Adam (adam.cpp)."""
+    """What Adam is set to (adam.cpp)."""
 
-    _fields_ = [(name, c_float) for name in ("rate", "of_mean", "beta2", "of_square", "eps", "root")]
+    _fields_ = [(name, c_double) for name in ("rate", "beta1", "beta2", "eps")]
+
+
+class RowPiece(Structure):
+    """Some rows of a table's gradient and their vectors (row_optimizers.cpp)."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("rows", "vectors")),
+        *((name, c_int64) for name in ("row_stride", "vector_stride", "count")),
+    ]
 
 
 class RowStep(Structure):
     """One table, its gradient and its optimizer's state (row_optimizers.cpp)."""
 
     _fields_ = [
-        *((name, c_void_p) for name in ("rows", "gradients")),
-        *((name, c_int64) for name in ("row_stride", "gradient_stride", "count", "width", "table_rows")),
+        *((name, c_int64) for name in ("first_piece", "count", "width")),
         *((name, c_void_p) for name in ("weights", "first", "second", "order", "starts")),
         ("groups", c_int64),
     ]
@@ -113,8 +144,7 @@ class RowList(Structure):
     """Rows of a gradient that are to be sorted, and where their order goes (row_optimizers.cpp)."""
 
     _fields_ = [
-        ("rows", c_void_p),
-        *((name, c_int64) for name in ("stride", "count", "table_rows")),
+        *((name, c_int64) for name in ("first_piece", "piece_count", "count", "table_rows")),
         *((name, c_void_p) for name in ("order", "starts")),
         ("groups", c_int64),
     ]
@@ -124,22 +154,27 @@ _P, _L, _I, _Q = c_void_p, c_long, c_int, c_int64
 TRAINING_SIGNATURES: Mapping[str, tuple[Any, Sequence[Any]]] = {
     "recarena_evolution_forward": (None, (POINTER(Evolution), _I)),
     "recarena_evolution_backward": (None, (POINTER(Evolution), POINTER(EvolutionGradients), _I)),
+    "recarena_recurrence_forward": (None, (POINTER(Recurrence), _I)),
+    "recarena_recurrence_backward": (None, (POINTER(Recurrence), POINTER(RecurrenceGradients), _I)),
+    "recarena_real_steps": (_Q, (_P, _Q, _Q)),
     "recarena_lanes": (_L, ()),
-    "recarena_packed_linear": (None, (POINTER(PackedLinear), _P, _I)),
-    "recarena_packed_linear_back": (None, (POINTER(PackedLinear), _P, _P, _P, _P, _I)),
+    "recarena_dense_forward": (None, (POINTER(DenseCall), _I)),
+    "recarena_dense_backward": (None, (POINTER(DenseCall), _P, _P, _P, _P, _I)),
     "recarena_auxiliary": (c_float, (POINTER(Auxiliary), POINTER(AuxiliaryGradients), _I)),
     "recarena_rating_forward": (None, (POINTER(Rating), _I)),
     "recarena_rating_backward": (None, (POINTER(Rating), POINTER(RatingGradients), _I)),
     "recarena_dice_forward": (None, (POINTER(DiceCall), _P, _I)),
     "recarena_dice_backward": (None, (POINTER(DiceCall), _P, _P, _P, _I)),
     "recarena_adam": (None, (POINTER(DenseStep), _Q, POINTER(AdamRates), _I)),
-    "recarena_sort_rows": (None, (POINTER(RowList), _Q, _I)),
-    "recarena_adagrad": (None, (POINTER(RowStep), _Q, c_float, c_float, c_float, _I)),
-    "recarena_ftrl": (None, (POINTER(RowStep), _Q, c_float, c_float, c_float, c_float, _I)),
+    "recarena_sort_rows": (None, (POINTER(RowList), _Q, POINTER(RowPiece), _I)),
+    "recarena_adagrad": (None, (POINTER(RowStep), _Q, POINTER(RowPiece), c_float, c_float, c_float, _I)),
+    "recarena_ftrl": (None, (POINTER(RowStep), _Q, POINTER(RowPiece), c_float, c_float, c_float, c_float, _I)),
     "recarena_interaction_back": (None, (_P, _P, _L, _L, _L, _P, _I)),
     "recarena_rows_take": (None, (_P, _P, _Q, _Q, _P, _I)),
     "recarena_rows_put": (None, (_P, _P, _Q, _Q, _P, _Q, _I)),
-    "recarena_rows_places": (_I, (_P, _Q, _Q, _P, _P, _P)),
+    "recarena_rows_real": (_Q, (_P, _P, _Q, _Q, _Q, _Q, _P, _P)),
+    "recarena_features_behaviours": (_I, (_P, _P, _P, _Q, _Q, _P, _P)),
+    "recarena_embedding_behaviours": (None, (_P, _P, _Q, _P, _I)),
     "recarena_rows_pack": (None, (_P, _P, _P, _Q, _Q, _Q, _P, _I)),
     "recarena_rows_sum": (None, (_P, _P, _Q, _Q, _P, _I)),
 }

@@ -77,6 +77,17 @@ inline void store_first(float* p, vec v, long n) {
 #endif
 }
 
+// The first n lanes (0 <= n <= LANES) of x; the others are 0.
+inline vec first_lanes(vec x, long n) {
+#if RECARENA_AVX512
+  return (vec)_mm512_maskz_mov_ps((__mmask16)((1u << n) - 1), (__m512)x);
+#else
+  float part[LANES];
+  store(part, x);
+  return load_first(part, n);
+#endif
+}
+
 // The first half of the lanes of a and b in turn, and the second half.
 #if defined(__clang__)
 #define RECARENA_SHUFFLE(a, b, mask, ...) __builtin_shufflevector(a, b, __VA_ARGS__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,12 +14,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from harness.estimate.parity import tensor_parity
-from optimizations.fusion.packed_rows import PutRows, RepeatRows, TakeRows
+from optimizations.fusion.packed_rows import RepeatRows, TakeRows
 from optimizations.fusion.row_optimizers import FusedAdagrad, FusedFtrl
 from optimizations.fusion.trained_attention import trained_attention
+from optimizations.fusion.trained_features import TrainedFeatures
 from optimizations.kernels.loader import load_kernels
-from tests.parity.test_training_steps import CONFIGS, NO_GRADIENT, training_of
+from tests.parity.test_training_steps import CONFIGS, DATA, NO_GRADIENT, training_of
 from zoo.layers.attention import LocalActivationUnit, SoftmaxAttention
+from zoo.layers.features import FeatureTransform
 from zoo.optimizers import Adagrad, FtrlProximal
 
 Case = tuple[int, int, list[int]]
@@ -107,17 +110,12 @@ def _agree(one: Callable[..., Tensor], other: Callable[..., Tensor], inputs: lis
 
 @settings(max_examples=30)
 @given(st.integers(1, 300), st.integers(1, 40), st.integers(0, 10**6))
-def test_rows_are_taken_put_and_repeated(rows: int, width: int, seed: int) -> None:
+def test_rows_are_taken_and_repeated(rows: int, width: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     index = torch.from_numpy(rng.permutation(rows)[: rng.integers(0, rows + 1)])
     counts = torch.from_numpy(rng.integers(0, 4, rows))
-    x, few = torch.randn(rows, width), torch.randn(len(index), width)
+    x = torch.randn(rows, width)
     _agree(lambda x: TakeRows.apply(x, index), lambda x: x[index], [x])
-    _agree(
-        lambda few: PutRows.apply(few, index, rows),
-        lambda few: few.new_zeros(rows, width).index_put((index,), few),
-        [few],
-    )
     _agree(lambda x: RepeatRows.apply(x, counts), lambda x: x.repeat_interleave(counts, 0), [x])
 
 
@@ -143,6 +141,29 @@ def test_the_attention_taken_apart_rates_alike(kind: type[nn.Module], lengths: l
         gradients.append([out.detach(), *(leaf.grad for leaf in leaves), *parameters])
     for mine, theirs in zip(*gradients, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("hashed", [True, False])
+def test_sampled_behaviours_are_engineered_alike(hashed: bool) -> None:
+    schema = DATA["dien"].schema
+    history = tuple(dataclasses.replace(field, hashed=hashed) for field in schema.history)
+    tables = {field.table: field.rows for field in history}
+    ids = tuple(
+        dataclasses.replace(f, hashed=hashed) if f.table in tables and f.source == "id" else f for f in schema.ids
+    )
+    reference = FeatureTransform(dataclasses.replace(schema, history=history, ids=ids))
+    fused = TrainedFeatures(reference)
+    lengths = torch.tensor([0, 3, 1, 0, 9])
+    offsets = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
+    torch.manual_seed(4)
+    raw = torch.randint(-1, min(tables.values()), (13, len(history)))
+    assert torch.equal(fused.behaviours(raw, offsets), reference.behaviours(raw, offsets))
+    assert fused.behaviours(raw[:0], offsets[:3] * 0).shape == (2, 1, len(history))
+    if not hashed:
+        raw[7, 0] = history[0].rows
+        for transform in (fused, reference):
+            with pytest.raises(IndexError, match=f"field '{history[0].name}' got the raw id {history[0].rows}"):
+                transform.behaviours(raw, offsets)
 
 
 OPTS = {

@@ -13,11 +13,14 @@ LISTS = st.lists(st.tuples(st.integers(1, 10**7), st.lists(st.integers(0, 10**8)
 
 
 @settings(max_examples=60)
-@given(LISTS, st.integers(1, 3))
-def test_places_come_by_rising_row_and_keep_their_order(lists: list[tuple[int, list[int]]], stride: int) -> None:
+@given(LISTS, st.integers(1, 3), st.integers(1, 4))
+def test_places_come_by_rising_row_and_keep_their_order(
+    lists: list[tuple[int, list[int]]], stride: int, pieces: int
+) -> None:
     sizes = tuple(size for size, _ in lists)
     rows = [np.array([each % size for each in own], np.int64) for size, own in lists]
-    found = row_order(tuple(torch.from_numpy(np.repeat(own, stride))[::stride] for own in rows), sizes)
+    whole = [torch.from_numpy(np.repeat(own, stride))[::stride] for own in rows]
+    found = row_order(tuple(tuple(own.tensor_split(pieces)) for own in whole), sizes)
     order, starts = found.order.numpy(), found.starts.numpy()
     for k, own in enumerate(rows):
         place = sum(map(len, rows[:k]))

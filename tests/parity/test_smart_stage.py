@@ -26,8 +26,8 @@ AHEAD = {
     ("dien", "plain"): {"pack", "followed", "real_steps", "step_mask", "turned", "not_empty"},
     ("dlrm", "plain"): {"split_bags", "turned", "divisors", "step_mask"},
     ("wdl", "fusion"): {"columns", "row_order"},
-    ("din", "fusion"): {"columns", "joined", "real_rows", "real_count", "row_starts", "row_order"},
-    ("dien", "fusion"): {"columns", "joined", "pairs_of", "places", "real_rows", "real_count", "row_order"},
+    ("din", "fusion"): {"columns", "real_rows", "real_count", "row_starts", "row_order"},
+    ("dien", "fusion"): {"columns", "pairs_of", "steps_within", "real_rows", "real_count", "row_order"},
     ("dlrm", "fusion"): {"columns", "row_order"},
 }
 """At least."""

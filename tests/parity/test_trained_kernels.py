@@ -14,11 +14,14 @@ from torch import Tensor, nn
 from optimizations.fusion.dense_optimizer import FusedAdam
 from optimizations.fusion.trained_attention import trained_attention
 from optimizations.fusion.trained_auxiliary import trained_auxiliary
+from optimizations.fusion.trained_dense import trained_relu
 from optimizations.fusion.trained_dice import trained_dice
 from optimizations.fusion.trained_interaction import trained_interaction
+from optimizations.fusion.trained_recurrence import TrainedAugru, TrainedGru
 from optimizations.kernels.loader import load_kernels
 from optimizations.kernels.openmp import share_openmp_threads
 from zoo.layers.attention import LocalActivationUnit, SoftmaxAttention
+from zoo.layers.augru import Augru, Gru
 from zoo.layers.interaction import DotInteraction
 from zoo.layers.mlp import FullyConnected
 from zoo.models.dien import AuxiliaryNet
@@ -90,6 +93,53 @@ def test_the_activation_units(kind: type[nn.Module], lengths: list[int], sizes: 
     if kind is LocalActivationUnit and 1 < sum(lengths) < 8:
         return  # the variance of so few ratings may be next to nothing, and its inverse anything
     _compare(unit, trained_attention, [query, keys], lambda unit, query, keys: unit(query, keys, counts, None))
+
+
+@pytest.mark.parametrize("kind", [Gru, Augru])
+@settings(max_examples=25)
+@given(LENGTHS, st.sampled_from([(3, 5), (36, 36), (1, 1), (17, 16), (5, 70)]), st.integers(0, 2))
+@example(LONG, (36, 36), 0)
+@example([0, 0], (3, 4), 0)
+@example([1] * 13, (3, 4), 1)
+def test_the_recurrences(kind: type[nn.Module], lengths: list[int], sizes: tuple[int, int], padding: int) -> None:
+    inputs, hidden = sizes
+    torch.manual_seed(7)
+    counts, steps = torch.tensor(lengths), max(1, *lengths) + padding
+    given = [torch.randn(len(lengths), steps, inputs)]
+    if kind is Gru:
+        return _compare(Gru(inputs, hidden), TrainedGru, given, lambda layer, x: layer(x, counts))
+    given.append(torch.rand(len(lengths), steps))
+    return _compare(Augru(inputs, hidden), TrainedAugru, given, lambda layer, x, a: layer(x, a, counts, None))
+
+
+def test_a_row_longer_than_its_room_is_refused() -> None:
+    with pytest.raises(ValueError, match="a row has more than 2 steps"):
+        TrainedGru(Gru(3, 4))(torch.randn(2, 2, 3), torch.tensor([2, 3]))
+
+
+@settings(max_examples=25)
+@given(st.integers(1, 150), st.integers(1, 90), st.sampled_from([1, 6, 16, 17, 80, 260]))
+@example(512, 367, 512)
+@example(1, 1, 1)
+def test_layers_with_relu(rows: int, inputs: int, outputs: int) -> None:
+    torch.manual_seed(8)
+    layer = FullyConnected(inputs, outputs, "relu")
+    nn.init.normal_(layer.linear.bias)
+    # Far from the kink: which way rounding falls there is nobody's.
+    x = torch.randn(rows, inputs)
+    layer.linear.bias.data[(layer.linear(x).abs() < 1e-3).any(0)] += 50.0
+    _compare(layer, trained_relu, [x], lambda layer, x: layer(x))
+
+
+def test_a_layer_hands_nothing_back_to_inputs_that_want_none() -> None:
+    torch.manual_seed(9)
+    layer = trained_relu(FullyConnected(13, 40, "relu"))
+    x = torch.randn(70, 13)
+    layer(x).sum().backward()
+    assert x.grad is None
+    kept = (layer(x) > 0).float()
+    torch.testing.assert_close(layer.linear.weight.grad, kept.T @ x, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(layer.linear.bias.grad, kept.sum(0), rtol=1e-5, atol=1e-5)
 
 
 @settings(max_examples=25)

@@ -189,6 +189,10 @@ class FeatureTransform(nn.Module):
         history, lengths = pad_segments(self.history_rows(raw.history), raw.history_offsets)
         return Features(user, item, history, lengths, self._crosses(user.rows, item.rows, raw.user_of), raw.user_of)
 
+    def behaviours(self, raw: Tensor, offsets: Tensor) -> Tensor:
+        """Table rows [N, T, H] of raw behaviours [total, H] whose rows begin at ``offsets`` [N + 1], padded with 0."""
+        return pad_segments(self.history_rows(raw), offsets)[0]
+
     def _crosses(self, user: Tensor, item: Tensor, user_of: Tensor | None) -> Tensor:
         if not len(self.cross_sizes):
             return item.new_zeros(len(item), 0)

@@ -16,7 +16,7 @@ from zoo.layers.derived import derived
 from zoo.layers.embedding import EmbeddingTables
 from zoo.layers.features import FeatureTransform
 from zoo.layers.mlp import FullyConnected, FullyConnectedStack
-from zoo.layers.ragged import pad_segments, step_mask, to_samples
+from zoo.layers.ragged import step_mask, to_samples
 from zoo.layers.tensors import Columns, Embedded, Features, RawTensors, TrainingInput
 from zoo.models.ctr_model import CtrModel, pooled_history
 from zoo.schema import Schema
@@ -101,8 +101,7 @@ class DeepInterestEvolutionNetwork(CtrModel):
         """Features, and table rows of the sampled behaviours. Raises ValueError without negatives."""
         if negatives is None:
             raise ValueError("the auxiliary loss of DIEN needs one sampled behaviour per behaviour: pass negatives")
-        rows, _ = pad_segments(self.features.history_rows(negatives), raw.history_offsets)
-        return TrainingInput(self.engineered(raw), rows)
+        return TrainingInput(self.engineered(raw), self.features.behaviours(negatives, raw.history_offsets))
 
     def training_terms(self, given: TrainingInput, embedded: Embedded | None = None) -> tuple[Tensor, Tensor | None]:
         """Logits [N] and the weighted auxiliary loss; its sampled behaviours are looked up here."""
