@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 
-from harness.estimate.parity import TensorParity, tensor_parity, worst
+from harness.estimate.parity import FAR, FEWEST, TensorParity, tensor_parity, worst
 from harness.record.result import GateResult, ParityResult
 from zoo.checkpoint import load_weights
 
@@ -73,29 +73,36 @@ def training_gate(rows: Sequence[TensorParity], beside: Sequence[str] = ()) -> G
     )
 
 
-def burst_shares(rows: Sequence[TensorParity], nobodys: Collection[str] = ()) -> list[tuple[float, TensorParity]]:
-    """Which part of its tolerance each tensor of each compared burst takes, but for those that are ``nobodys``."""
-    reordered: dict[str, list[TensorParity]] = {}
-    for row in rows:
-        if row.stage == "reordered":
-            reordered.setdefault(row.tensor, []).append(row)
-    timed = [row for row in rows if row.stage == "timed" and row.tensor not in nobodys]
-    return [(row.used_beside(reordered.get(row.tensor, ())), row) for row in timed]
-
-
 def _apart(rows: Sequence[TensorParity], nobodys: Collection[str]) -> list[str]:
-    """One sentence per burst that did not end where the baseline's did, the worst ones first."""
-    worst_of: dict[int, tuple[float, TensorParity]] = {}
-    for used, row in burst_shares(rows, nobodys):
-        if not used <= max(1.0, worst_of.get(row.quad, (0.0, row))[0]):
-            worst_of[row.quad] = (used, row)
-    found = sorted(worst_of.values(), key=lambda each: -each[0])
+    """One sentence per tensor that is not close to the baseline's in the middle one of the bursts, and per quad in
+    which one is far off; the worst first. Those that are ``nobodys``, or of a handful of elements, are not judged."""
+    judged = [row for row in rows if row.elements >= FEWEST and row.tensor not in nobodys]
+    bursts, orders = (_by_tensor(row for row in judged if row.stage == stage) for stage in ("timed", "reordered"))
+    middle = {
+        tensor: sorted(found, key=lambda row: row.used_beside(orders.get(tensor, ())))[(len(found) - 1) // 2]
+        for tensor, found in bursts.items()
+    }
+    used = {tensor: row.used_beside(orders.get(tensor, ())) for tensor, row in middle.items()}
+    off = sorted((tensor for tensor, share in used.items() if not share <= 1.0), key=lambda tensor: -used[tensor])
+    far = sorted((row for row in judged if row.stage == "timed" and not row.p50 <= FAR), key=lambda row: -row.p50)
     said = [
-        f"quad {row.quad}: {row.tensor} is {row.p50:.2g} of its movement off in the median {row.steps} steps after a "
-        f"common start, {used:.3g} times what is allowed: steps were left out, or taken otherwise"
-        for used, row in found[:SHOWN]
+        f"{tensor} is in most bursts {middle[tensor].p50:.2g} of its movement off in the median, "
+        f"{middle[tensor].steps} steps after a common start: {used[tensor]:.3g} times what is allowed"
+        for tensor in off[:SHOWN]
     ]
-    return said + ([f"and {len(found) - SHOWN} more quads"] if len(found) > SHOWN else [])
+    quads = {row.quad: row for row in reversed(far)}  # of each the worst one
+    return said + [
+        f"quad {quad}: {row.tensor} is {row.p50:.2g} of its movement off in the median, {row.steps} steps after a "
+        f"common start, and by rounding never more than {FAR:g}: steps were left out, or taken otherwise"
+        for quad, row in sorted(quads.items(), key=lambda item: -item[1].p50)[:SHOWN]
+    ]
+
+
+def _by_tensor(rows: Iterable[TensorParity]) -> dict[str, list[TensorParity]]:
+    found: dict[str, list[TensorParity]] = {}
+    for row in rows:
+        found.setdefault(row.tensor, []).append(row)
+    return found
 
 
 def _reasons(rows: Sequence[TensorParity]) -> list[str]:

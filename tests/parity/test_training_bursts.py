@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from harness.backends.torch_training import TorchTraining
-from harness.estimate.parity import TensorParity, tensor_parity
+from harness.estimate.parity import FAR, FEWEST, TensorParity, tensor_parity
 from harness.training.pacing import SETTLE, TIMED
 from tests.parity.test_training_steps import CONFIGS, NO_GRADIENT, training_of
 
@@ -30,7 +30,7 @@ def rows(start: dict[str, np.ndarray], baseline: dict[str, np.ndarray], other: d
 
 
 def worst(found: list[TensorParity]) -> float:
-    return max(row.used_beside([]) for row in found)
+    return max(row.used_beside([]) for row in found if row.elements >= FEWEST)
 
 
 @pytest.mark.parametrize("name", list(CONFIGS))
@@ -49,7 +49,8 @@ def test_another_plan_goes_on_from_the_plain_loops_state(name: str, tmp_path: Pa
         assert worst(rows(start, ended, found)) <= 1.0, plan
         again = burst(session, state)
         assert all(np.allclose(again[path], found[path], rtol=1e-6, atol=1e-9) for path in start), plan
-    assert worst(rows(start, ended, burst(training_of(name, {}, threads=1), state, left_out=1))) > 10.0
+    without = rows(start, ended, burst(training_of(name, {}, threads=1), state, left_out=1))
+    assert max(row.p50 for row in without if row.elements >= FEWEST) > FAR
 
 
 def test_dropout_is_that_of_the_place(tmp_path: Path) -> None:
