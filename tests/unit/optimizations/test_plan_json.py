@@ -69,6 +69,7 @@ steps = st.builds(
     claims=st.lists(names, max_size=3).map(tuple),
     division=st.sampled_from(["closed", "open"]),
     emulated=st.booleans(),
+    score_tolerance=st.floats(0, 1),
 )
 
 
