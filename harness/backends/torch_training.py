@@ -13,6 +13,7 @@ import torch
 from harness.backends.block_lowering import BlockLowering
 from harness.backends.protocol import TrainingContext
 from harness.backends.torch_backend import put
+from harness.backends.torch_ranks import rank_of_group, steps_of_rank
 from optimizations.async_embedding.lookups import Lookups
 from optimizations.contract import Plan, Training
 from optimizations.lowering import LoweringContext, LoweringError
@@ -52,6 +53,13 @@ class Steps(Protocol):
         """One update, its input included."""
 
 
+class Stream(Protocol):
+    """A way to take steps that wants to know the next input while it takes one."""
+
+    def learn(self, inputs: Iterable[Sequence[Given]]) -> Iterator[Sequence[Given]]:
+        """One update from each of ``inputs``; yields it after its update. Nothing is begun beyond the last one."""
+
+
 class TorchTraining:
     """See ``harness.backends.protocol.TrainSession``."""
 
@@ -61,9 +69,9 @@ class TorchTraining:
         batches: TrainingBatches,
         steps: Steps,
         ahead: Prefetch[Draw, list[Given]] | None,
-        lookups: Lookups | None = None,
+        stream: Stream | None = None,
     ) -> None:
-        self._learner, self._batches, self._steps, self._ahead, self._lookups = learner, batches, steps, ahead, lookups
+        self._learner, self._batches, self._steps, self._ahead, self._stream = learner, batches, steps, ahead, stream
         self._held: list[list[Given]] = []
         self.report: list[dict[str, Any]] = []
 
@@ -79,8 +87,8 @@ class TorchTraining:
 
     def train(self, steps: int) -> int:
         """Take the next steps; returns their samples."""
-        if self._ahead is not None:
-            return self._learn(self._ahead.take(steps, self._batches.draw, self._steps.prepare))
+        if self._ahead is not None or self._stream is not None:
+            return self._learn(self._inputs(steps, self._batches))
         samples = 0
         for _ in range(steps):
             draw = self._batches.draw()
@@ -112,8 +120,8 @@ class TorchTraining:
             return {name: np.array(array) for name, array in self.state().items()}
 
     def _learn(self, inputs: Iterable[list[Given]]) -> int:
-        if self._lookups is not None:
-            return sum(map(_samples, self._lookups.learn(inputs)))
+        if self._stream is not None:
+            return sum(map(_samples, self._stream.learn(inputs)))
         samples = 0
         for given in inputs:
             self._steps.learn(given)
@@ -129,17 +137,18 @@ class TorchTraining:
 def lower_training(plan: Plan, context: TrainingContext) -> TorchTraining:
     """Build the plan's training, before its first step.
 
-    Threads: ``runtime.threads`` of the plan, else those of the training's settings, else ``context.threads``. Raises
-    ValueError when weights do not fit the model, or when a step of the plan matches nothing.
+    Threads: ``runtime.threads`` of the plan, else those of the training's settings, else ``context.threads``; the ranks
+    of a plan share them out. Such a plan is lowered in each of its ranks. Raises ValueError when weights do not fit the
+    model, or when a step of the plan matches nothing.
     """
     runtime, way, training = plan.pipeline.runtime, plan.pipeline.train, context.training
     if way is None:
         raise ValueError("a plan that serves cannot be trained: its part train is missing")
     os.environ.update(runtime.environment)
     torch.set_flush_denormal(True)
-    threads = runtime.threads or training.threads or context.threads
+    threads = max(1, (runtime.threads or training.threads or context.threads) // way.ranks)
     torch.set_num_threads(threads)
-    model = _model(context)
+    model = _model(context) if way.ranks == 1 else rank_of_group(context, way.ranks)
     lowering = BlockLowering(plan, _lowering_context(context, threads), LOWERING)
     for block in plan.pipeline.blocks:
         reference = model.get_submodule(block.path)
@@ -158,11 +167,14 @@ def lower_training(plan: Plan, context: TrainingContext) -> TorchTraining:
         steps = Pipelines(batches, learner, way.parts, threads)
     if way.derived:
         steps = _derived_ahead(steps, learner, batches, lowering)
-    lookups = None
+    stream: Stream | None = None
     if way.lookup_lag:
-        lookups = Lookups(learner, way.lookup_lag, _beside)
+        stream = lookups = Lookups(learner, way.lookup_lag, _beside)
         lowering.tell("train.lookup_lag", lookups.report)
-    session = TorchTraining(learner, batches, steps, _ahead(way), lookups)
+    if way.ranks > 1:
+        steps, stream, built = steps_of_rank(context, batches, learner)
+        lowering.tell("train.ranks", built)
+    session = TorchTraining(learner, batches, steps, _ahead(way), stream)
     torch.set_num_threads(threads)
     session.report = [step.to_json() for step in lowering.finish()]
     return session

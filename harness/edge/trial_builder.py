@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.backends.catalogue import BACKENDS, require_backend, require_training, require_weights
 from harness.edge.peer_choice import check_peer_choice, peer_of, require_comparable
+from harness.edge.plugin_packages import require_packages
 from harness.edge.settings import ScenarioSettings, Settings, nearest, read_settings, refuse_unknown, strict
 from harness.errors import ConfigurationError
 from harness.host.environment import capabilities
@@ -64,6 +65,7 @@ def build(config: Mapping[str, Any]) -> tuple[Trial, RunOptions]:
     if trial.scope == "train":
         _check_training(trial, settings, options.budget)
     _check_opts(trial, settings.scope)
+    require_packages(trial.opts)
     require_backend(trial.backend, trial.device)
     require_weights(trial.backend, options.weights_file)
     if trial.peer:

@@ -59,6 +59,7 @@ pipelines = st.builds(
         prefetch=st.integers(0, 9),
         prefetch_threads=st.integers(0, 9),
         optimizer=names,
+        ranks=st.integers(1, 16),
     ),
 )
 steps = st.builds(
