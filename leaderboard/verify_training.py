@@ -14,16 +14,17 @@ from harness.record.reader import Record
 from harness.record.seed_predictions import scores_of
 from harness.record.training_rows import Chunk, Evaluation, as_rows
 from harness.training.gate import PARITY_STEPS
-from harness.training.outcome import TrainingFacts, TrainingOutcome, TrainingSeen
-from harness.training.pacing import MOST
+from harness.training.outcome import TrainingOutcome
+from harness.training.pacing import TIMED
 from harness.training.quads import host_shares
 from harness.training.seed_outcome import Accuracy, SeedsSeen
+from harness.training.seen import TrainingFacts, TrainingSeen
 from harness.training.spec import other_mathematics, seeds_of
 from harness.training.target import BASELINE_SEEDS, Target, target_from
 from zoo.training_config import TrainingConfig, training_config
 
 LEAST_SHARE = 0.5
-"""Of the budget's ``segment_s``: what a timed stretch of the slower side must last in the median."""
+"""Of the budget's ``segment_s``: what a timed half of the slower side must last in the median."""
 
 
 def training_seen(record: Record) -> TrainingSeen:
@@ -84,14 +85,15 @@ def training_problems(seen: TrainingSeen, budget: Budget) -> Iterator[str]:
     timed = [chunk for chunk in seen.chunks if chunk.purpose == "quad"]
     if len({chunk.quad for chunk in timed}) < int(budget.quads):
         yield f"training.parquet holds {len({chunk.quad for chunk in timed})} quads, budget={budget.name} asks for more"
-    if len({chunk.steps for chunk in timed}) > 1:
-        yield "training.parquet: the timed stretches have unequal numbers of steps"
-    seconds = sorted(
-        max(chunk.seconds for chunk in timed if (chunk.quad, chunk.half) == place)
-        for place in {(chunk.quad, chunk.half) for chunk in timed}
-    )
-    if seconds and seconds[len(seconds) // 2] < LEAST_SHARE * budget.segment_s and timed[0].steps < MOST:
-        yield f"training.parquet: timed stretches are shorter than budget={budget.name} says"
+    if {chunk.steps for chunk in timed} != {TIMED}:
+        yield f"training.parquet: the timed bursts do not all have {TIMED} steps"
+    lasted: dict[tuple[int, int], dict[str, float]] = {}
+    for chunk in timed:
+        sides = lasted.setdefault((chunk.quad, chunk.half), {})
+        sides[chunk.side] = sides.get(chunk.side, 0.0) + chunk.seconds
+    seconds = sorted(max(sides.values()) for sides in lasted.values())
+    if seconds and seconds[len(seconds) // 2] < LEAST_SHARE * budget.segment_s:
+        yield f"training.parquet: timed halves are shorter than budget={budget.name} says"
     if {chunk.steps for chunk in seen.chunks if chunk.purpose == "gate"} != {PARITY_STEPS}:
         yield f"training.parquet: the gate has to compare parameters after {PARITY_STEPS} steps"
 

@@ -46,7 +46,8 @@ class TrainingBatches:
         self._split, self._size, self._with_negatives = split, batch_size, with_negatives
         self._reordering = None if reordering is None else np.random.default_rng(reordering)
         self._samples = np.flatnonzero(~np.isnan(split.labels))
-        self._rng = np.random.default_rng(seed)
+        self._seed, self._rng = seed, np.random.default_rng(seed)
+        self._first_order: Int64 | None = None
         self._order = self._samples[:0]
         self._epoch_began = self._rng.bit_generator.state
         self.steps = 0
@@ -98,6 +99,19 @@ class TrainingBatches:
         """The same batches from here on, drawn without touching these."""
         other = copy.copy(self)
         other._rng, other._reordering = copy.deepcopy((self._rng, self._reordering))
+        return other
+
+    def at(self, step: int) -> TrainingBatches:
+        """Batches from the ``step``-th one of the first epoch on, in its order, drawn without touching these. What else
+        is random of them follows from the seed and ``step``, whatever was drawn before. ValueError outside of an epoch.
+        """
+        if not 0 <= step < self.per_epoch:
+            raise ValueError(f"step {step} is not one of the {self.per_epoch} of an epoch")
+        if self._first_order is None:
+            self._first_order = np.random.default_rng(self._seed).permutation(self._samples)
+        other = self.fork()
+        other._rng = np.random.default_rng((self._seed, step) if step else self._seed)
+        other._order, other.steps = self._first_order, step
         return other
 
     def of_size(self, samples: int) -> TrainingBatches:

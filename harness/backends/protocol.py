@@ -105,8 +105,8 @@ class TrainSession(Protocol):
     def threads(self) -> int:
         """Threads of the framework."""
 
-    def train(self, steps: int) -> int:
-        """Take the next steps. Nothing of later ones is begun."""
+    def train(self, steps: int, at: int | None = None) -> int:
+        """Take the next steps, or those from step ``at`` of the first epoch on. Nothing of later ones is begun."""
 
     def read(self, steps: int) -> int:
         """Prepare the inputs of the next steps, as the plan does, and forget them."""
@@ -116,6 +116,12 @@ class TrainSession(Protocol):
 
     def compute(self) -> int:
         """Take the steps whose inputs are held."""
+
+    def checkpoint(self, path: Path) -> None:
+        """Write all that a step changes: parameters, buffers, the state of every optimizer, rates, averages."""
+
+    def resume(self, path: Path) -> None:
+        """Go on from what another plan's session of this backend has written so. The batches stay as they are."""
 
     def state(self) -> Mapping[str, npt.NDArray[Any]]:
         """Parameters and buffers by the names of the PyTorch reference."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,8 @@ import torch
 from harness.backends.block_lowering import BlockLowering
 from harness.backends.protocol import TrainingContext
 from harness.backends.torch_backend import put
-from harness.backends.torch_ranks import rank_of_group, steps_of_rank
+from harness.backends.torch_ranks import Rank
+from harness.backends.training_steps import Load, Steps, Stream
 from optimizations.async_embedding.lookups import Lookups
 from optimizations.contract import Plan, Training
 from optimizations.lowering import LoweringContext, LoweringError
@@ -30,34 +32,12 @@ from zoo.models.ctr_model import CtrModel
 from zoo.training import load_into, weights_of
 from zoo.training_batches import Draw, TrainingBatches
 from zoo.training_config import TrainingConfig
+from zoo.training_state import load_state, save_state
 
 LOWERING = "torch_training"
 """Plug-ins build what trains in ``lower_torch_training.py``: builders as in ``optimizations.lowering``, whose modules
 have the parameters of the reference, the same objects under the same names; and ``OPTIMIZERS``, by name: (model,
 settings) -> optimizers with the mathematics of ``zoo.optimizers``."""
-
-
-class Steps(Protocol):
-    """A way to take steps: ``zoo.learning.PlainSteps``, or one that ends where that does."""
-
-    def prepare(self, draw: Draw) -> list[Given]:
-        """The input of a step; any thread may do so ahead."""
-
-    def read(self, draw: Draw) -> list[Given]:
-        """The same, as ``step`` does it."""
-
-    def learn(self, given: Sequence[Given]) -> Any:
-        """One update from an input that is there."""
-
-    def step(self, draw: Draw) -> Any:
-        """One update, its input included."""
-
-
-class Stream(Protocol):
-    """A way to take steps that wants to know the next input while it takes one."""
-
-    def learn(self, inputs: Iterable[Sequence[Given]]) -> Iterator[Sequence[Given]]:
-        """One update from each of ``inputs``; yields it after its update. Nothing is begun beyond the last one."""
 
 
 class TorchTraining:
@@ -70,8 +50,10 @@ class TorchTraining:
         steps: Steps,
         ahead: Prefetch[Draw, list[Given]] | None,
         stream: Stream | None = None,
+        load: Load = load_state,
     ) -> None:
         self._learner, self._batches, self._steps, self._ahead, self._stream = learner, batches, steps, ahead, stream
+        self._load = load
         self._held: list[list[Given]] = []
         self.report: list[dict[str, Any]] = []
 
@@ -85,8 +67,11 @@ class TorchTraining:
         """Threads of the framework."""
         return torch.get_num_threads()
 
-    def train(self, steps: int) -> int:
-        """Take the next steps; returns their samples."""
+    def train(self, steps: int, at: int | None = None) -> int:
+        """Take the next steps, or those from step ``at`` of the first epoch on; returns their samples."""
+        if at is not None:
+            self._batches = self._batches.at(at)
+            torch.manual_seed(at)  # of dropout
         if self._ahead is not None or self._stream is not None:
             return self._learn(self._inputs(steps, self._batches))
         samples = 0
@@ -109,6 +94,14 @@ class TorchTraining:
         """Take the steps whose inputs are held; returns their samples."""
         held, self._held = self._held, []
         return self._learn(held)
+
+    def checkpoint(self, path: Path) -> None:
+        """Write all that a step changes."""
+        save_state(path, self._learner.state_dict())
+
+    def resume(self, path: Path) -> None:
+        """Go on from what another plan's session has written so."""
+        self._learner.load_state_dict(self._load(path))
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Parameters and buffers by name."""
@@ -148,7 +141,8 @@ def lower_training(plan: Plan, context: TrainingContext) -> TorchTraining:
     torch.set_flush_denormal(True)
     threads = max(1, (runtime.threads or training.threads or context.threads) // way.ranks)
     torch.set_num_threads(threads)
-    model = _model(context) if way.ranks == 1 else rank_of_group(context, way.ranks)
+    rank = Rank(context, way.ranks) if way.ranks > 1 else None
+    model = _model(context) if rank is None else rank.model
     lowering = BlockLowering(plan, _lowering_context(context, threads), LOWERING)
     for block in plan.pipeline.blocks:
         reference = model.get_submodule(block.path)
@@ -160,7 +154,7 @@ def lower_training(plan: Plan, context: TrainingContext) -> TorchTraining:
     batches = TrainingBatches(
         context.split, training.batch_size, training.seed, model.needs_negatives, context.reordering
     )
-    optimizers = _optimizers(plan, model, training, lowering)
+    optimizers, load = (_optimizers(plan, model, training, lowering), load_state) if rank is None else rank.optimizers()
     learner = Learner(model, training, batches.per_epoch * training.max_epochs, optimizers)
     steps: Steps = PlainSteps(batches, learner)
     if way.parts > 1:
@@ -171,10 +165,10 @@ def lower_training(plan: Plan, context: TrainingContext) -> TorchTraining:
     if way.lookup_lag:
         stream = lookups = Lookups(learner, way.lookup_lag, _beside)
         lowering.tell("train.lookup_lag", lookups.report)
-    if way.ranks > 1:
-        steps, stream, built = steps_of_rank(context, batches, learner)
+    if rank is not None:
+        steps, stream, built = rank.steps(batches, learner)
         lowering.tell("train.ranks", built)
-    session = TorchTraining(learner, batches, steps, _ahead(way), stream)
+    session = TorchTraining(learner, batches, steps, _ahead(way), stream, load)
     torch.set_num_threads(threads)
     session.report = [step.to_json() for step in lowering.finish()]
     return session

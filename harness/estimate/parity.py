@@ -7,8 +7,9 @@ what may differ is the plain loop itself, on the same batches with their samples
 another order. Elements that this moves by a tenth of that unit are not compared; the bias before a softmax is one: its
 gradient is rounding and nothing else.
 
-After many steps two right trainings are apart, but still on the same way: what their movements have in common tells
-them from one that stands still or learns something else.
+Between two steps nobody can tell which ones will be compared, so what is compared begins anywhere and ends a few steps
+later, from a state at which the optimizers know the size of most gradients. There no other order was trained over the
+same batches; the farthest that it came over others stands for it.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ FACTOR = 10.0
 """How much farther than another order of the samples a candidate may be: its kernels round otherwise, too."""
 P50_FLOOR, P99_FLOOR, TAIL = 3e-3, 3e-2, 2e-3
 """Tolerances below which nothing is asked; TAIL: share of elements that may be off by ``UNDETERMINED``."""
-TIMED_SHARED, FEWEST = 0.25, 1000
-"""After many steps: what the movements of a block have to share; of blocks with fewer elements nothing is asked."""
+FEWEST = 16
+"""Elements of a tensor below which its quantiles say nothing of another burst's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,13 +38,14 @@ class TensorParity:
     """One tensor after ``steps`` steps. Distances to the baseline's parameters, over ``compared`` of the ``elements``
     that moved on either side, in units of ``scale``, the root mean square of the baseline's movement.
 
-    stage: gate | timed (after the last step, where no other order was trained: reordered_* are 0). p50, p99, tail: of
-    the candidate, quantiles and the share beyond ``UNDETERMINED``. shared: b . c / max(|b|^2, |c|^2) of the movements b
-    and c of both sides, 1 where they are the same.
+    stage: gate | timed (a burst of ``quad``, where no other order was trained: reordered_* are 0) | reordered (the
+    plain loop itself in another order, over one burst). quad: -1 outside of quads. p50, p99, tail: of the candidate,
+    quantiles and the share beyond ``UNDETERMINED``.
     """
 
     stage: str
     tensor: str
+    quad: int
     steps: int
     elements: int
     compared: int
@@ -53,7 +55,6 @@ class TensorParity:
     p50: float
     p99: float
     tail: float
-    shared: float
 
     @property
     def tolerance(self) -> float:
@@ -68,6 +69,14 @@ class TensorParity:
         p99 = self.p99 / max(P99_FLOOR, FACTOR * self.reordered_p99)
         return max(self.p50 / self.tolerance, p99, self.tail / TAIL)
 
+    def used_beside(self, reordered: Sequence[TensorParity]) -> float:
+        """The same by what other orders do to this tensor over another burst. Too few elements take nothing."""
+        if self.elements < FEWEST:
+            return 0.0
+        found = [(self.p50, P50_FLOOR, [row.p50 for row in reordered])]
+        found += [(self.p99, P99_FLOOR, [row.p99 for row in reordered]), (self.tail, TAIL, [r.tail for r in reordered])]
+        return max(distance / max(floor, FACTOR * max(others, default=0.0)) for distance, floor, others in found)
+
 
 def tensor_parity(
     stage: str,
@@ -77,6 +86,7 @@ def tensor_parity(
     baseline: Array,
     candidate: Array,
     reordered: Sequence[Array] = (),
+    quad: int = -1,
 ) -> TensorParity | None:
     """Compare one tensor; None where no element of it moved on either side.
 
@@ -96,6 +106,7 @@ def tensor_parity(
     return TensorParity(
         stage=stage,
         tensor=tensor,
+        quad=quad,
         steps=steps,
         elements=len(own),
         compared=int(np.count_nonzero(known)),
@@ -105,34 +116,12 @@ def tensor_parity(
         p50=_quantile(distance[known], 0.50),
         p99=_quantile(distance[known], 0.99),
         tail=float(np.mean(distance[known] > UNDETERMINED)) if known.any() else 0.0,
-        shared=_shared(own - begun, candidate[moved].astype(np.float64) - begun),
     )
 
 
 def worst(rows: Iterable[TensorParity]) -> TensorParity | None:
     """The tensor that takes the largest part of its tolerance; None without any."""
     return max(rows, key=lambda row: row.used, default=None)
-
-
-def shared_by_block(rows: Iterable[TensorParity]) -> dict[str, float]:
-    """By block (the first part of a tensor's name), the mean over its elements of what the movements share; only of
-    blocks with ``FEWEST`` elements or more."""
-    blocks: dict[str, list[TensorParity]] = {}
-    for row in rows:
-        blocks.setdefault(row.tensor.split(".")[0], []).append(row)
-    sizes = {name: sum(row.elements for row in found) for name, found in blocks.items()}
-    return {
-        name: sum(row.elements * row.shared for row in found) / sizes[name]
-        for name, found in blocks.items()
-        if sizes[name] >= FEWEST
-    }
-
-
-def _shared(one: Array, other: Array) -> float:
-    """0 where a movement is no number."""
-    largest = max(float(one @ one), float(other @ other))
-    shared = float(one @ other) / largest if largest else 1.0
-    return shared if np.isfinite(shared) else 0.0
 
 
 def _quantile(values: Array, share: float) -> float:

@@ -33,6 +33,7 @@ CHUNK_COLUMNS: Mapping[str, type] = {
 
 PARITY_TEXTS = ("stage", "tensor")
 PARITY_COLUMNS: Mapping[str, type] = {
+    "quad": np.int64,
     "steps": np.int64,
     "elements": np.int64,
     "compared": np.int64,
@@ -42,7 +43,6 @@ PARITY_COLUMNS: Mapping[str, type] = {
     "p50": np.float64,
     "p99": np.float64,
     "tail": np.float64,
-    "shared": np.float64,
 }
 """Columns of ``parity.parquet`` beside ``PARITY_TEXTS``; the fields of ``harness.estimate.parity.TensorParity``."""
 
@@ -55,6 +55,8 @@ EVALUATION_COLUMNS: Mapping[str, type] = {
     "samples": np.int64,
     "started_ns": np.int64,
     "ended_ns": np.int64,
+    "cpu_ns": np.int64,
+    "keep_cpu_ns": np.int64,
     "decides": np.int64,
     "valid_auc": np.float64,
 }
@@ -66,7 +68,8 @@ class Evaluation:
     """A stretch of a training to its end, timed by the referee, and the validation AUC after it, which is not.
 
     decides: 1 where the fit loop evaluates as well, so that its early stopping looks at this one; 0 in between, where
-    only a target is looked for. first_step counts from 0 for every seed.
+    only a target is looked for. first_step counts from 0 for every seed. cpu_ns: processor time of the side's processes
+    over its steps; keep_cpu_ns: while it wrote its weights.
     """
 
     side: str
@@ -76,6 +79,8 @@ class Evaluation:
     samples: int
     started_ns: int
     ended_ns: int
+    cpu_ns: int
+    keep_cpu_ns: int
     decides: int
     valid_auc: float
 
@@ -94,10 +99,12 @@ class Evaluation:
 class Chunk:
     """One stretch of steps of one side, timed by the referee from its order to the answer.
 
-    purpose: gate (the steps whose parameters are compared) | pace (how many steps fill a stretch) | settle (after
-    thawing, not counted) | quad | warm (as settle, before read) | read (inputs alone, taking no step) | compute (steps
-    whose inputs are there). quad and half are -1 outside of the ABBA quads. first_step counts from 0. cpu_ns,
-    minor_faults, major_faults: of all of the side's processes.
+    purpose: gate (the first steps, whose parameters are compared) | pace (how many steps fill a stretch) | settle
+    (after thawing, or the first ones of a burst; not counted) | quad (the rest of a burst) | save (a compared burst's
+    parameters written, taking no step) | warm (as settle, before read) | read (inputs alone, taking no step) | compute
+    (steps whose inputs are there). quad and half are -1 outside of the ABBA quads. first_step: of the batches of the
+    seed, from 0; within a quad it is a place in the first epoch that was drawn. cpu_ns, minor_faults, major_faults: of
+    all of the side's processes.
     """
 
     side: str

@@ -5,10 +5,11 @@ It connects to the Unix socket of that (abstract) name and says which rank it is
 
 * ``spec``: open that training (``harness.sut.training_server.open_training``) in place of the one before it. Answer:
   ``{"ready": {"plan": report, "threads": N, "samples": N}}``.
-* ``train``, ``read``, ``hold``, ``compute``: as in ``harness.sut.training_server``; the samples are this rank's.
-* ``state``, ``kept``: send this rank's part of the weights, as messages ``{"name", "rows", "first"}`` with the array
-  ``part``: of a table of so many rows in all, those from the first on; of any other array rank 0 sends all, and "rows"
-  is None. Answer: ``{"samples": 0}``.
+* ``train``, ``read``, ``hold``, ``compute``, ``resume``: as in ``harness.sut.training_server``; samples are this
+  rank's.
+* ``state``, ``kept``: send this rank's part of the weights, as messages ``{"parts": [[name, rows, first], ...]}`` with
+  the arrays "0", "1", ...: of a table of so many rows in all, those from the first on; of any other array rank 0 sends
+  all, and its rows are None. Answer: ``{"samples": 0}``.
 
 Any exception is sent as ``{"error": traceback}`` and ends the process with code 1.
 """
@@ -20,7 +21,8 @@ import gc
 import os
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
@@ -35,7 +37,9 @@ from optimizations.sharded_embedding.row_plan import own_rows, table_rows
 from zoo.schema import Schema
 
 PART_BYTES = 4 * 2**20
-"""Of a table, at a time."""
+"""Of the weights, at a time."""
+Part = tuple[str, int | None, int, npt.NDArray[Any]]
+"""Name, rows of the table in all, the first one that is here, rows."""
 
 
 class RankServer:
@@ -69,30 +73,45 @@ class RankServer:
         session = self._session
         assert session is not None, "a training is opened before it is ordered about"
         commands: dict[str, Callable[[], int]] = {
-            "train": lambda: session.train(order["steps"]),
+            "train": lambda: session.train(order["steps"], order["at"]),
             "read": lambda: session.read(order["steps"]),
             "hold": lambda: session.hold(order["steps"]),
             "compute": session.compute,
+            "resume": lambda: self._resumed(session, order),
             "state": lambda: self._sent(session.state()),
             "kept": lambda: self._sent(session.kept()),
         }
         return commands[order["command"]]()
 
-    def _sent(self, weights: Mapping[str, npt.NDArray[Any]]) -> int:
-        for name, array in weights.items():
-            if name in self._rows:
-                self._send_rows(name, array)
-            elif self._rank == 0:
-                self._control.send({"name": name, "rows": None, "first": 0}, {"part": array})
+    @staticmethod
+    def _resumed(session: TrainSession, order: Mapping[str, Any]) -> int:
+        session.resume(Path(order["path"]))
         return 0
 
-    def _send_rows(self, name: str, array: npt.NDArray[Any]) -> None:
-        rows = self._rows[name]
-        own = own_rows(rows, self._rank, self._ranks)
-        some = max(1, PART_BYTES // max(1, array[:1].nbytes))
-        for first in range(0, len(own), some):
-            part = array[first : min(first + some, len(own))]
-            self._control.send({"name": name, "rows": rows, "first": own.start + first}, {"part": part})
+    def _sent(self, weights: Mapping[str, npt.NDArray[Any]]) -> int:
+        waiting: list[Part] = []
+        for part in self._parts(weights):
+            waiting.append(part)
+            if sum(array.nbytes for *_, array in waiting) >= PART_BYTES:
+                self._send(waiting)
+                waiting = []
+        self._send(waiting)
+        return 0
+
+    def _send(self, parts: list[Part]) -> None:
+        listed = [[name, rows, first] for name, rows, first, _ in parts]
+        self._control.send({"parts": listed}, {str(number): array for number, (*_, array) in enumerate(parts)})
+
+    def _parts(self, weights: Mapping[str, npt.NDArray[Any]]) -> Iterator[Part]:
+        for name, array in weights.items():
+            rows = self._rows.get(name)
+            if rows is not None:
+                own = own_rows(rows, self._rank, self._ranks)
+                some = max(1, PART_BYTES // max(1, array[:1].nbytes))
+                for first in range(0, len(own), some):
+                    yield name, rows, own.start + first, array[first : min(first + some, len(own))]
+            elif self._rank == 0:
+                yield name, None, 0, array
 
 
 def main() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,8 @@ import numpy.typing as npt
 
 from harness.sut.ranks import Ranks
 from harness.transport.channel import Arrays
+
+LARGE_BYTES = 16 * 2**20
 
 
 class RankedOpener:
@@ -37,9 +41,9 @@ class RankedTraining:
         self.samples: int = ready[0]["samples"]
         self.threads: int = sum(each["threads"] for each in ready)
 
-    def train(self, steps: int) -> int:
-        """Take the next steps."""
-        return self._order("train", steps=steps)
+    def train(self, steps: int, at: int | None = None) -> int:
+        """Take the next steps, or those from step ``at`` of the first epoch on."""
+        return self._order("train", steps=steps, at=at)
 
     def read(self, steps: int) -> int:
         """Prepare the inputs of the next steps and forget them."""
@@ -52,6 +56,14 @@ class RankedTraining:
     def compute(self) -> int:
         """Take the steps whose inputs are held."""
         return self._order("compute")
+
+    def checkpoint(self, path: Path) -> None:
+        """Not of such a training. Raises ValueError."""
+        raise ValueError(f"a training on ranks goes on from the state of a plain one, and writes none to {path}")
+
+    def resume(self, path: Path) -> None:
+        """Go on from what a plain session has written; each rank reads its rows."""
+        self._order("resume", path=str(path))
 
     def state(self) -> Mapping[str, npt.NDArray[Any]]:
         """Parameters and buffers by name, tables put together."""
@@ -71,19 +83,26 @@ class RankedTraining:
 
 
 class GatheredWeights:
-    """Arrays by name, put together from the parts that ranks send (``harness.sut.rank_server``). Tables lie in files
-    without a name: no process has to have the memory for all of them."""
+    """Arrays by name, put together from the parts that ranks send (``harness.sut.rank_server``). Large tables lie in
+    files without a name: no process has to have the memory for all of them."""
 
     def __init__(self) -> None:
         self.arrays: dict[str, npt.NDArray[Any]] = {}
 
     def take(self, message: Mapping[str, Any], arrays: Arrays) -> None:
-        """One part: rows from "first" on of the array "name", which has "rows" in all; without "rows" it is whole."""
-        name, part = message["name"], arrays["part"]
-        if message["rows"] is None:
-            self.arrays[name] = part
-            return
-        if name not in self.arrays:
-            with tempfile.TemporaryFile() as file:
-                self.arrays[name] = np.memmap(file, part.dtype, "w+", shape=(message["rows"], *part.shape[1:]))
-        self.arrays[name][message["first"] : message["first"] + len(part)] = part
+        """Some parts: rows from a first one on, of a table that has so many in all; or a whole array."""
+        for number, (name, rows, first) in enumerate(message["parts"]):
+            part = arrays[str(number)]
+            if rows is None:
+                self.arrays[name] = part
+                continue
+            if name not in self.arrays:
+                self.arrays[name] = _table((rows, *part.shape[1:]), part.dtype)
+            self.arrays[name][first : first + len(part)] = part
+
+
+def _table(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    if math.prod(shape) * dtype.itemsize < LARGE_BYTES:
+        return np.empty(shape, dtype)
+    with tempfile.TemporaryFile() as file:
+        return np.memmap(file, dtype, "w+", shape=shape)

@@ -4,10 +4,12 @@ It sees the training split and no other. The first message holds ``spec`` (see `
 ``{"ready": report}``. Each later message is a command, answered when it is done, with counts alone: when it began and
 ended is for the referee to say.
 
-* ``train`` (steps): take the next steps. ``read`` (steps): prepare their inputs and forget them. ``hold`` (steps):
-  prepare and keep them. ``compute``: take the steps whose inputs are held. Answer: ``{"samples": N}``.
-* ``save`` (path): write parameters and buffers. ``keep`` (path): the weights as they are judged and kept. ``again``
-  (changes): the training anew, from its start, with these changes of the spec. Answer: ``{"samples": 0}``.
+* ``train`` (steps): take the next steps; with ``at``, those from that step of the first epoch on. ``read`` (steps):
+  prepare their inputs and forget them. ``hold`` (steps): prepare and keep them. ``compute``: take the steps whose
+  inputs are held. Answer: ``{"samples": N}``.
+* ``save`` (path): write parameters and buffers. ``keep`` (path): the weights as they are judged and kept.
+  ``checkpoint`` (path): write all that a step changes; ``resume`` (path): go on from what another side has written so.
+  ``again`` (changes): the training anew, from its start, with these changes of the spec. Answer: ``{"samples": 0}``.
 
 Any exception is sent as ``{"error": traceback}`` and ends the process with code 1.
 """
@@ -84,12 +86,14 @@ class Training:
     def serve(self, control: Channel) -> None:
         """Obey until the other end is closed."""
         commands: dict[str, Callable[[Mapping[str, Any]], int]] = {
-            "train": lambda order: self.session.train(order["steps"]),
+            "train": lambda order: self.session.train(order["steps"], order.get("at")),
             "read": lambda order: self.session.read(order["steps"]),
             "hold": lambda order: self.session.hold(order["steps"]),
             "compute": lambda order: self.session.compute(),
             "save": lambda order: self._write(order, self.session.state()),
             "keep": lambda order: self._write(order, self.session.kept()),
+            "checkpoint": lambda order: self._told(self.session.checkpoint, order),
+            "resume": lambda order: self._told(self.session.resume, order),
             "again": self._again,
         }
         while True:
@@ -102,6 +106,11 @@ class Training:
     @staticmethod
     def _write(order: Mapping[str, Any], weights: Mapping[str, npt.NDArray[Any]]) -> int:
         save_weights(Path(order["path"]), weights)
+        return 0
+
+    @staticmethod
+    def _told(to_do: Callable[[Path], None], order: Mapping[str, Any]) -> int:
+        to_do(Path(order["path"]))
         return 0
 
     def _again(self, order: Mapping[str, Any]) -> int:

@@ -25,9 +25,10 @@ from harness.record.training_rows import (
     PARITY_TEXTS,
     as_columns,
 )
-from harness.training.outcome import TrainingFacts, TrainingOutcome, TrainingSeen, training_outcome
+from harness.training.outcome import TrainingOutcome, training_outcome
 from harness.training.run import Measured, TrainingRun
 from harness.training.seed_outcome import SeedsSeen
+from harness.training.seen import TrainingFacts, TrainingSeen
 from optimizations.registry import third_party_packages
 
 

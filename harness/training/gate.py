@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 
-from harness.estimate.parity import TIMED_SHARED, TensorParity, shared_by_block, tensor_parity, worst
+from harness.estimate.parity import TensorParity, tensor_parity, worst
 from harness.record.result import GateResult, ParityResult
 from zoo.checkpoint import load_weights
 
@@ -20,7 +20,13 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 def parity_rows(
-    stage: str, steps: int, start: Path, baseline: Path, candidate: Path, reordered: Sequence[Path] = ()
+    stage: str,
+    steps: int,
+    start: Path,
+    baseline: Path,
+    candidate: Path,
+    reordered: Sequence[Path] = (),
+    quad: int = -1,
 ) -> list[TensorParity]:
     """Every tensor that moved. Raises ValueError where the files do not hold the same tensors."""
     first, own, other, *more = (load_weights(path) for path in (start, baseline, candidate, *reordered))
@@ -30,21 +36,21 @@ def parity_rows(
         }:
             raise ValueError("the sides have other parameters than the start: a plug-in must keep names and shapes")
     rows = (
-        tensor_parity(stage, name, steps, first[name], own[name], other[name], [arrays[name] for arrays in more])
+        tensor_parity(stage, name, steps, first[name], own[name], other[name], [arrays[name] for arrays in more], quad)
         for name in sorted(first)
     )
     return [row for row in rows if row is not None]
 
 
-def training_gate(rows: Sequence[TensorParity]) -> GateResult:
-    """Verdict of the gate, and of the parameters after the last timed step. ValueError without rows of the gate."""
-    gate, timed = ([row for row in rows if row.stage == stage] for stage in ("gate", "timed"))
+def training_gate(rows: Sequence[TensorParity], beside: Sequence[str] = ()) -> GateResult:
+    """Verdict of the gate, and of the bursts that were compared. ``beside``: sentences about work beside the clock.
+    ValueError without rows of the gate."""
+    gate = [row for row in rows if row.stage == "gate"]
     found = worst(gate)
     if found is None:
         raise ValueError("no parameter moved: there is nothing to compare")
-    nobodys = {row.tensor for row in gate if not row.compared}
-    lost = _lost([row for row in timed if row.tensor not in nobodys])
-    reasons = [*_reasons(gate), *lost]
+    apart = [*_apart(rows, {row.tensor for row in gate if not row.compared}), *beside]
+    reasons = [*_reasons(gate), *apart]
     return GateResult(
         verdict="fail" if reasons else "pass",
         auc_delta=None,
@@ -52,7 +58,7 @@ def training_gate(rows: Sequence[TensorParity]) -> GateResult:
         margin=0.0,
         logloss_delta_ci=None,
         pcoc_ratio=None,
-        timed_answers="fail" if lost else "pass",
+        timed_answers="fail" if apart else "pass",
         reasons=tuple(reasons),
         parity=ParityResult(
             steps=found.steps,
@@ -67,15 +73,29 @@ def training_gate(rows: Sequence[TensorParity]) -> GateResult:
     )
 
 
-def _lost(rows: Sequence[TensorParity]) -> list[str]:
-    """One sentence per block that did not go the baseline's way until the last step."""
-    found = shared_by_block(rows)
-    return [
-        f"{block} after {rows[0].steps} steps: its movement shares {share:.2f} with the baseline's (at least "
-        f"{TIMED_SHARED:g}): it was trained otherwise, or no more"
-        for block, share in sorted(found.items(), key=lambda item: item[1])
-        if share < TIMED_SHARED
-    ][:SHOWN]
+def burst_shares(rows: Sequence[TensorParity], nobodys: Collection[str] = ()) -> list[tuple[float, TensorParity]]:
+    """Which part of its tolerance each tensor of each compared burst takes, but for those that are ``nobodys``."""
+    reordered: dict[str, list[TensorParity]] = {}
+    for row in rows:
+        if row.stage == "reordered":
+            reordered.setdefault(row.tensor, []).append(row)
+    timed = [row for row in rows if row.stage == "timed" and row.tensor not in nobodys]
+    return [(row.used_beside(reordered.get(row.tensor, ())), row) for row in timed]
+
+
+def _apart(rows: Sequence[TensorParity], nobodys: Collection[str]) -> list[str]:
+    """One sentence per burst that did not end where the baseline's did, the worst ones first."""
+    worst_of: dict[int, tuple[float, TensorParity]] = {}
+    for used, row in burst_shares(rows, nobodys):
+        if not used <= max(1.0, worst_of.get(row.quad, (0.0, row))[0]):
+            worst_of[row.quad] = (used, row)
+    found = sorted(worst_of.values(), key=lambda each: -each[0])
+    said = [
+        f"quad {row.quad}: {row.tensor} is {row.p50:.2g} of its movement off in the median {row.steps} steps after a "
+        f"common start, {used:.3g} times what is allowed: steps were left out, or taken otherwise"
+        for used, row in found[:SHOWN]
+    ]
+    return said + ([f"and {len(found) - SHOWN} more quads"] if len(found) > SHOWN else [])
 
 
 def _reasons(rows: Sequence[TensorParity]) -> list[str]:

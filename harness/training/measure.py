@@ -12,10 +12,12 @@ from harness.options import RunOptions
 from harness.record.result import Measurement
 from harness.training.assembly import assemble, plan_lines_of
 from harness.training.bench import TrainingBench
+from harness.training.burst_parity import BurstParity
+from harness.training.common_start import CommonStart
 from harness.training.gate import PARITY_STEPS, REORDERINGS, parity_rows
 from harness.training.pacing import find_pacing
 from harness.training.quads import run_apart, run_quads
-from harness.training.run import Measured, TrainingRun
+from harness.training.run import ORIGIN, Measured, TrainingRun
 from harness.training.scorer import Scorer
 from harness.training.seed_outcome import SeedsSeen
 from harness.training.seed_store import SeedStore
@@ -26,8 +28,9 @@ from harness.training.to_auc import ToTheEnd
 from harness.trial import Trial
 from zoo.split_file import write_split
 
-ORIGIN = "origin"
-"""The process that makes the weights before the first step, and trains plainly in other orders."""
+WARM_STEPS = 50
+"""Steps of the plain loop before the state from which bursts begin: by then Adam and Adagrad know the size of most
+gradients, and rounding spreads less than from the first step."""
 
 
 def measure_training(trial: Trial, options: RunOptions, observer: Observer) -> Measurement:
@@ -45,20 +48,22 @@ def measure_training(trial: Trial, options: RunOptions, observer: Observer) -> M
         _make_origin(run)
         _start_sides(run)
         cold = [run.bench.train(name, "gate", PARITY_STEPS) for name in what.plans]
-        _compare(run, "gate", PARITY_STEPS, [run.at(ORIGIN, str(order)) for order in range(REORDERINGS)])
+        _compare(run, [run.at(ORIGIN, str(order)) for order in range(REORDERINGS)])
         observer.plan(plan_lines_of(run), None, None)
         observer.stage("pace", total=None)
         pacing = find_pacing(run.bench, options.budget, cold)
-        for name in what.plans:
-            sides.forget_peak(name)
-        log = run_quads(run.bench, options.budget, pacing)
+        epoch_steps = -(-run.infos[BASELINE].report["samples"] // what.training.batch_size)
+        start = CommonStart(state=run.state, epoch_steps=epoch_steps, pacing=pacing)
+        parity = BurstParity(run, start) if run.compares else None
+        log = run_quads(run.bench, options.budget, start, parity)
         run_apart(run.bench, options.budget, pacing)
-        peaks = {name: sides.peak_bytes(name) for name in what.plans}
         rss = {name: sides.rss_bytes(name) for name in what.plans}
-        observer.stage("comparing parameters", total=None)
-        _compare(run, "timed", run.bench.position[BASELINE])
+        if parity is not None:
+            observer.stage("the plain loop in other orders", total=None)
+            parity.reorder()
+            run.parity += parity.rows
         seeds = _train_seeds(run, target)
-        found = Measured(log=log, pacing=pacing, peaks=peaks, rss=rss, target=target, seeds=seeds)
+        found = Measured(log=log, pacing=pacing, peaks=run.bench.peaks, rss=rss, target=target, seeds=seeds)
         return assemble(run, found)
 
 
@@ -109,17 +114,22 @@ def _train_seeds(run: TrainingRun, target: Target | None) -> SeedsSeen | None:
 
 
 def _make_origin(run: TrainingRun) -> None:
-    """Write the weights before the first step; and for the gate, what the plain loop makes of them in other orders."""
+    """Write the weights before the first step; for the gate, what the plain loop makes of them in other orders; and the
+    state from which bursts begin."""
     what, bench = run.what, run.bench
     bench.observer.stage("start weights, and the plain loop in other orders", total=None)
     spec = training_spec(what, what.plans[BASELINE], run.split, what.weights)
     bench.sides.start(ORIGIN, spec)
     bench.sides.order(ORIGIN, "save", path=str(run.start))
-    if CANDIDATE in what.plans and not what.by_seeds:
+    if run.compares:
         for order in range(REORDERINGS):
             bench.sides.order(ORIGIN, "again", changes={"start": str(run.start), "reordering": order})
             bench.sides.order(ORIGIN, "train", steps=PARITY_STEPS)
             bench.sides.order(ORIGIN, "save", path=str(run.at(ORIGIN, str(order))))
+    bench.sides.order(ORIGIN, "again", changes={"start": str(run.start)})
+    bench.sides.order(ORIGIN, "train", steps=WARM_STEPS)
+    bench.sides.order(ORIGIN, "save", path=str(run.at(ORIGIN, "state")))
+    bench.sides.order(ORIGIN, "checkpoint", path=str(run.state))
     bench.sides.stop(ORIGIN)
 
 
@@ -132,15 +142,13 @@ def _start_sides(run: TrainingRun) -> None:
         bench.observer.advance(1, f"{name} ready in {run.infos[name].start_s:.1f} s")
 
 
-def _compare(run: TrainingRun, stage: str, steps: int, reordered: Sequence[Path] = ()) -> None:
-    """Parameters of both sides, which have taken ``steps`` steps each; nothing for ``opt=[]``, nor where seeds
-    decide."""
-    if CANDIDATE not in run.what.plans or run.what.by_seeds:
+def _compare(run: TrainingRun, reordered: Sequence[Path]) -> None:
+    """Parameters of both sides after the first steps; nothing for ``opt=[]``, nor where seeds decide."""
+    if not run.compares:
         return
-    files = {name: run.at(name, stage) for name in run.what.plans}
+    files = {name: run.at(name, "gate") for name in run.what.plans}
     for name, path in files.items():
-        run.bench.awake.wake(name)
-        run.bench.sides.order(name, "save", path=str(path))
-    run.parity += parity_rows(stage, steps, run.start, files[BASELINE], files[CANDIDATE], reordered)
-    for path in files.values():
+        run.bench.order(name, "save", path=str(path))
+    run.parity += parity_rows("gate", PARITY_STEPS, run.start, files[BASELINE], files[CANDIDATE], reordered)
+    for path in (*files.values(), *reordered):
         path.unlink()

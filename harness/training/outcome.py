@@ -9,57 +9,25 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.estimate.comparison import RatioInterval, quads_to_repeat, ratio_interval
-from harness.estimate.parity import TensorParity
 from harness.measurement.outcome import validity_of
 from harness.measurement.preparation import BASELINE, CANDIDATE
 from harness.record.result import GateResult, Ratio, Validity
 from harness.record.side_result import SeedResult, TrainResult
-from harness.record.training_rows import READING, Chunk
+from harness.record.training_rows import Chunk
+from harness.training.beside_clock import hidden_in_bursts, hidden_in_seeds, less_in_bursts
 from harness.training.gate import training_gate
 from harness.training.quads import void_evidence
 from harness.training.seed_outcome import (
     Accuracy,
-    SeedsSeen,
     accuracy_of,
     results_by_side,
     seconds_to_auc,
     seeds_gate,
     to_auc_ratio,
 )
-from zoo.training_batches import samples_of_steps
+from harness.training.seen import TrainingSeen, check_rows
 
 NO_QUERIES = "scope=train has no queries"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingFacts:
-    """What no row tells of a training: samples of an epoch and of a batch, the seed of the batches; by side, threads of
-    the framework and largest resident memory."""
-
-    epoch_samples: int
-    batch_size: int
-    seed: int
-    threads: Mapping[str, int]
-    peak_bytes: Mapping[str, int | None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingSeen:
-    """What a training trial has seen. shares: of core time in each quad (``harness.training.quads.host_shares``).
-    seeds: of trainings to their end, None without any; by_seeds: these are the gate, and not the parameters."""
-
-    chunks: Sequence[Chunk]
-    parity: Sequence[TensorParity]
-    facts: TrainingFacts
-    shares: Mapping[int, tuple[float, float]]
-    remarks: Sequence[str]
-    seeds: SeedsSeen | None = None
-    by_seeds: bool = False
-
-    def of(self, side: str, purpose: str, quads: Sequence[int] | None = None) -> list[Chunk]:
-        """The stretches of one side and purpose, in the given quads or in all."""
-        chosen = [chunk for chunk in self.chunks if (chunk.side, chunk.purpose) == (side, purpose)]
-        return [chunk for chunk in chosen if quads is None or chunk.quad in quads]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +43,7 @@ class TrainingOutcome:
 
 def training_outcome(seen: TrainingSeen) -> TrainingOutcome:
     """All numbers of a training trial. ValueError where the rows do not hold what a number needs."""
-    _check(seen)
+    check_rows(seen)
     evidence = void_evidence(seen.shares)
     planned = _planned(seen, evidence)
     validity, kept = validity_of(evidence, planned, seen.remarks)
@@ -93,35 +61,12 @@ def training_outcome(seen: TrainingSeen) -> TrainingOutcome:
 
 def _gate(seen: TrainingSeen, results: Mapping[str, Sequence[SeedResult]]) -> GateResult:
     if not seen.by_seeds:
-        return training_gate(seen.parity)
-    if not results:
+        beside = [hidden_in_bursts(seen), hidden_in_seeds(seen.seeds) if seen.seeds is not None else ""]
+        return training_gate(seen.parity, [text for text in beside if text])
+    if not results or seen.seeds is None:
         raise ValueError("a plan of other mathematics is gated by seeds, and none was trained to its end")
-    return seeds_gate(results[BASELINE], results[CANDIDATE])
-
-
-def _check(seen: TrainingSeen) -> None:
-    """Rows have to be what both sides were told: the same steps with the same samples, one stretch after another."""
-    facts, position = seen.facts, dict.fromkeys(seen.facts.threads, 0)
-    ended = 0
-    for number, chunk in enumerate(seen.chunks):
-        if chunk.side not in position or chunk.chunk != number:
-            raise ValueError(f"stretch {number} is numbered {chunk.chunk}, of side {chunk.side!r}")
-        if not ended <= chunk.started_ns < chunk.ended_ns:
-            raise ValueError(f"stretch {number} does not begin after the one before it and end after it began")
-        if chunk.first_step != position[chunk.side]:
-            raise ValueError(f"stretch {number} begins at step {chunk.first_step}, not {position[chunk.side]}")
-        samples = samples_of_steps(chunk.first_step, chunk.steps, facts.epoch_samples, facts.batch_size)
-        if chunk.samples != samples:
-            raise ValueError(f"stretch {number} has {chunk.samples} samples in {chunk.steps} steps, not {samples}")
-        ended = chunk.ended_ns
-        if chunk.purpose not in READING:
-            position[chunk.side] += chunk.steps
-    if len(set(position.values())) > 1:
-        raise ValueError(f"the sides took unequal numbers of steps: {position}")
-    after = {"gate": {c.steps for c in seen.chunks if c.purpose == "gate"}, "timed": set(position.values())}
-    for row in seen.parity:
-        if {row.steps} != after[row.stage]:
-            raise ValueError(f"{row.tensor} was compared after {row.steps} steps, which is not when its stage ends")
+    beside = [hidden_in_seeds(seen.seeds), less_in_bursts(seen, seen.seeds)]
+    return seeds_gate(results[BASELINE], results[CANDIDATE], [text for text in beside if text])
 
 
 def _planned(seen: TrainingSeen, evidence: Mapping[int, tuple[str, ...]]) -> int:
@@ -195,14 +140,19 @@ def quad_log_ratios(seen: TrainingSeen, quads: Sequence[int]) -> list[float]:
     A B B A, a drift of the host that is linear in time cancels."""
     logs = []
     for quad in quads:
-        halves = {
-            side: {chunk.half: chunk.samples_per_s for chunk in seen.of(side, "quad", (quad,))}
-            for side in (BASELINE, CANDIDATE)
-        }
+        halves = {side: _rates_by_half(seen.of(side, "quad", (quad,))) for side in (BASELINE, CANDIDATE)}
         if {*halves[BASELINE]} != {0, 1} or {*halves[CANDIDATE]} != {0, 1}:
             raise ValueError(f"quad {quad} does not hold both halves of both sides")
         logs.append(float(np.mean([math.log(halves[CANDIDATE][half] / halves[BASELINE][half]) for half in (0, 1)])))
     return logs
+
+
+def _rates_by_half(chunks: Sequence[Chunk]) -> dict[int, float]:
+    """Samples/s over all bursts of each half."""
+    halves: dict[int, list[Chunk]] = {}
+    for chunk in chunks:
+        halves.setdefault(chunk.half, []).append(chunk)
+    return {half: sum(c.samples for c in own) / sum(c.seconds for c in own) for half, own in halves.items()}
 
 
 def _interval(logs: Sequence[float]) -> RatioInterval | None:

@@ -11,7 +11,8 @@ from harness.estimate.comparison import quads_to_repeat
 from harness.host.validity import between, sample_host, void_reasons_of_training
 from harness.options import Budget
 from harness.training.bench import TrainingBench
-from harness.training.pacing import Pacing
+from harness.training.common_start import CommonStart, Comparison
+from harness.training.pacing import MOST, Pacing
 
 APART_ROUNDS = 2
 READ_FACTOR = 4
@@ -40,23 +41,27 @@ def void_evidence(shares: Mapping[int, tuple[float, float]]) -> dict[int, tuple[
     return {quad: void_reasons_of_training(*seen) for quad, seen in shares.items()}
 
 
-def run_quads(bench: TrainingBench, budget: Budget, pacing: Pacing) -> TrainingLog:
-    """All quads, then the void ones again, on the steps that follow; at most a quarter of all (R16)."""
+def run_quads(
+    bench: TrainingBench, budget: Budget, start: CommonStart, comparison: Comparison | None = None
+) -> TrainingLog:
+    """All quads, then the void ones again, on other steps; at most a quarter of all (R16). ``comparison``: of where
+    their bursts end."""
     log, count = TrainingLog(), int(budget.quads)
-    bench.observer.stage(f"{count} quads of {pacing.timed} steps", total=quad_seconds(bench, budget, count))
+    title = f"{count} quads of 2 x {start.pacing.bursts} bursts of {start.pacing.timed} steps"
+    bench.observer.stage(title, total=quad_seconds(bench, budget, count))
     for number in range(count):
-        _one_quad(bench, pacing, number, log)
+        _one_quad(bench, number, log, start, comparison)
     again = quads_to_repeat(void_evidence(log.shares))
     if again:
         bench.observer.stage(f"{len(again)} void quads again", total=quad_seconds(bench, budget, len(again)))
     for number in range(count, count + len(again)):
-        _one_quad(bench, pacing, number, log)
+        _one_quad(bench, number, log, start, comparison)
     return log
 
 
 def quad_seconds(bench: TrainingBench, budget: Budget, quads: int) -> float:
     """Planned seconds, if all sides were as slow as the slowest."""
-    return quads * 2 * len(bench.position) * (budget.segment_s + budget.settle_s)
+    return quads * 2 * len(bench.position) * budget.segment_s
 
 
 def abba(sides: list[str], quad: int) -> list[tuple[str, int]]:
@@ -67,17 +72,20 @@ def abba(sides: list[str], quad: int) -> list[tuple[str, int]]:
     return [(first, 0), (second, 0), (second, 1), (first, 1)]
 
 
-def _one_quad(bench: TrainingBench, pacing: Pacing, number: int, log: TrainingLog) -> None:
+def _one_quad(
+    bench: TrainingBench, number: int, log: TrainingLog, start: CommonStart, comparison: Comparison | None
+) -> None:
     sides = list(bench.position)
     own_ns = -sum(bench.sides.cpu_ns(side) for side in sides)
     before = sample_host({side: bench.sides.pids(side) for side in sides})
     for side, half in abba(sides, number):
-        bench.train(side, "settle", pacing.settle, (number, half))
-        bench.train(side, "quad", pacing.timed, (number, half))
+        start.train(bench, side, (number, half), comparison)
     host = between(before, sample_host({side: bench.sides.pids(side) for side in sides}))
     own_ns += sum(bench.sides.cpu_ns(side) for side in sides)
     own_share = own_ns * 1e-9 / (host["seconds"] * (os.cpu_count() or 1))
     log.host.append({"quad": number, **host, "others_share": max(0.0, host["busy_share"] - own_share)})
+    if comparison is not None:
+        comparison.compare(number)
 
 
 def run_apart(bench: TrainingBench, budget: Budget, pacing: Pacing) -> None:
@@ -87,5 +95,5 @@ def run_apart(bench: TrainingBench, budget: Budget, pacing: Pacing) -> None:
     for number in range(APART_ROUNDS):
         for side, _ in abba(sides, number):
             bench.read(side, "warm", pacing.settle)
-            bench.read(side, "read", READ_FACTOR * pacing.timed)
-            bench.compute(side, pacing.timed)
+            bench.read(side, "read", READ_FACTOR * pacing.half)
+            bench.compute(side, min(pacing.half, MOST))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.estimate.parity import TensorParity
+from harness.measurement.preparation import CANDIDATE
 from harness.sut.system_process import SideInfo
 from harness.training.bench import TrainingBench
 from harness.training.pacing import Pacing
@@ -14,6 +15,9 @@ from harness.training.quads import TrainingLog
 from harness.training.seed_outcome import SeedsSeen
 from harness.training.spec import TrainingPlan
 from harness.training.target import Target
+
+ORIGIN = "origin"
+"""The process that makes what both sides begin from, and trains plainly in other orders."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,6 +37,16 @@ class TrainingRun:
     @property
     def start(self) -> Path:
         return self.folder / "start.npz"
+
+    @property
+    def state(self) -> Path:
+        """What the plain loop has reached where the halves of quads begin."""
+        return self.folder / "common.state"
+
+    @property
+    def compares(self) -> bool:
+        """Whether parameters are the gate: there are two sides, and no other mathematics."""
+        return CANDIDATE in self.what.plans and not self.what.by_seeds
 
     def at(self, side: str, stage: str) -> Path:
         return self.folder / f"{side}-{stage}.npz"

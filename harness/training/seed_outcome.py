@@ -150,20 +150,23 @@ def to_auc_ratio(baseline: Sequence[SeedResult], candidate: Sequence[SeedResult]
     return ToAucRatio(ratio=ratio, ci=ci, reason="")
 
 
-def seeds_gate(baseline: Sequence[SeedResult], candidate: Sequence[SeedResult]) -> GateResult:
-    """R6 for a plan of other mathematics. ValueError for fewer than three seeds."""
+def seeds_gate(
+    baseline: Sequence[SeedResult], candidate: Sequence[SeedResult], beside: Sequence[str] = ()
+) -> GateResult:
+    """R6 for a plan of other mathematics. ``beside``: sentences about work beside the clock, each of which fails it.
+    ValueError for fewer than three seeds."""
     found = paired_seeds(
         *([math.nan if each.auc is None else each.auc for each in side] for side in (baseline, candidate))
     )
     return GateResult(
-        verdict=found.verdict,
+        verdict="fail" if beside else found.verdict,
         auc_delta=_known(found.delta),
         auc_delta_ci=found.ci if math.isfinite(found.delta) else None,
         margin=found.margin,
         logloss_delta_ci=_paired_interval(baseline, candidate),
         pcoc_ratio=_pcoc_ratio(baseline, candidate),
-        timed_answers="pass",
-        reasons=found.reasons,
+        timed_answers="fail" if beside else "pass",
+        reasons=(*found.reasons, *beside),
         seeds=_seeds(baseline, found),
     )
 

@@ -89,13 +89,16 @@ class ToTheEnd:
         own = self._of(side, seed)
         first = own[-1].step if own else 0
         self.scorer.awake.wake(side)
+        before_ns = self.sides.cpu_ns(side)
         started_ns = now_ns()
         samples = sum(
             self.sides.order(side, "train", steps=min(MOST, until - start)) for start in range(first, until, MOST)
         )
         ended_ns = now_ns()
+        trained_ns = self.sides.cpu_ns(side)
         latest = self._latest(side)
         self.sides.order(side, "keep", path=str(latest))
+        kept_ns = self.sides.cpu_ns(side)
         row = Evaluation(
             side=side,
             seed=seed,
@@ -104,6 +107,8 @@ class ToTheEnd:
             samples=samples,
             started_ns=started_ns,
             ended_ns=ended_ns,
+            cpu_ns=trained_ns - before_ns,
+            keep_cpu_ns=kept_ns - trained_ns,
             decides=int(decides),
             valid_auc=self.scorer.valid_auc(latest),
         )

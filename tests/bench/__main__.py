@@ -1,7 +1,8 @@
 """Service time of every plan over ``opt=[]``, in one process: ``nox -s bench -- [MODEL ...]``.
 
 ``nox -s bench -- units`` measures block by block instead (``tests/bench/units``), ``nox -s bench -- peers`` other
-frameworks against ours (``tests/bench/peers``), ``nox -s bench -- slots`` what a query costs around its model.
+frameworks against ours (``tests/bench/peers``), ``nox -s bench -- training`` other ways to train against the plain
+loop (``tests/bench/training``), ``nox -s bench -- slots`` what a query costs around its model.
 
 Both sessions answer the same query one after the other, in alternating order; the ratio is that of each pair, and its
 interval is Student's t on the log ratios of blocks of pairs. Run it on a machine that does nothing else.
@@ -23,6 +24,7 @@ from harness.host.environment import hardware_class
 from tests.bench.peers.command import main as peers
 from tests.bench.sessions import context_of, planted_of, session_of
 from tests.bench.slots import main as slots
+from tests.bench.training.command import main as training
 from tests.bench.units.command import main as units
 from zoo.configs import MODELS
 from zoo.schema import Split
@@ -39,7 +41,7 @@ PLANS: tuple[tuple[str, ...], ...] = (
 )
 SIZES = (1, 10, 32, 100)
 BLOCKS, PAIRS = 12, 5
-COMMANDS = {"peers": peers, "slots": slots, "units": units}
+COMMANDS = {"peers": peers, "slots": slots, "training": training, "units": units}
 
 
 def main() -> None:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import torch
 
 from optimizations.sharded_embedding.lookups import Lookups, pooled
 from optimizations.sharded_embedding.rank_model import rank_model
+from optimizations.sharded_embedding.rank_state import RankState
 from optimizations.sharded_embedding.row_plan import own_rows, table_rows
 from tests.parity.conftest import EVERY_COLUMN, ODD_SIZES, trained_scale
 from tests.parity.sharded_case import every_column
 from zoo.layers.features import to_tensors
+from zoo.learning import Learner, PlainSteps
 from zoo.models import build_model
 from zoo.models.dien import followed
+from zoo.optimizers import build_optimizers
 from zoo.training import load_into, weights_of
+from zoo.training_batches import TrainingBatches
+from zoo.training_config import training_config
 
 
 @pytest.mark.parametrize("name", list(ODD_SIZES))
@@ -59,6 +66,45 @@ def test_the_ranks_models_are_the_whole_one_put_together(name: str, ranks: int) 
             np.testing.assert_array_equal(np.concatenate(own), array)
         else:
             assert all(np.array_equal(part[path], array) for part in parts)
+
+
+def test_the_ranks_parts_of_a_state_are_the_whole_one_put_together() -> None:
+    """Parameters, sums of Adagrad, z and n of FTRL-Proximal, moments of Adam, and averages with their steps."""
+    training = training_config("wdl", {"batch_size": 20, "average": 0.9})
+    plain = Learner(build_model(ODD_SIZES["wdl"], EVERY_COLUMN), training, 50)
+    batches = TrainingBatches(every_column(), 20, 5, False)
+    steps = PlainSteps(batches, plain)
+    for _ in range(3):
+        steps.step(batches.draw())
+    whole, rows, found = plain.state_dict(), table_rows(EVERY_COLUMN), []
+    for rank in range(3):
+        model = rank_model(ODD_SIZES["wdl"], EVERY_COLUMN, weights_of(plain.model), 1, rank, 3)
+        optimizers = build_optimizers(model, training)
+        learner = Learner(model, training, 50, optimizers)
+        learner.load_state_dict(RankState(model, optimizers, rows, rank, 3).own(whole))
+        found.append(learner.state_dict())
+    names = [name for name, _ in plain.model.named_parameters()]
+    paths = [("model", name) for name in whole["model"]]
+    paths += [("average", "kept", number, key) for number in range(len(names)) for key in ("mean", "steps", "touched")]
+    paths += [
+        ("optimizers", kind, "state", number, key)
+        for kind, own in enumerate(whole["optimizers"])
+        for number, values in own["state"].items()
+        for key in values
+    ]
+    tables = 0
+    for path in paths:
+        expected, *parts = (functools.reduce(lambda value, key: value[key], path, each) for each in (whole, *found))
+        owned = [len(own_rows(len(expected), rank, 3)) if expected.ndim else 0 for rank in range(3)]
+        if [len(part) if part.ndim else 0 for part in parts] != [max(1, count) for count in owned]:
+            assert all(torch.equal(part, expected) for part in parts), path
+            continue
+        tables += 1
+        assert torch.equal(torch.cat([part[:count] for part, count in zip(parts, owned, strict=True)]), expected), path
+    # Eleven deep and wide tables, each with itself, three columns of its average, and one or two of its optimizer.
+    deep, wide = (sum(name.startswith(part) and name in rows for name in names) for part in ("embedding", "wide"))
+    assert (deep, wide, tables) == (7, 8, 7 * 5 + 8 * 6)
+    assert found[0]["steps"] == 3 and found[0]["schedules"] == whole["schedules"]
 
 
 def test_start_weights_of_other_data_are_refused() -> None:

@@ -83,6 +83,28 @@ def test_batches_of_any_size_move_parameters_as_the_plain_step_does(
             np.testing.assert_allclose(mine[path], array, rtol=1e-4, atol=2e-5, err_msg=path)
 
 
+@pytest.mark.parametrize("name", list(ODD_SIZES))
+def test_a_burst_from_the_plain_loops_state_ends_where_the_plain_one_does(
+    name: str, ranks: RankedOpener, tmp_path: Path
+) -> None:
+    case, state = Case.of(tmp_path, ODD_SIZES[name], EVERY_COLUMN, every_column()), tmp_path / "common.state"
+    changes = {"batch_size": 20, "average": 0.9, "embedding_accumulator": 1e-3}
+    plain = open_training(case.spec({}, **changes))
+    plain.train(7)
+    plain.checkpoint(state)
+    plain.train(2, at=3)
+    sharded = ranks(case.spec(SHARDED, **changes))
+    sharded.train(3)  # wherever it stands, it begins at the state
+    sharded.resume(state)
+    assert sharded.train(2, at=3) == 40
+    for theirs, mine in ((plain.state(), sharded.state()), (plain.kept(), sharded.kept())):
+        for path, array in theirs.items():
+            if path not in NO_GRADIENT:
+                np.testing.assert_allclose(mine[path], array, rtol=1e-4, atol=2e-5, err_msg=path)
+    with pytest.raises(ValueError, match="writes none"):
+        sharded.checkpoint(state)
+
+
 def test_stretches_change_no_bit_and_reading_nothing(ranks: RankedOpener, tmp_path: Path) -> None:
     """What is sent ahead within a stretch is what is sent without one."""
     case = Case.of(tmp_path, ODD_SIZES["wdl"], EVERY_COLUMN, every_column())

@@ -14,7 +14,6 @@ from harness.estimate.parity import (
     P99_FLOOR,
     TAIL,
     TensorParity,
-    shared_by_block,
     tensor_parity,
     worst,
 )
@@ -87,29 +86,22 @@ def test_only_what_moved_on_either_side_is_compared():
     assert tensor_parity("gate", "t", 3, start, start, start) is None
 
 
-def test_what_movements_share_is_one_for_the_same_and_less_for_every_other():
-    start, move = np.zeros(4000), RNG.normal(size=4000)
-
-    def shared(candidate):
-        return compared(candidate, start=start, baseline=move).shared
-
-    assert shared(move) == pytest.approx(1.0)
-    assert shared(0.3 * move) == shared(move / 0.3) == pytest.approx(0.3)
-    assert shared(-move) == pytest.approx(-1.0) and shared(start) == 0.0
-    # two movements of which half of the variance is their own
-    assert shared(np.sqrt(0.5) * move + np.sqrt(0.5) * RNG.normal(size=4000)) == pytest.approx(np.sqrt(0.5), abs=0.05)
-    assert shared(np.where(np.arange(4000) == 7, np.nan, move)) == 0.0
+def test_a_burst_is_held_against_what_other_orders_do_to_another_one():
+    burst = [compared(shifted(1.0, by), stage="timed") for by in (0.5 * P50_FLOOR, 15 * P50_FLOOR)]
+    orders = [compared(shifted(1.0, by), stage="reordered") for by in (P50_FLOOR, 3 * P50_FLOOR)]
+    assert burst[0].used_beside([]) == pytest.approx(0.5, rel=2e-3)
+    assert burst[1].used_beside([]) == pytest.approx(15, rel=2e-3)
+    # of several orders the farthest counts, and the factor is that of the gate
+    assert burst[1].used_beside(orders) == pytest.approx(15 / (3 * FACTOR), rel=2e-3)
+    few = compared(shifted(2 * TAIL, 7.0), stage="timed")
+    assert few.used_beside([]) == pytest.approx(2.0, rel=2e-3)
+    assert few.used_beside([compared(shifted(TAIL, 7.0))]) == pytest.approx(2 / FACTOR, rel=2e-3)
 
 
-def test_blocks_are_weighed_by_elements_and_small_ones_are_not_judged():
-    def row(tensor, elements, shared):
-        return TensorParity(
-            stage="timed", tensor=tensor, steps=9, elements=elements, compared=elements, scale=1.0,
-            reordered_p50=0.0, reordered_p99=0.0, p50=0.0, p99=0.0, tail=0.0, shared=shared,
-        )  # fmt: skip
-
-    rows = [row("top.0.weight", 3000, 0.9), row("top.0.bias", 1000, 0.1), row("out.bias", FEWEST - 1, 0.0)]
-    assert shared_by_block(rows) == {"top": pytest.approx(0.7)}
+def test_the_quantiles_of_a_handful_of_elements_say_nothing():
+    start, end = np.zeros(FEWEST), np.ones(FEWEST)
+    assert compared(2 * end, start=start, baseline=end).used_beside([]) > 100
+    assert compared(2 * end[1:], start=start[1:], baseline=end[1:]).used_beside([]) == 0.0
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -25,6 +25,7 @@ from zoo.training_batches import samples_of_steps
 SAMPLES, BATCH = 4000, 512
 STEP_S = {"origin": 0.05, "baseline": 0.05, "candidate": 0.02}
 READ_S, SCORE_S = 0.004, 5.0
+SAVE_NS = 10**7
 DATA = {"shape": "pointwise", "size": "tiny"}
 
 
@@ -35,7 +36,9 @@ def learned(steps: float) -> float:
 
 class SimulatedSides:
     """Stands for ``harness.training.sides.TrainingSides``: steps take known times with 2 % noise, and move every
-    parameter by one. ``wrong``: by how much more the candidate's moves. ``stops``: after the gate, it moves no more.
+    parameter by one. ``wrong``: by how much more the candidate's moves. ``skips``: the share of its steps that it
+    leaves out after the gate. ``lazy``: the candidate answers at once, and works where it has to show for it.
+    ``sprints``: it does half the work where it begins anywhere in an epoch.
 
     Scores of what was moved so far have the AUC ``learned``, to which every seed adds a little, and the candidate less.
     ``needs``: how many steps of the candidate teach as much as one of the baseline. ``worse``: what its AUC lacks.
@@ -46,22 +49,28 @@ class SimulatedSides:
     def __init__(
         self,
         wrong: float = 0.0,
-        stops: bool = False,
+        skips: float = 0.0,
         needs: float = 1.0,
         worse: float = 0.0,
         peak: float = np.inf,
         broken: int = -1,
         ends: int = -1,
+        lazy: bool = False,
+        sprints: bool = False,
     ) -> None:
-        self.now, self.wrong, self.stops = 10**12, wrong, stops
+        self.now, self.wrong, self.skips = 10**12, wrong, skips
         self.needs, self.worse, self.peak, self.broken = needs, worse, peak, broken
-        self.ends, self.observer = ends, Mock()
+        self.ends, self.lazy, self.sprints, self.observer = ends, lazy, sprints, Mock()
+        self.used_ns: dict[str, int] = {}
+        self.owed_ns = 0
         self.seeds: dict[str, int] = {}
         dataset = load_once("planted", **DATA)
         self.labels = [dataset.valid.labels, dataset.test.labels]
         self.rng = np.random.default_rng(2)
         self.cores, self.frozen_by = (0, 1), {"baseline": "simulated"}
         self.position: dict[str, int] = {}
+        self.batch: dict[str, int] = {}
+        self.moved: dict[str, float] = {}
         self.held: dict[str, int] = {}
         self.awake: set[str] = set()
         self.orders: list[tuple[str, str]] = []
@@ -73,10 +82,14 @@ class SimulatedSides:
         return None
 
     def start(self, name: str, spec: dict[str, Any], command: tuple[str, ...] = ()) -> SideInfo:
-        self.position[name] = 0
+        self.begin(name)
         self.seeds[name] = spec["training"]["seed"] if "training" in spec else 0
         self.awake.add(name)
         return SideInfo(report={"plan": [], "threads": 2, "samples": SAMPLES}, start_s=1.0, pid=0, rss_bytes=10**8)
+
+    def begin(self, name: str) -> None:
+        self.position[name], self.batch[name], self.moved[name] = 0, 0, 0.0
+        self.used_ns.setdefault(name, 0)
 
     def stop(self, name: str) -> None:
         self.awake.discard(name)
@@ -85,7 +98,14 @@ class SimulatedSides:
         assert self.awake == {name}, "one side at a time"
         self.orders.append((name, command))
         if command == "again":
-            self.position[name] = 0
+            self.begin(name)
+        if command == "checkpoint":
+            save_weights(Path(values["path"]), {"moved": np.array([self.moved[name]])})
+        if command == "resume":
+            self.moved[name] = float(np.load(values["path"])["moved"][0])
+        if command in ("save", "keep"):
+            self.used_ns[name] += SAVE_NS + (self.owed_ns if name == "candidate" else 0)
+            self.owed_ns = 0
         if command == "save":
             save_weights(Path(values["path"]), self.parameters(name))
         if command == "begin":
@@ -97,16 +117,29 @@ class SimulatedSides:
             save_weights(Path(values["path"]), {"auc": np.array([self.auc_of(name)])})
         if command == "score":
             return self.score(**values)
-        if command in ("again", "save", "begin", "keep"):
+        if command in ("again", "save", "begin", "keep", "checkpoint", "resume"):
             return 0
         steps = self.held[name] if command == "compute" else values["steps"]
         self.held[name] = steps
         seconds = {"train": STEP_S[name], "read": READ_S, "hold": READ_S, "compute": STEP_S[name] - READ_S}[command]
-        self.now += int(steps * seconds * 1e9 * np.exp(self.rng.normal(0, 0.02)))
-        samples = samples_of_steps(self.position[name], steps, SAMPLES, BATCH)
+        nanoseconds = int(steps * seconds * 1e9 * np.exp(self.rng.normal(0, 0.02)))
+        if self.sprints and name == "candidate" and "at" in values:
+            nanoseconds //= 2
+        if self.lazy and name == "candidate" and command == "train":
+            self.owed_ns, nanoseconds = nanoseconds, nanoseconds // 100
+        self.now += nanoseconds
+        self.used_ns[name] += nanoseconds
+        first = values.get("at", self.batch[name])
         if command in ("train", "compute"):
             self.position[name] += steps
-        return samples
+            self.batch[name] = first + steps
+            self.moved[name] += self.movement(name, steps)
+        return samples_of_steps(first, steps, SAMPLES, BATCH)
+
+    def movement(self, name: str, steps: int) -> float:
+        if name != "candidate":
+            return steps
+        return steps * (1 + self.wrong) * (1 - self.skips * (self.position[name] > 2))
 
     def auc_of(self, name: str) -> float:
         """Of the weights that a side has by now."""
@@ -129,10 +162,7 @@ class SimulatedSides:
         return len(labels)
 
     def parameters(self, name: str) -> dict[str, np.ndarray]:
-        steps = float(self.position[name])
-        if name == "candidate":
-            steps = min(steps, 2.0) if self.stops else steps * (1 + self.wrong)
-        return {"out.linear.weight": np.full((20, 50), steps), "out.linear.bias": np.zeros(20)}
+        return {"out.linear.weight": np.full((20, 50), self.moved[name]), "out.linear.bias": np.zeros(20)}
 
     def freeze(self, name: str) -> None:
         self.awake.remove(name)
@@ -145,7 +175,7 @@ class SimulatedSides:
         return self.now
 
     def cpu_ns(self, name: str) -> int:
-        return 0
+        return self.used_ns[name]
 
     def liberties(self, name: str) -> tuple[str, ...]:
         return ()
@@ -181,7 +211,7 @@ def simulate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Simulate:
 
 
 def simulation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Simulate:
-    """``simulate(quads=, steal=, busy_quads=, wrong=, stops=, training=, side=, **fields of the trial)``: sides,
+    """``simulate(quads=, steal=, busy_quads=, wrong=, skips=, training=, side=, **fields of the trial)``: sides,
     measurement, record. side: more of ``SimulatedSides``."""
 
     def run(
@@ -189,17 +219,17 @@ def simulation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Simulate:
         steal: tuple[int, ...] = (),
         busy_quads: tuple[int, ...] = (),
         wrong: float = 0.0,
-        stops: bool = False,
+        skips: float = 0.0,
         training: Mapping[str, Any] | None = None,
         side: Mapping[str, Any] | None = None,
         **fields: Any,
     ) -> tuple[SimulatedSides, Measurement, Path]:
-        sides, seen = SimulatedSides(wrong, stops, **(side or {})), []
+        sides, seen = SimulatedSides(wrong, skips, **(side or {})), []
 
         def between(before: object, after: object) -> dict[str, Any]:
             seen.append(0)
             stolen, busy = (0.05 if len(seen) - 1 in steal else 0.0), (0.3 if len(seen) - 1 in busy_quads else 0.0)
-            return {"steal_share": stolen, "busy_share": busy, "seconds": 1.0}
+            return {"steal_share": stolen, "busy_share": busy, "seconds": 1e9}
 
         monkeypatch.setattr("harness.training.measure.TrainingSides", lambda: sides)
         monkeypatch.setattr("harness.training.bench.now_ns", sides.clock)

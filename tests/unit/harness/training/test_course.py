@@ -21,7 +21,7 @@ def row(step: int, valid_auc: float, decides: bool = True, before: int | None = 
     """An evaluation after ``step`` steps."""
     first = step - 1 if before is None else before
     return Evaluation(
-        side="baseline", seed=1, first_step=first, steps=step - first, samples=1, started_ns=0,
+        side="baseline", seed=1, first_step=first, steps=step - first, samples=1, started_ns=0, cpu_ns=0, keep_cpu_ns=0,
         ended_ns=seconds * 10**9, decides=int(decides), valid_auc=valid_auc,
     )  # fmt: skip
 

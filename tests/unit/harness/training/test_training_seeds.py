@@ -176,7 +176,7 @@ def test_other_mathematics_are_gated_by_paired_seeds(other: Simulated):
     assert gate.seeds.seeds == (1, 2, 3, 4) and gate.seeds.spread == pytest.approx(spread)
     assert gate.margin == pytest.approx(max(0.001, 3 * spread * np.sqrt(2 / 4)))
     assert (gate.verdict, gate.parity, result.exit_code) == ("pass", None, ExitCode.OK)
-    assert ("origin", "train") not in sides.orders and ("candidate", "save") not in sides.orders
+    assert ("candidate", "save") not in sides.orders
     assert verify(record).passed, verify(record).problems
 
 
@@ -192,6 +192,22 @@ def test_a_candidate_that_learns_less_fails(run, side: dict[str, float]):
         assert result.ratio.train_to_auc is None
         assert result.ratio.train_to_auc_reason == "the target AUC was not reached by the candidate with 1 of 3 seeds"
     assert json.loads((record / "result.json").read_text())["gate"]["verdict"] == "fail"
+    assert verify(record).passed, verify(record).problems
+
+
+@pytest.mark.parametrize("training", [END, DROPOUT])
+def test_steps_that_are_taken_while_weights_are_written_fail(run, training: dict[str, Any]):
+    _, measurement, record = run(training=training, side={"lazy": True})
+    gate = measurement.result.gate
+    assert (gate.verdict, gate.timed_answers) == ("fail", "fail") and "beside the clock" in gate.reasons[-1]
+    assert verify(record).passed, verify(record).problems
+
+
+def test_other_mathematics_that_work_less_where_they_are_timed_fail(run):
+    _, measurement, record = run(training=DROPOUT, side={"sprints": True})
+    gate = measurement.result.gate
+    assert measurement.result.ratio.train == pytest.approx(5.0, rel=0.05)
+    assert gate.verdict == "fail" and gate.reasons[-1].endswith("what was timed is not what was judged")
     assert verify(record).passed, verify(record).problems
 
 

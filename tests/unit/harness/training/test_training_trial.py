@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from pathlib import Path
 
@@ -61,12 +62,12 @@ def test_the_interval_is_students_t_on_the_log_ratios_of_the_quads(simulate: Sim
     rows = chunks_of(measurement)
     logs = []
     for quad in range(6):
-        own = [c for c in rows if (c.purpose, c.quad) == ("quad", quad)]
-        rates = {
-            side: [c.samples / (c.ended_ns - c.started_ns) for c in own if c.side == side]
-            for side in ("baseline", "candidate")
-        }
-        # the halves of one side run the same steps as those of the other, in the order 0, 1
+        rates = {}
+        for side in ("baseline", "candidate"):
+            own = [c for c in rows if (c.purpose, c.quad, c.side) == ("quad", quad, side)]
+            halves = [[c for c in own if c.half == half] for half in (0, 1)]
+            rates[side] = [sum(c.samples for c in h) / sum(c.ended_ns - c.started_ns for c in h) for h in halves]
+        # the halves of one side run the same steps as those of the other
         logs.append(np.mean(np.log(np.divide(rates["candidate"], rates["baseline"]))))
     half = stats.t.ppf(0.975, 5) * np.std(logs, ddof=1) / np.sqrt(6)
     expected = np.exp([np.mean(logs), np.mean(logs) - half, np.mean(logs) + half])
@@ -79,24 +80,47 @@ def test_both_sides_take_the_same_steps_in_abba_order(simulate: Simulate):
     sides, measurement, _ = simulate(quads=2)
     rows = chunks_of(measurement)
     timed = [c for c in rows if c.purpose == "quad"]
-    order = [(c.side[0], c.half) for c in timed]
+    order = [key for key, _ in itertools.groupby((c.side[0], c.half) for c in timed)]
     assert order == [("b", 0), ("c", 0), ("c", 1), ("b", 1), ("c", 0), ("b", 0), ("b", 1), ("c", 1)]
-    for quad, half in {(c.quad, c.half) for c in timed}:
-        assert len({(c.first_step, c.steps, c.samples) for c in timed if (c.quad, c.half) == (quad, half)}) == 1
+    places: dict[str, dict[tuple[int, int], list[tuple[int, int]]]] = {"baseline": {}, "candidate": {}}
+    for c in timed:
+        places[c.side].setdefault((c.quad, c.half), []).append((c.first_step, c.samples))
+    assert places["baseline"] == places["candidate"]
+    # a half lasts 2.2 s on the slower side
+    assert {len(bursts) for bursts in places["baseline"].values()} == {round(2.2 / (10 * STEP_S["baseline"]))}
     settled = [rows[c.chunk - 1] for c in timed]
-    assert {c.purpose for c in settled} == {"settle"} and all(
+    assert {(c.purpose, c.steps) for c in settled} == {("settle", 2)} and all(
         (a.side, a.half) == (b.side, b.half) for a, b in zip(settled, timed, strict=True)
     )
     assert sides.position["baseline"] == sides.position["candidate"]
-    # a stretch lasts 2.2 s on the slower side
-    assert timed[0].steps == pytest.approx(2.2 / STEP_S["baseline"], rel=0.1)
+
+
+def test_every_burst_begins_from_the_common_state_at_a_place_that_was_drawn(simulate: Simulate):
+    sides, measurement, _ = simulate(quads=4)
+    own = [command for name, command in sides.orders if name == "candidate"]
+    bursts = [k for k, command in enumerate(own) if command == "resume"]
+    assert len(bursts) == 4 * 2 * (1 + round(2.2 / (10 * STEP_S["baseline"])))
+    assert all(own[k + 1 : k + 3] == ["train", "train"] for k in bursts)
+    # one burst of each half is looked at, and which one differs
+    saved = [sum(j < k for j in bursts) % 5 for k, command in enumerate(own) if command == "save" and k > bursts[0]]
+    assert len(saved) == 8 and len(set(saved)) > 1
+    rows = chunks_of(measurement)
+    assert len({c.first_step for c in rows if c.purpose == "quad"}) > 2  # of 8 steps in an epoch
+    assert list(measurement.parity["stage"]).count("reordered") == 3
+
+
+def test_a_side_that_takes_its_steps_while_it_saves_fails_the_gate(simulate: Simulate):
+    _, measurement, record = simulate(side={"lazy": True})
+    gate = measurement.result.gate
+    assert gate.verdict == "fail" and "beside the clock" in gate.reasons[0]
+    assert verify(record).passed
 
 
 def test_the_plain_loop_alone_has_neither_ratio_nor_gate(simulate: Simulate):
     sides, measurement, record = simulate(opts={})
     result = measurement.result
     assert (result.candidate, result.ratio, result.gate) == (None, None, None)
-    assert ("origin", "train") not in sides.orders
+    assert not any(row == "save" and name != "origin" for name, row in sides.orders)
     assert verify(record).passed
 
 
@@ -111,10 +135,12 @@ def test_other_parameters_fail_the_gate(simulate: Simulate, wrong: float):
     assert load_board(record.parent).groups.popitem()[1][0].unranked == ("accuracy gate failed",)
 
 
-def test_a_side_that_trains_no_more_after_the_gate_fails_it(simulate: Simulate):
-    _, measurement, _ = simulate(stops=True)
+@pytest.mark.parametrize("skips", [1.0, 0.5, 0.02])
+def test_a_side_that_leaves_steps_out_after_the_gate_fails_it(simulate: Simulate, skips: float):
+    _, measurement, record = simulate(skips=skips)
     gate = measurement.result.gate
     assert (gate.verdict, gate.timed_answers) == ("fail", "fail") and gate.parity.share <= 1
+    assert verify(record).passed
 
 
 @pytest.mark.parametrize("evidence", ["steal", "busy_quads"])
@@ -217,7 +243,7 @@ def test_a_changed_record_is_refused(simulate: Simulate, what: str):
 
 
 ROWS = {
-    "time": (lambda c: c["ended_ns"].__isub__(np.int64(10**7)), "samples_per_s"),
+    "time": (lambda c: c["ended_ns"].__isub__(10**7 * (c["purpose"] == "quad")), "samples_per_s"),
     "order": (lambda c: c["started_ns"].__imul__(-1), "does not begin after"),
     "samples": (lambda c: c["samples"].__iadd__(np.int64(1)), "samples in"),
     "steps": (lambda c: c["first_step"].__iadd__(np.int64(1)), "begins at step"),

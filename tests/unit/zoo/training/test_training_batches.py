@@ -44,6 +44,28 @@ def test_an_epoch_is_a_permutation_of_the_labelled_samples_and_the_next_one_anot
     assert seen[0] != seen[1] != seen[2]
 
 
+def test_batches_from_a_place_are_those_of_the_first_epoch_whatever_was_drawn_before(split: Split) -> None:
+    whole = TrainingBatches(split, 5, 7, with_negatives=True)
+    epoch = [whole.draw() for _ in range(5)]
+    for place in (0, 2, 4):
+        draws = []
+        for before in (0, 9):
+            batches = TrainingBatches(split, 5, 7, with_negatives=True)
+            for _ in range(before):
+                batches.draw()
+            there = batches.at(place)
+            draws.append([there.draw() for _ in range(5 - place)])
+            assert batches.steps == before and there.steps == 5
+        for one, other, first in zip(*draws, epoch[place:], strict=True):
+            assert one.samples.tolist() == other.samples.tolist() == first.samples.tolist()
+            assert one.negatives is not None and other.negatives is not None
+            assert one.negatives.tolist() == other.negatives.tolist()
+            assert len(one.negatives) == sum(map(len, histories(split, one)))
+    for outside in (-1, 5):
+        with pytest.raises(ValueError, match="not one of the 5"):
+            whole.at(outside)
+
+
 def test_behaviours_are_sampled_from_the_same_stream_one_for_each(split: Split) -> None:
     batches, rng = TrainingBatches(split, 8, 2, with_negatives=True), np.random.default_rng(2)
     order = rng.permutation(np.flatnonzero(~np.isnan(split.labels)))
