@@ -88,6 +88,7 @@ class Training:
     many steps at most are prepared ahead (0: none), by ``prefetch_threads`` threads. ``optimizer``: the implementation
     of those of the embedding tables, "reference" or "fused". ``derived``: with the inputs, all that the lowered step
     derives from them alone is made ahead. ``lookup_lag``: a step's rows are those of so many updates ago at most.
+    ``ranks``: processes that share out tables and samples (1: none are started).
     """
 
     parts: int = 1
@@ -96,6 +97,7 @@ class Training:
     optimizer: str = "reference"
     derived: bool = False
     lookup_lag: int = 0
+    ranks: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +147,8 @@ class Optimization:
     claims(pipeline, options): the slots it will write, each "block-path.slot" or "runtime.threads",
     "dispatch.split", "train.parts", "expand", "passes.<name>". apply(pipeline, options): pure; writes just those.
     backends and devices: where it can be lowered; with options that cannot be on all of its backends, narrowed(options)
-    says on which. native(capabilities) is False where the machine has to emulate it.
+    says on which. native(capabilities) is False where the machine has to emulate it. packages: what it imports beyond
+    this project's requirements; install: the command that installs them.
     coming: for a known name without an implementation yet, the sentence that says so.
     """
 
@@ -166,6 +169,8 @@ class Optimization:
     division_in_training: Division | None = None
     score_tolerance: float = 1e-5
     native: Callable[[frozenset[str]], bool] = lambda capabilities: True
+    packages: tuple[str, ...] = ()
+    install: str = ""
     coming: str | None = None
 
     def division_of(self, scope: Scope) -> Division:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,8 @@ import torch
 from harness.backends.block_lowering import BlockLowering
 from harness.backends.protocol import TrainingContext
 from harness.backends.torch_backend import put
+from harness.backends.torch_ranks import Rank
+from harness.backends.training_steps import Load, Steps, Stream
 from optimizations.async_embedding.lookups import Lookups
 from optimizations.contract import Plan, Training
 from optimizations.lowering import LoweringContext, LoweringError
@@ -38,22 +40,6 @@ have the parameters of the reference, the same objects under the same names; and
 settings) -> optimizers with the mathematics of ``zoo.optimizers``."""
 
 
-class Steps(Protocol):
-    """A way to take steps: ``zoo.learning.PlainSteps``, or one that ends where that does."""
-
-    def prepare(self, draw: Draw) -> list[Given]:
-        """The input of a step; any thread may do so ahead."""
-
-    def read(self, draw: Draw) -> list[Given]:
-        """The same, as ``step`` does it."""
-
-    def learn(self, given: Sequence[Given]) -> Any:
-        """One update from an input that is there."""
-
-    def step(self, draw: Draw) -> Any:
-        """One update, its input included."""
-
-
 class TorchTraining:
     """See ``harness.backends.protocol.TrainSession``."""
 
@@ -63,9 +49,11 @@ class TorchTraining:
         batches: TrainingBatches,
         steps: Steps,
         ahead: Prefetch[Draw, list[Given]] | None,
-        lookups: Lookups | None = None,
+        stream: Stream | None = None,
+        load: Load = load_state,
     ) -> None:
-        self._learner, self._batches, self._steps, self._ahead, self._lookups = learner, batches, steps, ahead, lookups
+        self._learner, self._batches, self._steps, self._ahead, self._stream = learner, batches, steps, ahead, stream
+        self._load = load
         self._held: list[list[Given]] = []
         self.report: list[dict[str, Any]] = []
 
@@ -84,8 +72,8 @@ class TorchTraining:
         if at is not None:
             self._batches = self._batches.at(at)
             torch.manual_seed(at)  # of dropout
-        if self._ahead is not None:
-            return self._learn(self._ahead.take(steps, self._batches.draw, self._steps.prepare))
+        if self._ahead is not None or self._stream is not None:
+            return self._learn(self._inputs(steps, self._batches))
         samples = 0
         for _ in range(steps):
             draw = self._batches.draw()
@@ -113,7 +101,7 @@ class TorchTraining:
 
     def resume(self, path: Path) -> None:
         """Go on from what another plan's session has written so."""
-        self._learner.load_state_dict(load_state(path))
+        self._learner.load_state_dict(self._load(path))
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Parameters and buffers by name."""
@@ -125,8 +113,8 @@ class TorchTraining:
             return {name: np.array(array) for name, array in self.state().items()}
 
     def _learn(self, inputs: Iterable[list[Given]]) -> int:
-        if self._lookups is not None:
-            return sum(map(_samples, self._lookups.learn(inputs)))
+        if self._stream is not None:
+            return sum(map(_samples, self._stream.learn(inputs)))
         samples = 0
         for given in inputs:
             self._steps.learn(given)
@@ -142,17 +130,19 @@ class TorchTraining:
 def lower_training(plan: Plan, context: TrainingContext) -> TorchTraining:
     """Build the plan's training, before its first step.
 
-    Threads: ``runtime.threads`` of the plan, else those of the training's settings, else ``context.threads``. Raises
-    ValueError when weights do not fit the model, or when a step of the plan matches nothing.
+    Threads: ``runtime.threads`` of the plan, else those of the training's settings, else ``context.threads``; the ranks
+    of a plan share them out. Such a plan is lowered in each of its ranks. Raises ValueError when weights do not fit the
+    model, or when a step of the plan matches nothing.
     """
     runtime, way, training = plan.pipeline.runtime, plan.pipeline.train, context.training
     if way is None:
         raise ValueError("a plan that serves cannot be trained: its part train is missing")
     os.environ.update(runtime.environment)
     torch.set_flush_denormal(True)
-    threads = runtime.threads or training.threads or context.threads
+    threads = max(1, (runtime.threads or training.threads or context.threads) // way.ranks)
     torch.set_num_threads(threads)
-    model = _model(context)
+    rank = Rank(context, way.ranks) if way.ranks > 1 else None
+    model = _model(context) if rank is None else rank.model
     lowering = BlockLowering(plan, _lowering_context(context, threads), LOWERING)
     for block in plan.pipeline.blocks:
         reference = model.get_submodule(block.path)
@@ -164,18 +154,21 @@ def lower_training(plan: Plan, context: TrainingContext) -> TorchTraining:
     batches = TrainingBatches(
         context.split, training.batch_size, training.seed, model.needs_negatives, context.reordering
     )
-    optimizers = _optimizers(plan, model, training, lowering)
+    optimizers, load = (_optimizers(plan, model, training, lowering), load_state) if rank is None else rank.optimizers()
     learner = Learner(model, training, batches.per_epoch * training.max_epochs, optimizers)
     steps: Steps = PlainSteps(batches, learner)
     if way.parts > 1:
         steps = Pipelines(batches, learner, way.parts, threads)
     if way.derived:
         steps = _derived_ahead(steps, learner, batches, lowering)
-    lookups = None
+    stream: Stream | None = None
     if way.lookup_lag:
-        lookups = Lookups(learner, way.lookup_lag, _beside)
+        stream = lookups = Lookups(learner, way.lookup_lag, _beside)
         lowering.tell("train.lookup_lag", lookups.report)
-    session = TorchTraining(learner, batches, steps, _ahead(way), lookups)
+    if rank is not None:
+        steps, stream, built = rank.steps(batches, learner)
+        lowering.tell("train.ranks", built)
+    session = TorchTraining(learner, batches, steps, _ahead(way), stream, load)
     torch.set_num_threads(threads)
     session.report = [step.to_json() for step in lowering.finish()]
     return session

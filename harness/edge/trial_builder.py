@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.backends.catalogue import BACKENDS, require_backend, require_weights
 from harness.edge.peer_choice import check_peer_choice, peer_of, require_comparable
+from harness.edge.plugin_packages import require_packages
 from harness.edge.settings import ScenarioSettings, Settings, nearest, read_settings, refuse_unknown, strict
 from harness.edge.training_choice import TO_AUC, check_gate, check_training, to_auc
 from harness.errors import ConfigurationError
@@ -63,6 +64,7 @@ def build(config: Mapping[str, Any]) -> tuple[Trial, RunOptions]:
     if trial.scope == "train":
         check_training(trial, settings, options.budget)
     _check_opts(trial, settings.scope)
+    require_packages(trial.opts)
     if trial.scope == "train":
         check_gate(trial)
     require_backend(trial.backend, trial.device)

@@ -38,6 +38,8 @@ from zoo.schema import Schema
 from zoo.split_file import map_split
 from zoo.training_config import TrainingConfig
 
+Open = Callable[[Mapping[str, Any]], TrainSession]
+
 
 def open_training(spec: Mapping[str, Any]) -> TrainSession:
     """Lower the training of ``spec``: "plan" and "schema" (their JSON), "model" (sizes with "name"), "training" (all
@@ -64,12 +66,22 @@ def open_training(spec: Mapping[str, Any]) -> TrainSession:
     return load_train_backend(plan.pipeline.backend).lower_training(plan, context)
 
 
+def opener(spec: Mapping[str, Any]) -> Open:
+    """``open_training``, or what opens it in as many processes as the plan of ``spec`` has ranks."""
+    way = plan_from_json(spec["plan"]).pipeline.train
+    if way is None or way.ranks == 1:
+        return open_training
+    from harness.sut.ranked_training import RankedOpener
+
+    return RankedOpener(way.ranks)
+
+
 class Training:
     """The training of ``spec``, at the orders of the other end of ``control``."""
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
-        self._spec = spec
-        self.session = open_training(spec)
+        self._spec, self._open = spec, opener(spec)
+        self.session = self._open(spec)
 
     def serve(self, control: Channel) -> None:
         """Obey until the other end is closed."""
@@ -102,7 +114,7 @@ class Training:
         return 0
 
     def _again(self, order: Mapping[str, Any]) -> int:
-        self.session = open_training({**self._spec, **order["changes"]})
+        self.session = self._open({**self._spec, **order["changes"]})
         return 0
 
 

@@ -30,7 +30,7 @@ def other_mathematics(steps: Iterable[Declared], dropout: float) -> str:
     for step in steps:
         if step.division == "open":
             return f"{step.name!r} trains with other mathematics than the baseline"
-        if "train.parts" in step.claims and dropout > 0:
+        if dropout > 0 and not {"train.parts", "train.ranks"}.isdisjoint(step.claims):
             return f"{step.name!r} with training.dropout={dropout:g}: each part draws its own"
     return ""
 

@@ -82,8 +82,8 @@ def test_without_a_lag_every_row_is_fresh_by_hand() -> None:
 def test_without_a_lag_no_bit_changes(name: str, fused: bool) -> None:
     opts: dict[str, Any] = {"fusion": {}, "stage": {}} if fused else {"stage": {}}
     plain, fresh = training_of(name, opts), training_of(name, {**opts, "async_embedding": {}})
-    assert fresh._lookups is not None
-    fresh._lookups = Lookups(fresh._lookups._learner, 0, lambda: None)
+    assert fresh._stream is not None
+    fresh._stream = Lookups(fresh._stream._learner, 0, lambda: None)
     for session in (plain, fresh):
         assert session.train(4) == 160
         assert session.hold(3) == session.compute() == 100
@@ -96,7 +96,7 @@ def test_without_a_lag_no_bit_changes(name: str, fused: bool) -> None:
 def test_the_vectors_of_a_step_are_those_of_the_tables_one_update_ago(name: str, fused: bool) -> None:
     """To the last bit, looked up again by the reference in tables that were kept after every update."""
     session = training_of(name, {**STAGED, **({"fusion": {}} if fused else {})})
-    lookups, reference = session._lookups, training_of(name, {})._learner.model
+    lookups, reference = session._stream, training_of(name, {})._learner.model
     assert lookups is not None
     states, used = [{path: array.copy() for path, array in session.state().items()}], []
     step = lookups._step

@@ -13,17 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.host.freezer import own_group
 from harness.transport.wire import encode
 from optimizations.lowering import LoweringContext
 from optimizations.plan import first_pipeline, plan_to_json, resolve
 from tests.parity.conftest import Served, random_rows, trained_scale
+from tests.parity.memory_groups import memory_group
 from zoo.checkpoint import save_weights
 from zoo.configs import DlrmConfig
 from zoo.frequencies import row_frequencies, save_frequencies
 from zoo.schema import DenseField, IdField, Schema, Split
 
-MEGABYTE = 2**20
 ROWS, SAMPLES, LIMIT_MB, HOT_MB = 1_500_000, 14_000, 48, 0.25
 """92 MiB of rows, 48 MiB of memory for all that the process allocates or reads after it has joined. The rows that are
 asked for lie on pages of 55 MiB; 4,096 of them are hot."""
@@ -37,33 +36,9 @@ PROCESS = Path(__file__).with_name("limited_process.py")
 
 @pytest.fixture
 def limited_group() -> Iterator[Path]:
-    """The file that takes process ids into a control group of ``LIMIT_MB``; v2, else v1."""
-    parent, limit = _memory_group()
-    folder = parent / f"recarena-test-{os.getpid()}"
-    try:
-        folder.mkdir()
-        (folder / limit).write_text(str(LIMIT_MB * MEGABYTE))
-    except OSError as error:
-        if folder.exists():
-            folder.rmdir()
-        pytest.skip(f"this user may not limit memory by control group: {error}")
-    if (folder / "memory.swap.max").exists():
-        (folder / "memory.swap.max").write_text("0")
-    yield folder / "cgroup.procs"
-    folder.rmdir()
-
-
-def _memory_group() -> tuple[Path, str]:
-    group = own_group()
-    if group is not None and "memory" in (group / "cgroup.subtree_control").read_text().split():
-        return group, "memory.max"
-    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
-    roots = [fields[1] for fields in mounts if fields[2] == "cgroup" and "memory" in fields[3].split(",")]
-    inside = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
-    own = [path for _, controllers, path in inside if "memory" in controllers.split(",")]
-    if not roots or not own:
-        pytest.skip("no control group that limits memory can be made here: no v1 hierarchy, and none of v2 hands it on")
-    return Path(roots[0]) / own[0].lstrip("/"), "memory.limit_in_bytes"
+    """The file that takes process ids into a control group of ``LIMIT_MB``."""
+    with memory_group("served", LIMIT_MB) as procs:
+        yield procs
 
 
 def _forget(path: Path) -> None:

@@ -150,7 +150,7 @@ def test_an_unknown_name_gets_the_nearest_one_and_the_list() -> None:
     message = refusal({"fuson": {}})
     assert "did you mean 'fusion'?" in message
     names = "allocator, async_embedding, bf16, dedup, embedding_tier, executor, fusion, graph_fusion, int8, micro_batch"
-    assert f"{names}, packed_weights, smart_stage, stage, tf32" in message
+    assert f"{names}, packed_weights, sharded_embedding, smart_stage, stage, tf32" in message
 
 
 def test_an_unknown_option_gets_the_nearest_one_and_the_list() -> None:

@@ -59,6 +59,7 @@ pipelines = st.builds(
         prefetch=st.integers(0, 9),
         prefetch_threads=st.integers(0, 9),
         optimizer=names,
+        ranks=st.integers(1, 16),
     ),
 )
 steps = st.builds(
@@ -69,6 +70,7 @@ steps = st.builds(
     claims=st.lists(names, max_size=3).map(tuple),
     division=st.sampled_from(["closed", "open"]),
     emulated=st.booleans(),
+    score_tolerance=st.floats(0, 1),
 )
 
 

@@ -55,6 +55,7 @@ def test_the_built_in_plug_ins_are_their_folders() -> None:
         "int8",
         "micro_batch",
         "packed_weights",
+        "sharded_embedding",
         "smart_stage",
         "stage",
         "tf32",
