@@ -99,5 +99,6 @@ class TrainingBench:
         self.chunks.append(chunk)
         if command != "read":
             self.position[side] = first_step + steps_taken
-        self.observer.advance(chunk.seconds, f"{side} {chunk.samples_per_s:,.0f} samples/s")
+        if samples:
+            self.observer.advance(chunk.seconds, f"{side} {chunk.samples_per_s:,.0f} samples/s")
         return chunk

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from harness.edge.plugin_packages import require_packages
 from harness.errors import ConfigurationError
-from harness.training.spec import other_mathematics
+from harness.training.mathematics import other_mathematics
 from optimizations.contract import Plan, PlanError
 from optimizations.plan import first_pipeline, plan_from_json, plan_to_json, resolve
 from optimizations.sharded_embedding.row_plan import own_rows, rank_schema, table_rows
