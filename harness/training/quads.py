@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.clock import process_cpu_ns
 from harness.estimate.comparison import quads_to_repeat
-from harness.host.validity import between, sample_host, void_reasons_of_training
+from harness.host.validity import between, others_share, sample_host, void_reasons_of_training
 from harness.options import Budget
 from harness.training.bench import TrainingBench
 from harness.training.common_start import CommonStart, Comparison
@@ -76,16 +77,20 @@ def _one_quad(
     bench: TrainingBench, number: int, log: TrainingLog, start: CommonStart, comparison: Comparison | None
 ) -> None:
     sides = list(bench.position)
-    own_ns = -sum(bench.sides.cpu_ns(side) for side in sides)
+    own_ns = -_own_cpu_ns(bench)
     before = sample_host({side: bench.sides.pids(side) for side in sides})
     for side, half in abba(sides, number):
         start.train(bench, side, (number, half), comparison)
     host = between(before, sample_host({side: bench.sides.pids(side) for side in sides}))
-    own_ns += sum(bench.sides.cpu_ns(side) for side in sides)
-    own_share = own_ns * 1e-9 / (host["seconds"] * (os.cpu_count() or 1))
-    log.host.append({"quad": number, **host, "others_share": max(0.0, host["busy_share"] - own_share)})
+    own_ns += _own_cpu_ns(bench)
+    log.host.append({"quad": number, **host, "others_share": others_share(host, own_ns)})
     if comparison is not None:
         comparison.compare(number)
+
+
+def _own_cpu_ns(bench: TrainingBench) -> int:
+    """CPU time of all sides so far, and of this process: it gives orders while they wait."""
+    return process_cpu_ns(os.getpid()) + sum(bench.sides.cpu_ns(side) for side in bench.position)
 
 
 def run_apart(bench: TrainingBench, budget: Budget, pacing: Pacing) -> None:

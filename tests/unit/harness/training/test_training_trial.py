@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -175,6 +176,13 @@ def test_void_quads_run_again_on_the_steps_that_follow(simulate: Simulate, evide
         c.steps for c in rows if (c.side, c.purpose) == ("baseline", "quad") and c.quad != 1
     )
     assert verify(record).passed
+
+
+def test_what_the_referee_works_between_its_orders_is_not_that_of_others(simulate: Simulate, monkeypatch):
+    used = itertools.count(step=int(0.3 * 1e9 * (os.cpu_count() or 1)) * 10**9)  # all that the host was busy
+    monkeypatch.setattr("harness.training.quads.process_cpu_ns", lambda pid: next(used))
+    _, measurement, _ = simulate(quads=2, busy_quads=(0, 1))
+    assert measurement.result.validity.voided_quads == 0
 
 
 def test_a_noisy_host_is_marked(simulate: Simulate):
