@@ -71,7 +71,7 @@ class TrainResult:
     """Training speed of a side, over the timed stretches that count: ``steps`` in ``seconds``, inputs included.
 
     input_rows_per_s: samples whose inputs are prepared, with nothing else to do; compute_samples_per_s: of steps whose
-    inputs are there. peak_bytes: largest resident memory from the first quad on. seeds: of the batches. threads: of the
+    inputs are there. peak_bytes: largest resident memory in the quads' bursts. seeds: of the batches. threads: of the
     framework. cpu_share: processor time over wall time of the timed stretches. minor_faults_per_step, major_faults:
     page faults in them.
 

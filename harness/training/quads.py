@@ -49,20 +49,22 @@ def run_quads(
     their bursts end."""
     log, count = TrainingLog(), int(budget.quads)
     title = f"{count} quads of 2 x {start.pacing.bursts} bursts of {start.pacing.timed} steps"
-    bench.observer.stage(title, total=quad_seconds(bench, budget, count))
+    bench.observer.stage(title, total=quad_seconds(bench, budget, start.pacing, count))
     for number in range(count):
         _one_quad(bench, number, log, start, comparison)
     again = quads_to_repeat(void_evidence(log.shares))
     if again:
-        bench.observer.stage(f"{len(again)} void quads again", total=quad_seconds(bench, budget, len(again)))
+        planned = quad_seconds(bench, budget, start.pacing, len(again))
+        bench.observer.stage(f"{len(again)} void quads again", total=planned)
     for number in range(count, count + len(again)):
         _one_quad(bench, number, log, start, comparison)
     return log
 
 
-def quad_seconds(bench: TrainingBench, budget: Budget, quads: int) -> float:
-    """Planned seconds, if all sides were as slow as the slowest."""
-    return quads * 2 * len(bench.position) * budget.segment_s
+def quad_seconds(bench: TrainingBench, budget: Budget, pacing: Pacing, quads: int) -> float:
+    """Planned seconds of all steps, those that do not count included, if all sides were as slow as the slowest."""
+    taken = (pacing.bursts + 1) * pacing.steps / pacing.half
+    return quads * 2 * len(bench.position) * budget.segment_s * taken
 
 
 def abba(sides: list[str], quad: int) -> list[tuple[str, int]]:
