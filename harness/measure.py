@@ -64,7 +64,7 @@ def measure(trial: Trial, options: RunOptions, observer: Observer) -> Measuremen
         evidence=Evidence(),
         observer=observer,
     )
-    with cores_awake(options.keep_awake) as bench.loop, bench.referee:
+    with bench.referee, cores_awake(options.keep_awake, bench.referee.flight) as bench.loop:
         floor = _start_floor(bench)
         sides = _start_sides(bench, prepared, options.cache_dir)
         prepared = _as_started(prepared, sides)

@@ -103,7 +103,7 @@ class RunOptions:
 
     records_dir: parent of the record folders. cache_dir: data, weights and builds by content hash.
     tracking_uri: of the MLflow server or store, None for no tracking. weights_file: the user's own checkpoint, "" to
-    train or to take the cached one. keep_awake: cores do not halt while queries are answered. resume: which records a
+    train or to take the cached one. keep_awake: cores do not halt between queries. resume: which records a
     sweep takes for results (``harness.record.resumption``).
     """
 

@@ -72,7 +72,7 @@ def compare_processes(cell: ProcessCell, budget: str, seed: int, cache_dir: Path
         evidence=Evidence(),
         observer=observer,
     )
-    with cores_awake(keeps_awake("auto")) as bench.loop, bench.referee:
+    with bench.referee, cores_awake(keeps_awake("auto"), bench.referee.flight) as bench.loop:
         sides = _start(bench, cell, seed)
         observer.stage("gaps between answers", total=2 * len(sides), unit="")
         idle_ns = {side.name: [_idle_ns(bench, side, 0)] for side in sides}

@@ -52,8 +52,9 @@ def is_virtual() -> bool:
 def hardware_class(awake: bool = False) -> str:
     """Short stable name of the machine's kind, for deciding whether two records may be compared.
 
-    Processor, family and model number, usable cores, memory in GiB, "cuda" if present, "awake" if its cores are kept
-    from halting; after the cores what a control group grants of them, in percent of one, where that is less than all.
+    Processor, family and model number, usable cores, memory in GiB, "cuda" if present, "alert" if its cores are kept
+    from halting between queries ("awake" in records of a loop that ran during queries as well); after the cores what a
+    control group grants of them, in percent of one, where that is less than all.
     """
     fields = _cpuinfo()
     name = fields.get("model name") or platform.processor() or platform.machine()
@@ -66,7 +67,7 @@ def hardware_class(awake: bool = False) -> str:
     if "cuda" in capabilities():
         parts.append("cuda")
     if awake:
-        parts.append("awake")
+        parts.append("alert")
     return "-".join(parts)
 
 

@@ -78,7 +78,7 @@ def thread_states(pid: int) -> str:
 
 
 class ProcessGroup:
-    """A child in its own session, and in a control group where the system has them, with everything that it starts."""
+    """A child in a process group of its own, and a control group where the system has them, with all that it starts."""
 
     def __init__(
         self, process: subprocess.Popen[bytes], mark: str, log: IO[bytes], control: ControlGroup | None = None
@@ -95,7 +95,10 @@ class ProcessGroup:
         log: IO[bytes],
         control_group: bool = True,
     ) -> ProcessGroup:
-        """Start ``argv`` on ``cores``; stdout and stderr go to ``log``; the session of its own keeps Ctrl-C away.
+        """Start ``argv`` on ``cores``; stdout and stderr go to ``log``; the process group of its own keeps Ctrl-C away.
+
+        It stays in the session: the kernel first shares a core among sessions (sched(7), autogroups), and among those
+        nobody gives way to anybody, not even the loop that keeps cores awake.
 
         ``control_group`` False: do without one, as on a system that has none.
         """
@@ -109,7 +112,7 @@ class ProcessGroup:
                 stderr=subprocess.STDOUT,
                 pass_fds=descriptors,
                 env={**os.environ, **environment, MARK: mark},
-                start_new_session=True,
+                process_group=0,
             )
         if control is not None and not control.add(process.pid):
             control.remove()
@@ -126,7 +129,7 @@ class ProcessGroup:
 
     @property
     def pid(self) -> int:
-        """The first process; also the number of its group and session."""
+        """The first process; also the number of its group."""
         return self.process.pid
 
     def members(self) -> list[ProcessStat]:

@@ -21,6 +21,7 @@ from harness.host.environment import is_virtual, project_root
 from harness.host.quota import cpu_quota
 from harness.host.scheduling import available_cores
 from harness.native.awake import READY
+from harness.transport.flight import Flight
 from optimizations.kernels.loader import KernelsUnavailable, find_compiler
 
 CHOICES = ("auto", "always", "never")
@@ -82,16 +83,19 @@ class Loop:
 
 
 @contextmanager
-def cores_awake(wanted: bool) -> Iterator[Loop]:
-    """Keep every core that this process may use from halting. Raises ConfigurationError where the system refuses."""
+def cores_awake(wanted: bool, flight: Flight) -> Iterator[Loop]:
+    """Keep every core that this process may use from halting while nothing is in flight.
+
+    Raises ConfigurationError where the system refuses.
+    """
     if not wanted:
         yield Loop()
         return
     process = subprocess.Popen(
         [sys.executable, "-m", "harness.native.awake", "--parent", str(os.getpid()),
-         "--cores", *(str(core) for core in available_cores())],
+         "--flight", str(flight.descriptor), "--cores", *(str(core) for core in available_cores())],
         cwd=project_root(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
+        pass_fds=[flight.descriptor], process_group=0,
     )  # fmt: skip
     try:
         assert process.stdout is not None and process.stderr is not None

@@ -22,6 +22,7 @@ from harness.traffic.loadgen import LoadGenPlan
 from harness.traffic.segment import Segment, segment_from
 from harness.traffic.sender_link import SenderLink
 from harness.transport.channel import Arrays
+from harness.transport.flight import Flight
 from harness.transport.slots import RingShape
 from harness.transport.wire import payload_bound
 from zoo.schema import Split
@@ -69,6 +70,7 @@ class Referee:
         self.cpus = cpu_sets(available_cores())
         self._sides: dict[str, SutProcess] = {}
         self._sender: SenderLink | None = None
+        self._flight: Flight | None = None
         self._arena = PayloadArena()
         self._announced_bytes = 0
         self._terminate = ExitStack()
@@ -76,7 +78,8 @@ class Referee:
     def __enter__(self) -> Self:
         self._terminate.enter_context(terminate_interrupts())
         try:
-            self._sender = SenderLink(self.cpus.sender)
+            self._sender, self._flight = SenderLink(self.cpus.sender), Flight()
+            self._sender.ask({"command": "flight"}, descriptors=[self._flight.descriptor])
         except BaseException:
             self._close()
             raise
@@ -93,6 +96,13 @@ class Referee:
         if self._sender is None:
             raise RuntimeError("a Referee works inside of its with block only")
         return self._sender
+
+    @property
+    def flight(self) -> Flight:
+        """How many queries are in flight. Raises RuntimeError outside of the ``with`` block."""
+        if self._flight is None:
+            raise RuntimeError("a Referee works inside of its with block only")
+        return self._flight
 
     def start_side(
         self,
@@ -236,5 +246,8 @@ class Referee:
         self._sides.clear()
         if self._sender is not None:
             self._sender.close()
+        if self._flight is not None:
+            self._flight.close()
+            self._flight = None
         self._arena.close()
         self._terminate.close()

@@ -11,6 +11,7 @@ import numpy as np
 from harness.clock import now_ns
 from harness.host.garbage import Collections
 from harness.traffic.segment import Status
+from harness.transport.flight import Flight
 from harness.transport.slots import (
     ANSWER,
     ANSWER_BYTES,
@@ -68,10 +69,11 @@ class QueryLog:
 
 
 class RingClient:
-    """One attached SUT. ``dead`` turns true when the SUT has closed its end of a pipe."""
+    """One attached SUT. ``dead`` turns true when the SUT has closed its end of a pipe; ``flight`` is told how many
+    queries it has."""
 
-    def __init__(self, shape: RingShape, ring: int, requests: int, done: int) -> None:
-        self.shape = shape
+    def __init__(self, shape: RingShape, ring: int, requests: int, done: int, flight: Flight) -> None:
+        self.shape, self.flight = shape, flight
         self.requests, self.done = requests, done
         os.set_blocking(requests, False)
         os.set_blocking(done, False)
@@ -114,6 +116,7 @@ class RingClient:
         self.memory[base : base + size] = payload
         self.owner[slot], self.sequence[slot] = index, sequence
         self.in_flight += 1
+        self.flight.set(self.in_flight)
         log.sent[index] = now_ns()
         try:
             os.write(self.requests, self.numbers[slot])
@@ -126,6 +129,7 @@ class RingClient:
         self.owner[slot] = FREE
         self.free.append(slot)
         self.in_flight -= 1
+        self.flight.set(self.in_flight)
         self.log.sent[index], self.log.status[index] = -1, Status.DROPPED
 
     def receive(self) -> int:
@@ -145,6 +149,7 @@ class RingClient:
         before = self.in_flight
         for (slot,) in struct.iter_unpack("<q", data):
             self._complete(slot, stamp)
+        self.flight.set(self.in_flight)
         return before - self.in_flight
 
     def _complete(self, slot: int, stamp: int) -> None:
@@ -185,6 +190,7 @@ class RingClient:
 
     def close(self) -> None:
         """Close both pipes: the SUT reads the end of its input."""
+        self.flight.set(0)
         os.close(self.requests)
         os.close(self.done)
         self.memory.release()

@@ -20,6 +20,7 @@ from harness.traffic.loops import ClosedLoopLimits, InterruptedSegmentError, Ope
 from harness.traffic.ring_client import QueryLog, RingClient
 from harness.traffic.segment import Abort, Status
 from harness.transport.channel import Arrays, Channel, ChannelClosedError
+from harness.transport.flight import Flight
 from harness.transport.slots import RingShape, map_shared
 
 Reply = tuple[dict[str, Any], Arrays]
@@ -43,6 +44,7 @@ class Sender:
         self.sides: dict[str, RingClient] = {}
         self.arena: mmap.mmap | None = None
         self.arena_descriptor = -1
+        self.flight = Flight()
         self.collections = Collections()
         watch_collections(self._collected)
 
@@ -53,10 +55,17 @@ class Sender:
         self.arena = map_shared(self.arena_descriptor, header["bytes"])
         return {}, {}
 
+    def flight_is(self, header: dict[str, Any], arrays: Arrays) -> Reply:
+        """Tell how many queries are in flight in this memory from now on."""
+        (descriptor,) = self.control.receive_descriptors(1)
+        self.flight.close()
+        self.flight = Flight(descriptor)
+        return {}, {}
+
     def attach(self, header: dict[str, Any], arrays: Arrays) -> Reply:
         """Take over one side's ring and pipes."""
         ring, requests, done = self.control.receive_descriptors(3)
-        self.sides[header["side"]] = RingClient(RingShape(**header["shape"]), ring, requests, done)
+        self.sides[header["side"]] = RingClient(RingShape(**header["shape"]), ring, requests, done, self.flight)
         return {}, {}
 
     def detach(self, header: dict[str, Any], arrays: Arrays) -> Reply:
@@ -126,6 +135,7 @@ def serve(control: Channel) -> None:
     sender = Sender(control)
     commands = {
         "arena": sender.arena_is,
+        "flight": sender.flight_is,
         "attach": sender.attach,
         "detach": sender.detach,
         "open": sender.open,

@@ -39,7 +39,8 @@ def main() -> None:
     options = parser.parse_args()
     split = _split()
     library = make_trace(1, 1000, "heavy", split.groups).queries(split.groups)
-    with cores_awake(keeps_awake("auto")), Referee() as referee, tempfile.TemporaryDirectory() as folder:
+    wanted = keeps_awake("auto")
+    with Referee() as referee, cores_awake(wanted, referee.flight), tempfile.TemporaryDirectory() as folder:
         spec = {"kind": "synthetic", "service": {"law": "fixed", "mean_ms": SERVICE_MS}}
         referee.start_side("sut", spec, ring_shape([split], 100))
         heading = f"{'LoadGen late':26}{'own sender late':26}{'exact, from .. to':17}{'difference':22}agree"

@@ -23,6 +23,7 @@ from harness.sut.ring_server import RingServer
 from harness.sut.server import Served, loop_of
 from harness.sut.steps import Steps
 from harness.traffic.ring_client import QueryLog, RingClient
+from harness.transport.flight import Flight
 from harness.transport.slots import RingShape, create_shared
 from harness.transport.wire import encode, payload_bound
 from optimizations.contract import Dispatch
@@ -74,7 +75,7 @@ def served_us(way: Loop, data: Dataset, size: int) -> float:
     take_requests, put_requests = os.pipe()
     take_done, put_done = os.pipe()
     loop = way(RingServer(shape, os.dup(ring), take_requests, put_done))
-    client = RingClient(shape, ring, put_requests, take_done)
+    client = RingClient(shape, ring, put_requests, take_done, Flight())
     client.begin(QueryLog([size] * QUERIES))
     for query in range(QUERIES):
         user = query % (len(data.test.groups) - 1)

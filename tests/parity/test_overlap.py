@@ -16,6 +16,7 @@ from harness.sut.dispatch import Dispatcher
 from harness.sut.model_session import steps_of
 from harness.sut.ring_server import RingServer
 from harness.traffic.ring_client import QueryLog, RingClient
+from harness.transport.flight import Flight
 from harness.transport.slots import RingShape, create_shared
 from harness.transport.wire import encode, payload_bound
 from optimizations.plan import first_pipeline, resolve
@@ -57,7 +58,7 @@ def answers(plan: Any, session: Any, split: Split, asked: list[Batch]) -> tuple[
     memory = create_shared(shape.total_bytes, "test-ring")
     (take_requests, put_requests), (take_done, put_done) = os.pipe(), os.pipe()
     server = RingServer(shape, os.dup(memory), take_requests, put_done)
-    client = RingClient(shape, memory, put_requests, take_done)
+    client = RingClient(shape, memory, put_requests, take_done, Flight())
     client.begin(QueryLog([len(batch) for batch in asked]))
     for index, batch in enumerate(asked):
         client.send(index, memoryview(encode(batch)))

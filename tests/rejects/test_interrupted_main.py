@@ -48,6 +48,6 @@ def test_children_do_not_get_the_terminals_interrupt() -> None:
     assert main.stdout is not None
     pids = [int(word) for word in main.stdout.readline().split()]
     stats = [read_stat(pid) for pid in pids]
-    assert all(stat is not None and stat.session == stat.pid == stat.group for stat in stats)
+    assert all(stat is not None and stat.group == stat.pid and stat.session == main.pid for stat in stats)
     os.killpg(main.pid, signal.SIGKILL)
     main.communicate(timeout=20)

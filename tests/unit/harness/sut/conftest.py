@@ -18,6 +18,7 @@ from harness.sut.server import Served as ServedSteps
 from harness.sut.server import loop_of
 from harness.sut.steps import one_step
 from harness.traffic.ring_client import QueryLog, RingClient
+from harness.transport.flight import Flight
 from harness.transport.slots import RingShape, create_shared
 from harness.transport.wire import decode, encode, payload_bound
 from optimizations.contract import Dispatch
@@ -52,7 +53,7 @@ class Served:
         take_requests, put_requests = os.pipe()
         take_done, put_done = os.pipe()
         self.server = RingServer(shape, os.dup(memory), take_requests, put_done)
-        self.client = RingClient(shape, memory, put_requests, take_done)
+        self.client = RingClient(shape, memory, put_requests, take_done, Flight())
         self.threads: set[int] = set()
 
         def predict(batch: Batch) -> Float32:

@@ -11,6 +11,7 @@ import pytest
 from harness.sut.ring_server import Request, RingServer
 from harness.traffic.ring_client import QueryLog, RingClient
 from harness.traffic.segment import Status
+from harness.transport.flight import Flight
 from harness.transport.slots import ANSWER, GOOD, RingShape, create_shared
 from harness.transport.wire import decode, encode
 from zoo.schema import Split
@@ -24,7 +25,7 @@ def ring() -> tuple[RingClient, RingServer]:
     take_requests, put_requests = os.pipe()
     take_done, put_done = os.pipe()
     server = RingServer(SHAPE, os.dup(memory), take_requests, put_done)
-    return RingClient(SHAPE, memory, put_requests, take_done), server
+    return RingClient(SHAPE, memory, put_requests, take_done, Flight()), server
 
 
 def _ask(client: RingClient, server: RingServer, sizes: list[int]) -> list[Request]:
@@ -59,6 +60,20 @@ def test_out_of_order_answers_are_fine(ring: tuple[RingClient, RingServer]) -> N
     client.receive()
     assert client.log.status == [Status.ANSWERED] * 3
     np.testing.assert_array_equal(client.log.arrays()["scores"], [1, 2, 2, 3, 3, 3])
+
+
+def test_others_are_told_how_many_queries_are_in_flight(ring: tuple[RingClient, RingServer]) -> None:
+    client, server = ring
+    other = Flight(os.dup(client.flight.descriptor))
+    seen = [other.get()]
+    requests = _ask(client, server, [1] * 6)
+    seen.append(other.get())
+    for request in requests[:3]:
+        server.answer(request, np.zeros(1, np.float32), GOOD, 1, 0)
+    client.receive()
+    seen.append(other.get())
+    client.close()
+    assert [*seen, other.get()] == [0, 4, 1, 0]
 
 
 def test_no_free_slot_drops_the_query(ring: tuple[RingClient, RingServer]) -> None:
