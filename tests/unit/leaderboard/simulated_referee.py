@@ -33,6 +33,7 @@ class SimulatedReferee:
         self.collections: dict[str, object] = {}
         self.met: set[str] = set()
         self.stopped: list[str] = []
+        self.flight = None  # no loop keeps cores awake in virtual time
 
     def __enter__(self):
         return self
