@@ -1,10 +1,10 @@
-"""What cores do between queries: on a virtual machine they are kept from halting while systems are measured.
+"""What cores do between queries: on a virtual machine they are kept from halting then.
 
 A core that halts goes back to the hypervisor, and a query that arrives waits until it is given again: up to some
 milliseconds, by the neighbours' load. That is the machine's latency, not the system's, and it grows as the system idles
-more. So a loop of the lowest priority runs on each core, as a server that polls while idle would (the kernel's own
-switch for it, ``idle=poll``, is set at boot). Both sides of a comparison run the same way, and the name of the
-hardware says so.
+more. So a loop of the lowest priority runs on each core while nothing is in flight, as a server that polls while idle
+would (the kernel's own switch for it, ``idle=poll``, is set at boot). Both sides of a comparison run the same way,
+and the name of the hardware says so.
 """
 
 from __future__ import annotations

@@ -78,7 +78,8 @@ class Referee:
     def __enter__(self) -> Self:
         self._terminate.enter_context(terminate_interrupts())
         try:
-            self._sender, self._flight = SenderLink(self.cpus.sender), Flight()
+            self._sender = SenderLink(self.cpus.sender)
+            self._flight = Flight()
             self._sender.ask({"command": "flight"}, descriptors=[self._flight.descriptor])
         except BaseException:
             self._close()
