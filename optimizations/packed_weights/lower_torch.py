@@ -31,9 +31,16 @@ class PackedProduct(nn.Module):
         return out if in_product is not None else out.float() + self.bias
 
 
+def bf16_can_be_packed() -> bool:
+    """Whether oneDNN has kernels for packed bfloat16 on this processor; where not, it raises at the first weight."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def _product(dtype: torch.dtype) -> Callable[[Tensor, Tensor], nn.Module]:
     if not torch.backends.mkldnn.is_available():
         raise LoweringError("this build of PyTorch has no oneDNN: its weights stay as they are")
+    if dtype == torch.bfloat16 and not bf16_can_be_packed():
+        raise LoweringError("oneDNN packs bfloat16 only on processors with AVX512 or AVX-NE-CONVERT")
     return lambda weight, bias: PackedProduct(weight, bias, dtype)
 
 

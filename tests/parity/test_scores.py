@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from optimizations.packed_weights import lower_torch
+from optimizations.packed_weights.lower_torch import bf16_can_be_packed
 from tests.parity.tolerances import score_tolerance
 from zoo.schema import Batch, Float32, Split
 
@@ -78,6 +80,8 @@ def asked(request: pytest.FixtureRequest) -> Callable[[str, str], tuple[Any, lis
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("data", ["every_column", "planted"])
 def test_scores_agree(asked: Callable[[str, str], Any], data: str, model: str, plan: str) -> None:
+    if {"packed_weights", "bf16"} <= PLANS[plan].keys() and not bf16_can_be_packed():
+        pytest.skip("oneDNN packs bfloat16 only on processors with AVX512 or AVX-NE-CONVERT")
     served, queries = asked(data, model)
     first = served.session(PLANS[plan])
     sessions = [first] if "dedup" in plan else [first, served.session(PLANS[plan], expand="late")]
@@ -91,6 +95,27 @@ def test_scores_agree(asked: Callable[[str, str], Any], data: str, model: str, p
             np.testing.assert_allclose(scores, expected, rtol=0, atol=tolerance(plan))
     # Scores that are all alike would agree whatever the blocks compute.
     assert max(spread) > 8 * tolerance(plan)
+
+
+@pytest.mark.parametrize("asked_for", ["packed_weights,bf16", "packed_weights,dedup,bf16"])
+def test_bf16_that_cannot_be_packed_is_kept_and_said(
+    asked_for: str, planted: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a processor without the instructions the products stay in bfloat16, with their weights as they are.
+
+    The model's outermost layer stays in fp32, and is packed.
+    """
+    monkeypatch.setattr(lower_torch, "bf16_can_be_packed", lambda: False)
+    served = planted("wdl")
+    session = served.session(PLANS[asked_for])
+    steps = {step["name"]: step for step in session.report}
+    assert steps["bf16"]["matched"] and not steps["bf16"]["fallbacks"]
+    assert steps["packed_weights"]["matched"] == ["out"]
+    assert steps["packed_weights"]["fallbacks"]
+    assert all("AVX512" in fallback["reason"] for fallback in steps["packed_weights"]["fallbacks"])
+    batch = next(batches(served.split))
+    reference = served.session({}).predict(batch)
+    np.testing.assert_allclose(session.predict(batch), reference, rtol=0, atol=tolerance(asked_for))
 
 
 FUSED = [plan for name, plan in PLANS.items() if "fusion" in name]
