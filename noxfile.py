@@ -19,7 +19,7 @@ from optimizations.kernels.loader import KernelsUnavailable, load_kernels
 with suppress(KernelsUnavailable):
     load_kernels()
 """
-KERNELS = ("kernels", "native_evolution", "fused_training", "dedup", "embedding_tier")
+KERNELS = ("kernels", "trained_kernels", "fused_training", "dedup", "embedding_tier")
 KERNEL_TESTS = (*(f"tests/parity/test_{name}.py" for name in KERNELS), "tests/unit/harness/native")
 # One test after the other to whichever process is free: by files, the few tests of the longest ones would come last.
 ONE_BY_ONE = ("-n", "3", "--dist", "load", "--maxschedchunk", "1", "-m", "not slow")

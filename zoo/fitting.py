@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from zoo.configs import ModelConfig
-from zoo.layers.packed_recurrence import Evolve, evolve, packed_recurrence
 from zoo.learning import Learner, PlainSteps, without_subnormals
 from zoo.metrics import auc
 from zoo.models import build_model
 from zoo.models.ctr_model import CtrModel
 from zoo.prediction import predict
 from zoo.schema import Dataset
+from zoo.stand_ins import Substitute, packed_recurrences, standing_in
 from zoo.training_batches import TrainingBatches, evaluation_steps
 from zoo.training_config import TrainingConfig
 from zoo.training_state import StateFile, steps_between
@@ -84,12 +84,16 @@ class EarlyStopping:
 class Fitting:
     """A training under way: all that its steps change, before the first one."""
 
-    def __init__(self, config: ModelConfig, dataset: Dataset, training: TrainingConfig) -> None:
+    def __init__(self, config: ModelConfig, dataset: Dataset, training: TrainingConfig, substitute: Substitute) -> None:
         torch.manual_seed(training.seed)
         self.model = build_model(config, dataset.schema)
         self.batches = TrainingBatches(dataset.train, training.batch_size, training.seed, self.model.needs_negatives)
         self.all_steps = self.batches.per_epoch * training.max_epochs
-        self.learner = Learner(self.model, training, self.all_steps)
+        stand_ins = substitute(self.model, config, dataset.schema)
+        self.layers = stand_ins.layers
+        with standing_in(self.model, self.layers):
+            optimizers = stand_ins.optimizers(self.model, training)
+            self.learner = Learner(self.model, training, self.all_steps, optimizers)
         self.stopping = EarlyStopping(self.model)
         self.loss = float("nan")
         self.valid_auc: float | None = None
@@ -136,22 +140,22 @@ def fit(
     dataset: Dataset,
     training: TrainingConfig,
     report: Callable[[Progress], None],
-    recurrence: Evolve = evolve,
+    substitute: Substitute = packed_recurrences,
     kept: StateFile | None = None,
 ) -> Fitted:
     """Train ``config`` on ``dataset.train``; ``dataset.valid`` decides when to stop.
 
-    The same seed gives the same weights on one thread. Samples without a label are left out. ``recurrence``: what
-    recurrent layers are trained with. ``kept``: where the state is kept, and gone on from if one is there; the weights
-    are then the same as without.
+    The same seed gives the same weights on one thread. Samples without a label are left out. ``substitute``: what
+    trains in the place of the model's layers and optimizers. ``kept``: where the state is kept, and gone on from if one
+    is there; the weights are then the same as without.
     """
     with without_subnormals():
         if training.threads:
             torch.set_num_threads(training.threads)
-        fitting = _begin(config, dataset, training, kept)
+        fitting = _begin(config, dataset, training, substitute, kept)
         if fitting.learner.steps:
             report(fitting.progress(resumed=True))
-        with packed_recurrence(fitting.model, recurrence):
+        with standing_in(fitting.model, fitting.layers):
             _train(fitting, dataset, training, report, kept)
     fitting.stopping.restore()
     fitting.model.eval()
@@ -164,9 +168,11 @@ def fit(
     )
 
 
-def _begin(config: ModelConfig, dataset: Dataset, training: TrainingConfig, kept: StateFile | None) -> Fitting:
+def _begin(
+    config: ModelConfig, dataset: Dataset, training: TrainingConfig, substitute: Substitute, kept: StateFile | None
+) -> Fitting:
     """Before the first step, or where the training was ended."""
-    fitting = Fitting(config, dataset, training)
+    fitting = Fitting(config, dataset, training, substitute)
     state = None if kept is None else kept.load()
     if kept is None or state is None:
         return fitting
@@ -174,7 +180,7 @@ def _begin(config: ModelConfig, dataset: Dataset, training: TrainingConfig, kept
         fitting.load_state_dict(state)
     except Exception as error:  # PyTorch raises half a dozen types for a state of something else
         kept.refuse(f"{kept.path} is not the state of this training ({type(error).__name__})")
-        return Fitting(config, dataset, training)
+        return Fitting(config, dataset, training, substitute)
     return fitting
 
 

@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from zoo.checkpoint import Weights, check_weights, save_weights
 from zoo.configs import model_config
 from zoo.fitting import Progress, fit
-from zoo.layers.packed_recurrence import Evolve, evolve
 from zoo.models.ctr_model import CtrModel
 from zoo.split_file import first_samples
+from zoo.stand_ins import Substitute, packed_recurrences
 from zoo.training_config import training_config
 from zoo.training_state import StateFile
 
@@ -60,8 +60,8 @@ def _in_place(array: npt.NDArray[np.float32]) -> Tensor:
         return torch.from_numpy(array)
 
 
-def main(spec_path: str, recurrence: Evolve = evolve) -> None:
-    """Load the data, fit, write the weights. ``recurrence``: what the recurrent layers are trained with."""
+def main(spec_path: str, substitute: Substitute = packed_recurrences) -> None:
+    """Load the data, fit, write the weights. ``substitute``: what trains in the place of the model's own layers."""
     from zoo.datasets import load_dataset  # its readers of files are not for who takes weights from here, and serves
 
     spec: dict[str, Any] = json.loads(Path(spec_path).read_text("utf-8"))
@@ -72,7 +72,7 @@ def main(spec_path: str, recurrence: Evolve = evolve) -> None:
     if spec.get("samples"):
         dataset = dataclasses.replace(dataset, train=first_samples(dataset.train, spec["samples"]))
     kept = StateFile(Path(spec["state"]), _warn) if spec.get("state") else None
-    fitted = fit(config, dataset, training, _report, recurrence, kept)
+    fitted = fit(config, dataset, training, _report, substitute, kept)
     out = Path(spec["out"])
     save_weights(out, weights_of(fitted.model))
     _emit(

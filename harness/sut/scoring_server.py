@@ -26,12 +26,12 @@ from harness.sut.error_report import ErrorReport
 from harness.transport.channel import ChannelClosedError
 from zoo.checkpoint import load_weights, save_weights
 from zoo.configs import model_config
-from zoo.layers.packed_recurrence import packed_recurrence
 from zoo.models import build_model
 from zoo.models.ctr_model import CtrModel
 from zoo.prediction import predict
 from zoo.schema import Schema, Split
 from zoo.split_file import map_split
+from zoo.stand_ins import packed_recurrences, standing_in
 from zoo.training import load_into, weights_of
 
 
@@ -43,6 +43,7 @@ class Scorer:
         self._config = model_config(spec["model"]["name"], spec["model"])
         self._schema = Schema.from_json(spec["schema"])
         self._model: CtrModel = build_model(self._config, self._schema)
+        self._layers = packed_recurrences(self._model, self._config, self._schema).layers
         self._splits: dict[str, Split] = {}
 
     def begin(self, order: Mapping[str, Any]) -> int:
@@ -56,7 +57,7 @@ class Scorer:
         if order["split"] not in self._splits:
             self._splits[order["split"]] = map_split(Path(order["split"]))
         load_into(self._model, load_weights(Path(order["weights"])))
-        with packed_recurrence(self._model):
+        with standing_in(self._model, self._layers):
             scores = predict(self._model, self._splits[order["split"]])
         np.save(Path(order["out"]), scores, allow_pickle=False)
         return len(scores)

@@ -34,7 +34,7 @@ class TrainedAugru(PackedAugru):
     def forward(self, x: Tensor, scores: Tensor, lengths: Tensor, user_of: Tensor | None) -> Tensor:
         """See ``zoo.layers.augru.Augru.forward``."""
         if user_of is not None:
-            return super().forward(x, scores, lengths, user_of)
+            x, lengths = x.index_select(0, user_of), lengths.index_select(0, user_of)
         weights = (self.weight_ih, self.bias_ih, self.weight_hh, self.bias_hh)
         state: Tensor = NativeRecurrence.apply(x, scores, lengths, True, self._rooms, *weights)
         return state

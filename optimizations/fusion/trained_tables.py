@@ -20,7 +20,7 @@ from optimizations.fusion.row_pieces import Piece, add_pieces
 from optimizations.fusion.torch_embedding import FusedEmbedding, FusedWide, merged
 from zoo.layers.derived import derived
 from zoo.layers.embedding import EmbeddingTables, WideTables
-from zoo.layers.ragged import split_bags
+from zoo.layers.ragged import split_bags, to_samples
 from zoo.layers.tensors import Embedded, Features, SideFeatures
 from zoo.schema import Side
 
@@ -128,7 +128,7 @@ class TrainedWide(WideTables):
         split = len(self.schema.dense_of("user"))
         user, item = features.user.dense @ self.dense[:split], features.item.dense @ self.dense[split:]
         looked_up: Tensor = _WideSum.apply(self._anchor, self, features)
-        return looked_up + user + item + self.bias
+        return looked_up + to_samples(user, features.user_of) + item + self.bias
 
     def by_rows(self) -> Iterator[nn.Parameter]:
         """All but the weights of dense values and the bias."""

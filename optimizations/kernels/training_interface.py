@@ -7,22 +7,6 @@ from ctypes import POINTER, Structure, c_double, c_float, c_int, c_int64, c_long
 from typing import Any
 
 
-class Evolution(Structure):
-    """A recurrence in training (evolution.cpp)."""
-
-    _fields_ = [
-        *((name, c_void_p) for name in ("gates", "attention", "weight", "bias", "running")),
-        *((name, c_int64) for name in ("steps", "hidden")),
-        *((name, c_void_p) for name in ("reset", "update", "candidate", "from_state", "states")),
-    ]
-
-
-class EvolutionGradients(Structure):
-    """Gradients of a recurrence (evolution.cpp)."""
-
-    _fields_ = [(name, c_void_p) for name in ("states", "gates", "attention", "weight", "bias")]
-
-
 class DenseLayer(Structure):
     """One fully connected layer in training (trained_layer.h)."""
 
@@ -152,8 +136,6 @@ class RowList(Structure):
 
 _P, _L, _I, _Q = c_void_p, c_long, c_int, c_int64
 TRAINING_SIGNATURES: Mapping[str, tuple[Any, Sequence[Any]]] = {
-    "recarena_evolution_forward": (None, (POINTER(Evolution), _I)),
-    "recarena_evolution_backward": (None, (POINTER(Evolution), POINTER(EvolutionGradients), _I)),
     "recarena_recurrence_forward": (None, (POINTER(Recurrence), _I)),
     "recarena_recurrence_backward": (None, (POINTER(Recurrence), POINTER(RecurrenceGradients), _I)),
     "recarena_real_steps": (_Q, (_P, _Q, _Q)),

@@ -23,10 +23,10 @@ from optimizations.plan import first_pipeline, resolve
 from zoo.configs import DlrmConfig, ModelConfig
 from zoo.datasets import load_dataset
 from zoo.fitting import fit
-from zoo.layers.packed_recurrence import packed_recurrence
 from zoo.prediction import predict
 from zoo.schema import Dataset
 from zoo.split_file import write_split
+from zoo.stand_ins import packed_recurrences, standing_in
 from zoo.training_config import TrainingConfig
 
 CONFIG = DlrmConfig(embedding_dim=4, bottom_units=(8, 4), top_units=(8,))
@@ -116,7 +116,8 @@ def test_the_baseline_is_the_fit_loop(tmp_path: Path) -> None:
         rows = [row for row in trained.rows if row.seed == seed and row.decides]
         assert rows[-1].step == fitted.steps
         torch.set_flush_denormal(True)
-        with packed_recurrence(fitted.model):
+        layers = packed_recurrences(fitted.model, CONFIG, dataset.schema).layers
+        with standing_in(fitted.model, layers):
             scores = predict(fitted.model, dataset.test)
         np.testing.assert_array_equal(trained.scores["baseline", seed], scores)
         assert max(row.valid_auc for row in rows) == fitted.valid_auc

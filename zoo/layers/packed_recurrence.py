@@ -7,10 +7,8 @@ the weights is one product over all steps instead of one per step.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -47,26 +45,18 @@ def pack(lengths: Tensor, steps: int) -> Packing:
     return Packing(order[place], step, [count for count in running.tolist() if count], last)
 
 
-class Evolve(Protocol):
+class _Evolution(torch.autograd.Function):
     """All states [S, h] of h' = h + a u (c - h) with r, u, c as in ``Augru`` over S packed steps, with gradients.
 
     gates [S, 3 h] from the inputs, attention [S, 1], weight [3 h, h] and bias [3 h] of the state, running as in
     ``Packing``; h is 0 before the first step.
     """
 
-    def __call__(self, gates: Tensor, attention: Tensor, weight: Tensor, bias: Tensor, running: list[int]) -> Tensor:
-        """The states."""
-        ...
-
-
-class _Evolution(torch.autograd.Function):
-    """``Evolve`` in the framework's operators."""
-
     @staticmethod
     def forward(  # type: ignore[override]
         ctx: Any, gates: Tensor, attention: Tensor, weight: Tensor, bias: Tensor, running: list[int]
     ) -> Tensor:
-        """See ``Evolve``."""
+        """The states."""
         width = weight.shape[1]
         from_state, reset_update, candidate, states = (gates.new_empty(len(gates), k * width) for k in (3, 2, 1, 1))
         columns = [2 * width, width]
@@ -119,10 +109,6 @@ class _Evolution(torch.autograd.Function):
         return to_gates, to_attention, to_hidden.T @ before, to_hidden.sum(0), None
 
 
-evolve: Evolve = _Evolution.apply
-"""The recurrence of the fit loop unless it is given another one."""
-
-
 def _states_before(states: Tensor, running: list[int]) -> Tensor:
     before, start = torch.zeros_like(states), 0
     for count, following in itertools.pairwise(running):
@@ -134,9 +120,9 @@ def _states_before(states: Tensor, running: list[int]) -> Tensor:
 class PackedGru(nn.Module):
     """``Gru`` with the parameters of ``reference`` and under their names."""
 
-    def __init__(self, reference: Gru, evolve: Evolve = evolve) -> None:
+    def __init__(self, reference: Gru) -> None:
         super().__init__()
-        self.rnn, self._evolve = reference.rnn, evolve
+        self.rnn = reference.rnn
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """See ``Gru.forward``."""
@@ -147,16 +133,15 @@ class PackedGru(nn.Module):
         turn[width : 2 * width] = -1
         gates = F.linear(x[row, step], rnn.weight_ih_l0, rnn.bias_ih_l0) * turn
         weight, bias = rnn.weight_hh_l0 * turn.unsqueeze(1), rnn.bias_hh_l0 * turn
-        states = self._evolve(gates, gates.new_ones(len(gates), 1), weight, bias, running)
+        states = _Evolution.apply(gates, gates.new_ones(len(gates), 1), weight, bias, running)
         return x.new_zeros(*x.shape[:2], width).index_put((row, step), states)
 
 
 class PackedAugru(nn.Module):
     """``Augru`` with the parameters of ``reference`` and under their names."""
 
-    def __init__(self, reference: Augru, evolve: Evolve = evolve) -> None:
+    def __init__(self, reference: Augru) -> None:
         super().__init__()
-        self._evolve = evolve
         self.weight_ih, self.weight_hh = reference.weight_ih, reference.weight_hh
         self.bias_ih, self.bias_hh = reference.bias_ih, reference.bias_hh
 
@@ -166,25 +151,12 @@ class PackedAugru(nn.Module):
         row, step, running, last = pack(lengths, x.shape[1])
         of_user = row if user_of is None else user_of[row]
         gates = F.linear(x[of_user, step], self.weight_ih, self.bias_ih)
-        states = self._evolve(gates, scores[row, step].unsqueeze(1), self.weight_hh, self.bias_hh, running)
+        states = _Evolution.apply(gates, scores[row, step].unsqueeze(1), self.weight_hh, self.bias_hh, running)
         if not running:
             return x.new_zeros(len(lengths), self.weight_hh.shape[1])
         return states[last.clamp(max=len(states) - 1)] * not_empty(lengths)
 
 
-def packed(layer: Gru | Augru, evolve: Evolve = evolve) -> PackedGru | PackedAugru:
+def packed(layer: Gru | Augru) -> PackedGru | PackedAugru:
     """``layer`` without the padding; the parameters stay the same objects."""
-    return PackedGru(layer, evolve) if isinstance(layer, Gru) else PackedAugru(layer, evolve)
-
-
-@contextlib.contextmanager
-def packed_recurrence(model: nn.Module, evolve: Evolve = evolve) -> Iterator[None]:
-    """Within the block, the recurrent children of ``model`` skip the padding."""
-    reference = {name: child for name, child in model.named_children() if isinstance(child, Gru | Augru)}
-    for name, child in reference.items():
-        setattr(model, name, packed(child, evolve))
-    try:
-        yield
-    finally:
-        for name, child in reference.items():
-            setattr(model, name, child)
+    return PackedGru(layer) if isinstance(layer, Gru) else PackedAugru(layer)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from zoo.layers.augru import Augru, Gru
-from zoo.layers.packed_recurrence import PackedAugru, PackedGru, packed_recurrence
+from zoo.layers.packed_recurrence import PackedAugru, PackedGru
 
 LENGTHS = st.lists(st.integers(0, 7), min_size=1, max_size=9).filter(any)
 
@@ -59,22 +58,3 @@ def test_rows_that_are_all_empty_have_no_state() -> None:
     lengths, x = torch.zeros(3, dtype=torch.int64), torch.randn(3, 1, 4)
     assert PackedGru(Gru(4, 5))(x, lengths).tolist() == [[[0.0] * 5]] * 3
     assert PackedAugru(Augru(4, 5))(x, torch.rand(3, 1), lengths, None).tolist() == [[0.0] * 5] * 3
-
-
-class _Pair(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.gru, self.augru, self.out = Gru(3, 4), Augru(4, 4), nn.Linear(4, 1)
-
-
-def test_the_reference_layers_come_back_with_the_same_parameters() -> None:
-    model = _Pair()
-    before, layers = dict(model.named_parameters()), (model.gru, model.augru)
-    with pytest.raises(RuntimeError, match="in the middle"), packed_recurrence(model):
-        assert isinstance(model.gru, PackedGru) and isinstance(model.augru, PackedAugru)
-        within = dict(model.named_parameters())
-        assert within.keys() == before.keys()
-        assert all(within[name] is parameter for name, parameter in before.items())
-        raise RuntimeError("in the middle")
-    assert (model.gru, model.augru) == layers
-    assert list(model.state_dict()) == list(_Pair().state_dict())
