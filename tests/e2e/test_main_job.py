@@ -20,7 +20,7 @@ SMALL = {
 """The way from the command line to the record is the same for every size: ``tests/parity`` has the scores of all."""
 
 
-@pytest.mark.parametrize("model", ["wdl", pytest.param("din", marks=pytest.mark.slow), "dien"])
+@pytest.mark.parametrize("model", [*(pytest.param(m, marks=pytest.mark.slow) for m in ("wdl", "din")), "dien"])
 def test_each_model_is_measured_and_its_numbers_follow_from_the_raw_columns(model: str, main_job: MainJob) -> None:
     done = main_job.run(f"model={model}", *SMALL[model], "opt=[fusion,bf16]")
     assert done.returncode == 0, done.stdout + done.stderr

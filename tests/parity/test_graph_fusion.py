@@ -42,7 +42,7 @@ def compiled(every_column: Callable[[str], Any]) -> Callable[[str], Any]:
     return of
 
 
-@pytest.mark.parametrize("model", ["din", "dlrm", *(pytest.param(m, marks=pytest.mark.slow) for m in ("wdl", "dien"))])
+@pytest.mark.parametrize("model", ["dlrm", *(pytest.param(m, marks=pytest.mark.slow) for m in ("wdl", "din", "dien"))])
 def test_one_compilation_serves_every_size_and_thread(
     every_column: Callable[[str], Any], compiled: Callable[[str], Any], model: str
 ) -> None:
