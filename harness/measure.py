@@ -6,45 +6,36 @@ A trial of scope=train goes to ``harness.training.measure``.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from harness.console.observer import Observer
-from harness.host.environment import describe_environment
 from harness.host.validity import sample_host
+from harness.measurement.assembly import Kept, assemble, lines_of
 from harness.measurement.bench import Bench, Stretch
 from harness.measurement.certificate import issue_certificate
 from harness.measurement.closed_loops import accuracy_run, offline, service_table, single_stream
 from harness.measurement.evidence import Evidence
 from harness.measurement.floor import NULL, measure_floor, null_latency
-from harness.measurement.gate import allowed_deviation, require_yardstick
+from harness.measurement.gate import require_yardstick
 from harness.measurement.graphs import export_seconds
-from harness.measurement.identity import identity
 from harness.measurement.idle_cores import cores_awake
 from harness.measurement.mlperf import SCENARIO as MLPERF
 from harness.measurement.mlperf import loadgen_runs
 from harness.measurement.new_queries import ask_new_and_known
-from harness.measurement.outcome import LATENCY_LOAD, Seen, latency_qps, outcome
-from harness.measurement.peer_models import training_facts
+from harness.measurement.outcome import LATENCY_LOAD, latency_qps
 from harness.measurement.preparation import BASELINE, CANDIDATE, Prepared, prepare
 from harness.measurement.quads import QuadLog, quad_seconds, run_quads
 from harness.measurement.rates import search_rate
 from harness.measurement.referee import Referee, ring_shape
 from harness.measurement.side import Side
-from harness.measurement.sut_spec import model_spec, plan_lines, settled
-from harness.measurement.weights import file_sha256
+from harness.measurement.sut_spec import model_spec, settled
 from harness.options import RunOptions
-from harness.record.peer_result import PeerResult
-from harness.record.result import Floor, Measurement, PlanLine, Result
+from harness.record.result import Floor, Measurement
 from harness.record.service import SERVICE_SIZES, slack
 from harness.record.side_result import Latency, ServiceTimes, SideResult, SingleStream
 from harness.training.measure import measure_training
 from harness.trial import Trial
-from optimizations.registry import third_party_packages
 
 
 def measure(trial: Trial, options: RunOptions, observer: Observer) -> Measurement:
@@ -77,15 +68,7 @@ def measure(trial: Trial, options: RunOptions, observer: Observer) -> Measuremen
         _certify(bench, prepared, sides[-1], log, options.cache_dir)
         _finish_floor(bench, floor, sides)
         bench.remarks.extend(bench.loop.remarks())
-    return _assemble(bench, prepared, sides, _Kept(log=log, facts=facts, logs=logs, awake=options.keep_awake))
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class _Kept:
-    log: QuadLog
-    facts: dict[str, SideResult]
-    logs: dict[str, bytes]
-    awake: bool
+    return assemble(bench, prepared, sides, Kept(log=log, facts=facts, logs=logs, awake=options.keep_awake))
 
 
 def _start_floor(bench: Bench) -> Floor:
@@ -129,7 +112,7 @@ def _find_rates(bench: Bench, sides: list[Side], prepared: Prepared) -> None:
     bench.observer.stage("service times", total=2 * len(sides), unit="")
     service_table(bench, sides)
     slacks = {side.name: slack(side.service, bench.limit_ns) for side in sides if side.service is not None}
-    lines = _lines(prepared, sides)
+    lines = lines_of(prepared, sides)
     bench.observer.plan(lines, slacks.get(CANDIDATE), slacks["baseline"])
     if bench.trial.scenario != "server":
         return
@@ -214,86 +197,3 @@ def _finish_floor(bench: Bench, floor: Floor, sides: list[Side]) -> None:
     if any(rates):
         bench.observer.stage("floor far above the result", total=None)
         measure_floor(bench, floor, max(rates))
-
-
-def _lines(prepared: Prepared, sides: list[Side]) -> tuple[PlanLine, ...]:
-    measured = sides[-1]
-    return plan_lines(prepared.plans[measured.name], measured.info.report)
-
-
-def _peer(prepared: Prepared, sides: list[Side]) -> PeerResult | None:
-    """What is said of the side that is a peer, if there is one."""
-    trial = prepared.trial
-    side = next((side for side in sides if side.name == trial.peer_side), None)
-    if side is None:
-        return None
-    (line,) = plan_lines(prepared.plans[side.name], side.info.report)
-    served = prepared.served_by(side.name)
-    return PeerResult(
-        name=trial.peer["name"],
-        settings=trial.peer["settings"],
-        side=side.name,  # type: ignore[arg-type]
-        weights="own" if side.name in prepared.own else "ours",
-        weights_sha256=file_sha256(served),
-        options={name: value for name, value in line.options.items() if name != "settings"},
-        built=line.built,
-        trained=training_facts(served) if side.name in prepared.own else {},
-    )
-
-
-def _assemble(bench: Bench, prepared: Prepared, sides: list[Side], kept: _Kept) -> Measurement:
-    trial, labels = bench.trial, bench.split.labels
-    numbers = outcome(
-        Seen(
-            trial=trial,
-            rows=bench.evidence.rows,
-            labels=labels,
-            answers=bench.evidence.answers,
-            facts=kept.facts,
-            steal=kept.log.steal,
-            others=kept.log.others,
-            remarks=bench.remarks,
-            allowed=allowed_deviation(_lines(prepared, sides)),
-        )
-    )
-    environment = describe_environment(kept.awake, third_party_packages(trial.opts))
-    result = Result(
-        **identity(trial, prepared.dataset, environment),
-        plan=_lines(prepared, sides),
-        baseline=numbers.sides[BASELINE],
-        candidate=numbers.sides.get(CANDIDATE),
-        ratio=numbers.ratio,
-        gate=numbers.gate,
-        floor=numbers.floor,
-        validity=numbers.validity,
-        weights_sha256=file_sha256(prepared.weights),
-        peer=_peer(prepared, sides),
-        segments=numbers.segments,
-        certificate=numbers.certificate,
-    )
-    bench.observer.done(result)
-    return Measurement(
-        result=result,
-        queries=bench.evidence.queries(),
-        predictions=bench.evidence.predictions(labels),
-        environment={**environment, "run": _run_facts(bench, kept.log)},
-        weights_path=prepared.trained,
-        logs=kept.logs,
-    )
-
-
-def _run_facts(bench: Bench, log: QuadLog) -> Mapping[str, Any]:
-    """How the referee itself fared: priority, cores, CPU per query, send lateness, host counters per quad."""
-    lateness = np.concatenate([*bench.evidence.lateness_ns, np.zeros(0, np.int64)])
-    cpus = bench.referee.cpus
-    return {
-        "sender_priority": bench.referee.sender.priority,
-        "frozen_by": bench.referee.frozen_by,
-        "collections": {name: dataclasses.asdict(seen) for name, seen in bench.referee.collections.items()},
-        "cores": {"sender": list(cpus.sender), "sut": list(cpus.sut)},
-        "sender_cpu_us_per_query": bench.evidence.sender_cpu_ns / 1e3 / max(1, bench.evidence.sends),
-        "send_lateness_us": {
-            f"p{p:g}": float(np.quantile(lateness, p / 100)) / 1e3 for p in (50, 99, 99.9) if len(lateness)
-        },
-        "quads": log.host,
-    }

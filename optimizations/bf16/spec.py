@@ -28,6 +28,12 @@ class Bf16Options:
     recurrent: bool = True
 
 
+def rounds_in_training(block: Block) -> bool:
+    """Whether a block is trained with rounded operands: a fully connected layer, but for the one that makes the logit
+    and for DIEN's auxiliary net."""
+    return block.role == "fc" and block.kind != "auxiliary" and dict(block.shape).get("outputs") != 1
+
+
 def _chosen(pipeline: Pipeline, options: Bf16Options) -> tuple[Block, ...]:
     if pipeline.backend == "tensorflow":
         return tuple(block for block in pipeline.blocks if block.role in MULTIPLYING)
@@ -38,7 +44,7 @@ def _chosen(pipeline: Pipeline, options: Bf16Options) -> tuple[Block, ...]:
         if getattr(options, block.role, False)
         and block.kind != "wide"
         and dict(block.shape).get("outputs") != 1
-        and (not training or (block.role == "fc" and block.kind != "auxiliary"))
+        and (not training or rounds_in_training(block))
     )
 
 

@@ -47,7 +47,9 @@ class RoundedOperand(nn.Module):
         return result
 
 
-def _native_on_cuda(emulated: Builder) -> Builder:
+def native_on_cuda(emulated: Builder) -> Builder:
+    """The reference as it is on CUDA, where the library rounds; elsewhere what ``emulated`` builds."""
+
     def build(reference: nn.Module, block: Block, context: LoweringContext) -> nn.Module:
         if context.device == "cuda":
             # Process-wide switches: they live and die with the system under test.
@@ -64,11 +66,11 @@ def _layers(reference: nn.Module, block: Block, context: LoweringContext) -> nn.
 
 
 def _split_layer(reference: nn.Module, block: Block, context: LoweringContext) -> nn.Module:
-    return _native_on_cuda(_layers)(SplitFullyConnected(reference, block), block, context)
+    return native_on_cuda(_layers)(SplitFullyConnected(reference, block), block, context)
 
 
 def _split_attention(reference: nn.Module, block: Block, context: LoweringContext) -> nn.Module:
-    return _native_on_cuda(_layers)(SplitAttention(reference), block, context)
+    return native_on_cuda(_layers)(SplitAttention(reference), block, context)
 
 
 def _interaction(reference: nn.Module, block: Block, context: LoweringContext) -> nn.Module:
@@ -81,10 +83,10 @@ def _recurrent(reference: nn.Module, block: Block, context: LoweringContext) -> 
 
 
 BUILDERS: dict[tuple[str, str, str], Builder] = {
-    ("fc", "reference", "tf32"): _native_on_cuda(_layers),
+    ("fc", "reference", "tf32"): native_on_cuda(_layers),
     ("fc.split", "reference", "tf32"): _split_layer,
-    ("attention", "reference", "tf32"): _native_on_cuda(_layers),
+    ("attention", "reference", "tf32"): native_on_cuda(_layers),
     ("attention.split", "reference", "tf32"): _split_attention,
-    ("interaction", "reference", "tf32"): _native_on_cuda(_interaction),
-    ("recurrent", "reference", "tf32"): _native_on_cuda(_recurrent),
+    ("interaction", "reference", "tf32"): native_on_cuda(_interaction),
+    ("recurrent", "reference", "tf32"): native_on_cuda(_recurrent),
 }

@@ -15,6 +15,7 @@ from harness.clock import process_cpu_ns, sleep_s
 from harness.host.freezer import ControlGroup
 from harness.host.processes import ProcessGroup, ProcessStat, read_stat, thread_states
 from harness.host.scheduling import available_cores, cpu_sets, pinned
+from tests.waiting import until
 
 BURN = "while True: pass"
 BURN_IN_THREADS = (
@@ -78,14 +79,6 @@ def start(request: pytest.FixtureRequest) -> Iterator[Start]:
         group.kill()
 
 
-def _until(condition: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        if condition():
-            return
-        sleep_s(0.005)
-    raise AssertionError("it did not happen within 5 s")
-
-
 @pytest.mark.parametrize(
     "code",
     [BURN, BURN_IN_THREADS, BURN_IN_CHILD, BURN_IN_OTHER_SESSION, BURN_AS_DAEMON, BURN_WITHOUT_FIRST_THREAD],
@@ -93,13 +86,13 @@ def _until(condition: Callable[[], bool]) -> None:
 )
 def test_frozen_cpu_time_does_not_move_by_a_nanosecond(start: Start, code: str) -> None:
     group = start(code)
-    _until(lambda: group.cpu_ns() > 150_000_000)
+    until(lambda: group.cpu_ns() > 150_000_000)
     group.freeze()
     frozen = group.cpu_ns()
     sleep_s(0.25)
     assert group.cpu_ns() == frozen
     group.thaw()
-    _until(lambda: group.cpu_ns() > frozen + 50_000_000)
+    until(lambda: group.cpu_ns() > frozen + 50_000_000)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +102,7 @@ def test_frozen_cpu_time_does_not_move_by_a_nanosecond(start: Start, code: str) 
 )
 def test_killing_leaves_nobody(start: Start, code: str) -> None:
     group = start(code)
-    _until(lambda: group.cpu_ns() > 150_000_000)
+    until(lambda: group.cpu_ns() > 150_000_000)
     pids = [stat.pid for stat in group.members()]
     assert len(pids) == (2 if "fork" in code else 1)
     group.freeze()
@@ -121,7 +114,7 @@ def test_killing_leaves_nobody(start: Start, code: str) -> None:
 def test_who_was_seen_once_is_waited_for(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel takes a dying process's environment, and with it the mark, before the process has ended."""
     group = start(BURN_AS_DAEMON)
-    _until(lambda: group.cpu_ns() > 150_000_000)
+    until(lambda: group.cpu_ns() > 150_000_000)
     everyone, calls = group.members(), []
 
     def members_once(_: ProcessGroup) -> list[ProcessStat]:
@@ -138,7 +131,7 @@ def test_who_leaves_session_parent_and_environment_behind_is_in_the_control_grou
     group = start(BURN_WITHOUT_A_TRACE)
     if group.frozen_by == "sigstop":
         pytest.skip("only a control group sees it")
-    _until(lambda: len(group.members()) == 2 and group.cpu_ns() > 150_000_000)
+    until(lambda: len(group.members()) == 2 and group.cpu_ns() > 150_000_000)
     (hidden,) = {stat.pid for stat in group.members()} - {group.pid}
     stat = read_stat(hidden)
     assert stat is not None and stat.session != group.pid and not Path(f"/proc/{hidden}/environ").read_bytes()
@@ -152,7 +145,7 @@ def test_who_leaves_session_parent_and_environment_behind_is_in_the_control_grou
 
 def test_no_signal_wakes_a_frozen_control_group(start: Start) -> None:
     group = start(BURN)
-    _until(lambda: group.cpu_ns() > 150_000_000)
+    until(lambda: group.cpu_ns() > 150_000_000)
     group.freeze()
     frozen = group.cpu_ns()
     os.kill(group.pid, signal.SIGCONT)
@@ -160,12 +153,12 @@ def test_no_signal_wakes_a_frozen_control_group(start: Start) -> None:
         sleep_s(0.25)
         assert group.cpu_ns() == frozen
     else:
-        _until(lambda: group.cpu_ns() > frozen + 50_000_000)
+        until(lambda: group.cpu_ns() > frozen + 50_000_000)
 
 
 def test_who_has_left_the_control_group_is_frozen_all_the_same(start: Start) -> None:
     group = start(BURN_IN_OTHER_SESSION)
-    _until(lambda: len(group.members()) == 2)
+    until(lambda: len(group.members()) == 2)
     elsewhere = ControlGroup.create("elsewhere") if group.frozen_by == "cgroup" else None
     if elsewhere is None:
         pytest.skip("no control group to leave")
@@ -181,10 +174,10 @@ def test_who_has_left_the_control_group_is_frozen_all_the_same(start: Start) -> 
 
 def test_members_still_die_when_the_first_process_is_gone(start: Start) -> None:
     group = start("import os, time\nif os.fork(): os._exit(3)\ntime.sleep(100)")
-    _until(lambda: group.ending() != "")
+    until(lambda: group.ending() != "")
     (orphan,) = [stat.pid for stat in group.members() if stat.state not in "ZX"]
     group.kill()
-    _until(lambda: read_stat(orphan) is None or read_stat(orphan).state in "ZX")  # type: ignore[union-attr]
+    until(lambda: read_stat(orphan) is None or read_stat(orphan).state in "ZX")  # type: ignore[union-attr]
     assert group.ending() == "exited with code 3"
 
 
@@ -197,14 +190,14 @@ os.wait()
 print("reaped", flush=True)
 time.sleep(100)"""
     group = start(code)
-    _until(lambda: group.log_tail() == "reaped")
+    until(lambda: group.log_tail() == "reaped")
     assert group.cpu_ns() >= 280_000_000
     assert process_cpu_ns(group.pid) < 280_000_000
 
 
 def test_how_a_process_ended_is_said_in_words(start: Start) -> None:
     group = start("import sys; print('last words'); sys.exit(7)")
-    _until(lambda: group.ending() != "")
+    until(lambda: group.ending() != "")
     assert group.ending() == "exited with code 7"
     assert group.log_tail() == "last words"
     killed = start(BURN)
@@ -214,7 +207,7 @@ def test_how_a_process_ended_is_said_in_words(start: Start) -> None:
 
 def test_memory_of_a_group_is_that_of_its_members(start: Start) -> None:
     group = start(FILL_MEMORY)
-    _until(lambda: group.log_tail() == "full")
+    until(lambda: group.log_tail() == "full")
     status = Path(f"/proc/{group.pid}/status").read_text()
     resident = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS"))
     assert group.rss_bytes() == pytest.approx(resident, rel=0.02)

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from harness.native.awake import REST
 from harness.native.library import native_library
 from harness.transport.flight import Flight
 from optimizations.kernels.loader import NO_COMPILER
+from tests.waiting import until
 
 possible = pytest.mark.skipif(
     not hasattr(os, "SCHED_IDLE") or native_library() is None, reason="needs Linux and a C++ compiler"
@@ -45,18 +46,10 @@ def _loops() -> list[int]:
     return found
 
 
-def _until(condition: Callable[[], bool]) -> None:
-    for _ in range(3000):
-        if condition():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it did not happen within 30 s")
-
-
 def _until_it_runs(loop: Loop) -> None:
     """Beside tests that use every core it does so rarely."""
     before = loop.cpu_ns()
-    _until(lambda: loop.cpu_ns() > before)
+    until(lambda: loop.cpu_ns() > before)
 
 
 def _pinned(pid: int) -> dict[int, int]:
@@ -114,7 +107,7 @@ def test_the_loop_uses_idle_cores_gives_way_and_ends(flight: Flight) -> None:
         (pid,) = _loops()
         _until_it_runs(loop)
         assert _cpu_s(pid) <= loop.cpu_ns() * 1e-9 + 0.02
-        _until(lambda: sorted(_pinned(pid)) == sorted(available_cores()))
+        until(lambda: sorted(_pinned(pid)) == sorted(available_cores()))
         assert {os.sched_getscheduler(task) for task in _pinned(pid).values()} == {os.SCHED_IDLE}
         busy = [
             subprocess.Popen(

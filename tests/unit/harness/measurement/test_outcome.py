@@ -11,7 +11,8 @@ import pytest
 
 from harness.measurement.evidence import Answers
 from harness.measurement.gate import allowed_deviation, gate_result
-from harness.measurement.outcome import _allowed, _lbt_ratio, validity_of
+from harness.measurement.outcome import _allowed, validity_of
+from harness.measurement.ratio import _lbt_ratio
 from harness.record.jsonable import from_plain, to_plain
 from harness.record.result import GateResult, PlanLine
 from zoo.schema import Float32

@@ -17,11 +17,13 @@ from typing import Any
 import torch
 import torch._dynamo  # what PyTorch imports at the first step of an optimizer, in seconds: once, and not in each
 
+from optimizations.trainer import native
 from zoo.checkpoint import save_weights
 from zoo.configs import model_config
 from zoo.datasets import load_dataset
 from zoo.fitting import Progress, fit
 from zoo.schema import Dataset
+from zoo.stand_ins import Substitute, packed_recurrences
 from zoo.training import weights_of
 from zoo.training_config import training_config
 from zoo.training_state import StateFile
@@ -33,6 +35,8 @@ KILLS: dict[str, tuple[tuple[str, int], ...]] = {
 }
 """When each process is killed. report: as step k is told (no state is kept before step 4, and step 10 is evaluated).
 write, rename: of the state of step k * 4, half-written, or whole and not renamed. An epoch has 4,000 samples."""
+SUBSTITUTES: dict[str, Substitute] = {"wdl": packed_recurrences, "dien": native}
+"""The zoo by itself, and what fits the served weights."""
 
 LONG: dict[str, Any] = {
     "max_epochs": 2,
@@ -73,7 +77,8 @@ def train(dataset: Dataset, case: str, name: str, folder: Path, kill: tuple[str,
     if kill is not None and kill[0] != "report":
         kept.kill(*kill)
     data, changes = CASES[case], {**LONG, **CASES[case]["training"]}
-    fitted = fit(model_config(case, data["model"]), dataset, training_config(case, changes), report, kept=kept)
+    config, training = model_config(case, data["model"]), training_config(case, changes)
+    fitted = fit(config, dataset, training, report, SUBSTITUTES[case], kept)
     save_weights(folder / f"{case}-{name}.npz", weights_of(fitted.model))
     say(done=True, best_step=fitted.best_step, valid_auc=fitted.valid_auc, steps=fitted.steps)
 
