@@ -70,7 +70,9 @@ void run(const FullyConnected& fc, const float* x, long rows, const float* start
     all.a = operands, all.a_stride = w.steps;
   }
   const long groups = (rows + ROWS_PER_TILE - 1) / ROWS_PER_TILE;
-  parallel(groups * w.panels, worthwhile(threads, (double)rows * w.inputs * w.outputs / LANES), [&](long tile) {
+  // One row has to read all weights, which takes as long as multiplying a register tile of rows.
+  const double work = (double)std::max(rows, ROWS) * w.inputs * w.outputs / LANES;
+  parallel(groups * w.panels, worthwhile(threads, work), [&](long tile) {
     const long group = tile / w.panels, row = group * rows / groups;
     run_tile(fc, all, ranges, tile % w.panels, row, (group + 1) * rows / groups - row);
   });
