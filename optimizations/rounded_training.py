@@ -70,7 +70,8 @@ def trained_blocks(dtype: str, rounding: Rounding) -> Builders:
 
     def layer(reference: nn.Module, block: Block, context: LoweringContext) -> nn.Module:
         if type(reference) is not FullyConnected:
-            raise LoweringError(f"a {type(reference).__name__} is not trained in {dtype}: it is no such layer")
+            kind = type(reference).__name__
+            raise LoweringError(f"a {kind} is not trained in {dtype}: it is no fully connected layer")
         return RoundedFullyConnected(reference, rounding)
 
     def fused(reference: nn.Module, block: Block, context: LoweringContext) -> nn.Module:

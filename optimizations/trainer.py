@@ -39,7 +39,7 @@ def native(model: CtrModel, config: ModelConfig, schema: Schema) -> StandIns:
         config=config,
         weights={},
         calibration=None,
-        cache_dir=Path("unused"),
+        cache_dir=Path(),  # nothing that trains keeps what it builds
         device="cpu",
         threads=torch.get_num_threads(),
     )

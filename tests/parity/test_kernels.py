@@ -68,7 +68,17 @@ def randomised(module: torch.nn.Module) -> torch.nn.Module:
 @pytest.mark.parametrize("kind", ACTIVATIONS)
 @pytest.mark.parametrize(
     ("rows", "inputs", "outputs"),
-    [(1, 1, 1), (1, 13, 512), (2, 3, 17), (5, 16, 16), (7, 200, 80), (13, 64, 65), (100, 36, 1), (97, 1100, 130)],
+    [
+        (1, 1, 1),
+        (1, 13, 512),
+        (2, 3, 17),
+        (5, 16, 16),
+        (7, 200, 80),
+        (13, 64, 65),
+        (100, 36, 1),
+        (97, 1100, 130),
+        (1, 1900, 700),
+    ],
 )
 def test_fully_connected(kind: str, rows: int, inputs: int, outputs: int) -> None:
     layer = randomised(FullyConnected(inputs, outputs, kind))
