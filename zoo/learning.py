@@ -42,7 +42,7 @@ class Learner:
         all_steps: int,
         optimizers: Sequence[torch.optim.Optimizer] | None = None,
     ) -> None:
-        self.model, self.steps = model, 0
+        self.model, self.steps = model.train(), 0
         self._optimizers = build_optimizers(model, training) if optimizers is None else list(optimizers)
         self._schedules = rate_schedules(self._optimizers, all_steps, training.final_lr_share)
         self._average = WeightAverage(model, training.average) if training.average else None
@@ -64,7 +64,8 @@ class Learner:
 
     def begin(self) -> None:
         """Forget the gradients of the step before."""
-        self.model.train()
+        if not self.model.training:  # judged since; to tell every module each time takes as long as a small layer
+            self.model.train()
         for optimizer in self._optimizers:
             optimizer.zero_grad()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -17,6 +17,11 @@ KEPT = ("exp_avg", "exp_avg_sq", "step")
 
 class FusedAdam(torch.optim.Adam):
     """``torch.optim.Adam`` without weight decay or any other of its variants, of contiguous float32 parameters."""
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of the step before; zeros are not supported."""
+        for group in self.param_groups:
+            forget_gradients(group["params"])
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -45,3 +50,9 @@ class FusedAdam(torch.optim.Adam):
             averages = {name: torch.zeros_like(parameter) for name in KEPT[:2]}
             state.update(step=torch.zeros(()), **averages)
         return state
+
+
+def forget_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """What ``zero_grad`` of the framework does, without what it tells its profiler and compiler of it."""
+    for parameter in parameters:
+        parameter.grad = None

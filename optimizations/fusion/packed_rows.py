@@ -114,9 +114,3 @@ def rows_of_steps(padded: Tensor, lengths: Tensor, skip: int, more: int) -> tupl
     count = load_kernels().recarena_rows_real(*pointers, *padded.shape, skip, *filled)
     rows[count : count + more].zero_()
     return rows[: count + more], places[:count]
-
-
-@derived
-def columns(rows: Tensor) -> tuple[Tensor, ...]:
-    """Each column of table rows [..., H], where it lies."""
-    return rows.unbind(-1)

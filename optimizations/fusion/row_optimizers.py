@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from optimizations.fusion.dense_optimizer import FusedAdam
+from optimizations.fusion.dense_optimizer import FusedAdam, forget_gradients
 from optimizations.fusion.row_order import RowOrder, row_order
-from optimizations.fusion.row_pieces import Piece, described, forget_pieces, keep_pieces, pieces_of
+from optimizations.fusion.row_pieces import Piece, described, forget_pieces, in_rows, keep_pieces, pieces_of
 from optimizations.fusion.trained_tables import TrainedTables, TrainedWide
 from optimizations.kernels.loader import load_kernels
 from optimizations.kernels.training_interface import RowStep
@@ -39,9 +39,8 @@ class FusedAdagrad(Adagrad):
     """See ``zoo.optimizers.Adagrad``."""
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients of the step before."""
+        """Forget the gradients of the step before; zeros are not supported."""
         _forget(self.param_groups)
-        super().zero_grad(set_to_none)
 
     def derive(self) -> None:
         """The order of the rows that the gradients touch."""
@@ -65,9 +64,8 @@ class FusedFtrl(FtrlProximal):
     """See ``zoo.optimizers.FtrlProximal``."""
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients of the step before."""
+        """Forget the gradients of the step before; zeros are not supported."""
         _forget(self.param_groups)
-        super().zero_grad(set_to_none)
 
     def derive(self) -> None:
         """The order of the rows that the gradients touch."""
@@ -90,6 +88,7 @@ class FusedFtrl(FtrlProximal):
 def _forget(groups: list[dict[str, Any]]) -> None:
     for group in groups:
         forget_pieces(group["params"])
+        forget_gradients(group["params"])
 
 
 def _touched(group: dict[str, Any], dense: Callable[[nn.Parameter], None]) -> Touched:
@@ -98,21 +97,15 @@ def _touched(group: dict[str, Any], dense: Callable[[nn.Parameter], None]) -> To
     for parameter in group["params"]:
         pieces, gradient = list(pieces_of(parameter) or ()), parameter.grad
         if gradient is not None and gradient.is_sparse:
-            pieces.append(Piece(gradient._indices()[0], gradient._values()))
+            pieces.append(Piece(gradient._indices()[0], 0, in_rows(gradient._values())))
         elif gradient is not None:
             dense(parameter)
         if not pieces:
             continue
         if parameter.dtype != torch.float32 or not parameter.is_contiguous():
             raise TypeError(f"the fused optimizers move tables of contiguous floats, not of {parameter.dtype}")
-        found.append((parameter, [_in_rows(piece) for piece in pieces]))
+        found.append((parameter, pieces))
     return found
-
-
-def _in_rows(piece: Piece) -> Piece:
-    """With vectors without gaps."""
-    vectors = piece.vectors
-    return piece if vectors.stride(1) == 1 or vectors.shape[1] == 1 else piece._replace(vectors=vectors.contiguous())
 
 
 def _derive(groups: list[dict[str, Any]]) -> None:
@@ -121,8 +114,14 @@ def _derive(groups: list[dict[str, Any]]) -> None:
 
 
 def _order(touched: Touched) -> RowOrder:
-    lists = tuple(tuple(piece.rows for piece in pieces) for _, pieces in touched)
-    return row_order(lists, tuple(len(parameter) for parameter, _ in touched))
+    numbers: dict[int, int] = {}
+    matrices, lists = list[Tensor](), list[tuple[tuple[int, int], ...]]()
+    for _, pieces in touched:
+        for piece in pieces:
+            if numbers.setdefault(id(piece.rows), len(matrices)) == len(matrices):
+                matrices.append(piece.rows)
+        lists.append(tuple((numbers[id(piece.rows)], piece.column) for piece in pieces))
+    return row_order(tuple(matrices), tuple(lists), tuple(parameter.shape[0] for parameter, _ in touched))
 
 
 def _run(name: str, touched: Touched, states: list[tuple[Tensor, ...]], rates: tuple[float, ...]) -> None:
@@ -130,13 +129,14 @@ def _run(name: str, touched: Touched, states: list[tuple[Tensor, ...]], rates: t
         return
     found, place, first = _order(touched), 0, 0
     order, starts = found.order.data_ptr(), found.starts.data_ptr()
+    of_all = described([piece for _, pieces in touched for piece in pieces])
     steps = (RowStep * len(touched))()
     for k, ((parameter, pieces), kept) in enumerate(zip(touched, states, strict=True)):
-        count = sum(len(piece.rows) for piece in pieces)
+        end = first + len(pieces)
+        count = sum(of_all[number].count for number in range(first, end))
         steps[k] = RowStep(
             *(first, count, parameter.shape[1], parameter.data_ptr(), kept[0].data_ptr(), kept[-1].data_ptr()),
             *(order + 4 * place, starts + 4 * (place + k), found.groups[k]),
         )
-        place, first = place + count, first + len(pieces)
-    pieces_of_all = described(piece for _, pieces in touched for piece in pieces)
-    getattr(load_kernels(), name)(steps, len(touched), pieces_of_all, *rates, torch.get_num_threads())
+        place, first = place + count, end
+    getattr(load_kernels(), name)(steps, len(touched), of_all, *rates, torch.get_num_threads())

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from optimizations.fusion.row_pieces import Places
 from optimizations.kernels.loader import load_kernels
 from optimizations.kernels.training_interface import RowList, RowPiece
 from zoo.layers.derived import derived
@@ -26,16 +27,24 @@ class RowOrder(NamedTuple):
 
 
 @derived
-def row_order(lists: tuple[tuple[Tensor, ...], ...], table_rows: tuple[int, ...]) -> RowOrder:
-    """Sort the ``lists``, each of pieces int64 [n] that follow one another, of tables of ``table_rows`` rows; a list
-    has fewer than 2^32."""
-    counts = [sum(len(piece) for piece in pieces) for pieces in lists]
+def row_order(
+    matrices: tuple[Tensor, ...], lists: tuple[tuple[tuple[int, int], ...], ...], table_rows: tuple[int, ...]
+) -> RowOrder:
+    """Sort lists of rows, each of pieces that follow one another: (number of one of the ``matrices``, its column); of
+    tables of ``table_rows`` rows. matrices: int64 [n, F] or [n]. A list has fewer than 2^32 rows."""
+    places = [Places().of(matrix) for matrix in matrices]
+    counts = [sum(places[number][3] for number, _ in pieces) for pieces in lists]
     total = sum(counts)
     order, starts = torch.empty(total, dtype=torch.int32), torch.zeros(total + len(lists), dtype=torch.int32)
-    of_piece = [(piece.data_ptr(), 0, piece.stride(0), 0, len(piece)) for pieces in lists for piece in pieces]
+    of_piece = [
+        (address + 8 * apart * column, 0, stride, 0, count, 0, 0, 0)
+        for pieces in lists
+        for (address, stride, apart, count), column in ((places[number], column) for number, column in pieces)
+    ]
     of_list, place, first = (RowList * len(lists))(), 0, 0
+    at_order, at_starts = order.data_ptr(), starts.data_ptr()
     for k, (pieces, count, size) in enumerate(zip(lists, counts, table_rows, strict=True)):
-        pointers = (order.data_ptr() + 4 * place, starts.data_ptr() + 4 * (place + k))
+        pointers = (at_order + 4 * place, at_starts + 4 * (place + k))
         of_list[k] = RowList(first, len(pieces), count, size, *pointers, 0)
         place, first = place + count, first + len(pieces)
     described = (RowPiece * len(of_piece))(*of_piece)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from optimizations.fusion.row_pieces import in_rows
 from optimizations.kernels.interface import FP32
 from optimizations.kernels.loader import load_kernels
 from optimizations.lowering import LoweringError
@@ -42,10 +43,10 @@ class _Triangle(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
         (vectors,) = ctx.saved_tensors
-        gradient, out = gradient.contiguous(), torch.empty_like(vectors)
-        pointers = (vectors.data_ptr(), gradient.data_ptr())
+        gradient, out = in_rows(gradient), torch.empty_like(vectors)  # columns of a wider one, more often than not
+        where = (vectors.data_ptr(), gradient.data_ptr(), gradient.stride(0))
         threads = torch.get_num_threads()
-        load_kernels().recarena_interaction_back(*pointers, *vectors.shape, out.data_ptr(), threads)
+        load_kernels().recarena_interaction_back(*where, *vectors.shape, out.data_ptr(), threads)
         return out
 
 

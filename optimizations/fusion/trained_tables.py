@@ -15,17 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from optimizations.fusion.packed_rows import columns, packed_steps, real_count, rows_of_steps
-from optimizations.fusion.row_pieces import Piece, add_pieces
+from optimizations.fusion.packed_rows import packed_steps, real_count, rows_of_steps
+from optimizations.fusion.row_pieces import Piece, in_rows
+from optimizations.fusion.side_pieces import SIDES, Pieces, add_all, tables_of_side
 from optimizations.fusion.torch_embedding import FusedEmbedding, FusedWide, merged
 from zoo.layers.derived import derived
 from zoo.layers.embedding import EmbeddingTables, WideTables
-from zoo.layers.ragged import split_bags, to_samples
-from zoo.layers.tensors import Embedded, Features, SideFeatures
-from zoo.schema import Side
-
-Pieces = dict[str, list[Piece]]
-"""By table."""
+from zoo.layers.ragged import to_samples
+from zoo.layers.tensors import Embedded, Features
 
 
 class TrainedTables(EmbeddingTables):
@@ -36,6 +33,11 @@ class TrainedTables(EmbeddingTables):
         self.schema, self.tables, self.target_spans = reference.schema, reference.tables, reference.target_spans
         self._anchor = torch.zeros((), requires_grad=True)
         self._look_up = FusedEmbedding(reference, bf16=False, threads=1)
+        self.user_tables, self.item_tables = (
+            tables_of_side(self.schema, side, lambda field: self.tables[field.table].weight, one=False)
+            for side in SIDES
+        )
+        self._history_tables = [self.tables[field.table].weight for field in self.schema.history]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TrainedTables:
         """Of the tables alone: what looks them up is made anew."""
@@ -73,30 +75,12 @@ class TrainedTables(EmbeddingTables):
         """The tables."""
         return (table.weight for table in self.tables.values())
 
-    def pieces_of_side(self, features: SideFeatures, side: Side, gradient: Tensor, pieces: Pieces) -> None:
-        """Take the gradient [R, E] of one side's vectors apart."""
-        first = 0
-        for field, rows in zip(self.schema.ids_of(side), columns(features.rows), strict=True):
-            pieces[field.table].append(Piece(rows, gradient, first))
-            first += self.tables[field.table].embedding_dim
-        bags = self.schema.bags_of(side)
-        segments = split_bags(features.bag_rows, features.bag_offsets, len(bags))
-        for bag, (rows, offsets) in zip(bags, segments, strict=True):
-            last = first + self.tables[bag.table].embedding_dim
-            pieces[bag.table].append(Piece(rows, _of_bag(gradient[:, first:last], offsets, bag.pooling)))
-            first = last
-
     def pieces_of_behaviours(self, rows: Tensor, gradient: Tensor, pieces: Pieces) -> None:
         """Take the gradient [n, W] of behaviours [n, H] apart."""
-        first = 0
-        for field, column in zip(self.schema.history, columns(rows), strict=True):
-            pieces[field.table].append(Piece(column, gradient, first))
-            first += self.tables[field.table].embedding_dim
-
-    def add(self, pieces: Pieces) -> None:
-        """Lay the pieces beside what the tables' gradients hold already."""
-        for name, found in pieces.items():
-            add_pieces(self.tables[name].weight, found)
+        first, gradient = 0, in_rows(gradient)
+        for column, table in enumerate(self._history_tables):
+            pieces[table].append(Piece(rows, column, gradient, first))
+            first += table.shape[1]
 
 
 class TrainedWide(WideTables):
@@ -113,6 +97,10 @@ class TrainedWide(WideTables):
         still.schema, still.tables, still.crosses = self.schema, self.tables, self.crosses
         still.dense, still.bias = (torch.zeros_like(each.detach()) for each in (self.dense, self.bias))
         self._sum_up = FusedWide(still)
+        self.user_tables, self.item_tables = (
+            tables_of_side(self.schema, side, lambda field: self.tables[field.name].weight, one=True) for side in SIDES
+        )
+        self.cross_tables = [table.weight for table in self.crosses.values()]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TrainedWide:
         """Of the parameters alone."""
@@ -155,12 +143,12 @@ class _LookUp(torch.autograd.Function):
     def backward(ctx: Any, user: Tensor, item: Tensor, history: Tensor, summed: Tensor) -> tuple[None, ...]:  # type: ignore[override]
         tables, features = ctx.tables, ctx.features
         pieces: Pieces = defaultdict(list)
-        tables.pieces_of_side(features.user, "user", user, pieces)
-        tables.pieces_of_side(features.item, "item", item, pieces)
+        tables.user_tables.add_to(pieces, features.user, user)
+        tables.item_tables.add_to(pieces, features.item, item)
         if tables.schema.history:
             rows, gradient = _real_steps(features, history, summed)
             tables.pieces_of_behaviours(rows, gradient, pieces)
-        tables.add(pieces)
+        add_all(pieces)
         return None, None, None
 
 
@@ -177,7 +165,7 @@ class _Behaviours(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, ...]:  # type: ignore[override]
         pieces: Pieces = defaultdict(list)
         ctx.tables.pieces_of_behaviours(ctx.rows.flatten(0, -2), gradient.flatten(0, -2), pieces)
-        ctx.tables.add(pieces)
+        add_all(pieces)
         return None, None, None
 
 
@@ -194,16 +182,12 @@ class _WideSum(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, ...]:  # type: ignore[override]
         wide, features = ctx.wide, ctx.features
         each = gradient.unsqueeze(1)
-        sides: tuple[tuple[Side, SideFeatures], ...] = (("user", features.user), ("item", features.item))
-        for side, found in sides:
-            for field, rows in zip(wide.schema.ids_of(side), columns(found.rows), strict=True):
-                add_pieces(wide.tables[field.name].weight, [Piece(rows, each)])
-            bags = wide.schema.bags_of(side)
-            segments = split_bags(found.bag_rows, found.bag_offsets, len(bags))
-            for bag, (rows, offsets) in zip(bags, segments, strict=True):
-                add_pieces(wide.tables[bag.name].weight, [Piece(rows, _of_bag(each, offsets, bag.pooling))])
-        for table, rows in zip(wide.crosses.values(), columns(features.crosses), strict=True):
-            add_pieces(table.weight, [Piece(rows, each)])
+        pieces: Pieces = defaultdict(list)
+        wide.user_tables.add_to(pieces, features.user, each)
+        wide.item_tables.add_to(pieces, features.item, each)
+        for column, table in enumerate(wide.cross_tables):
+            pieces[table].append(Piece(features.crosses, column, each))
+        add_all(pieces)
         return None, None, None
 
 
@@ -219,17 +203,3 @@ def real_rows(history: Tensor, lengths: Tensor) -> Tensor:
     """Table rows [n, H] of all behaviours in ``history`` [U, T, H]; behind them one of zeros if any row is padded."""
     padded = real_count(lengths) < len(lengths) * history.shape[1]
     return rows_of_steps(history, lengths, 0, int(padded))[0]
-
-
-@derived
-def bag_of_values(offsets: Tensor) -> tuple[Tensor, Tensor]:
-    """Of bags at ``offsets`` [R + 1], the bag of every value [total]; and their lengths [R, 1], at least 1."""
-    lengths = offsets[1:] - offsets[:-1]
-    bags = torch.repeat_interleave(torch.arange(len(lengths), device=offsets.device), lengths)
-    return bags, lengths.clamp(min=1).unsqueeze(1)
-
-
-def _of_bag(gradient: Tensor, offsets: Tensor, pooling: str) -> Tensor:
-    """The gradient of a bag [R, width] for each of its values, [total, width]; divided among them for a mean."""
-    bags, lengths = bag_of_values(offsets)
-    return (gradient / lengths if pooling == "mean" else gradient).index_select(0, bags)

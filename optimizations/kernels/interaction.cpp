@@ -60,19 +60,24 @@ void mirror_triangle(const float* triangle, long count, float* to) {
   }
 }
 
-// to[r] = sum over i of weights[r][i] a[i], `rows` of at most ROWS, `lanes` columns.
-void weigh_rows(const float* a, long count, long width, long lanes, const float* weights, long rows, float* to) {
-  vec sum[ROWS] = {};
+// to[r] = sum over i of weights[r][i] a[i], R rows.
+template <long R>
+void weigh(const float* a, long count, long width, long lanes, const float* weights, float* to) {
+  vec sum[R] = {};
   for (long i = 0; i < count; ++i) {
     const vec own = load_first(a + i * width, lanes);
-    if (rows == ROWS) {
 #pragma GCC unroll 8
-      for (long r = 0; r < ROWS; ++r) sum[r] = sum[r] + own * weights[r * count + i];
-    } else {
-      for (long r = 0; r < rows; ++r) sum[r] = sum[r] + own * weights[r * count + i];
-    }
+    for (long r = 0; r < R; ++r) sum[r] = sum[r] + own * weights[r * count + i];
   }
-  for (long r = 0; r < rows; ++r) store_first(to + r * width, sum[r], lanes);
+#pragma GCC unroll 8
+  for (long r = 0; r < R; ++r) store_first(to + r * width, sum[r], lanes);
+}
+
+// The same for any number of rows, at most ROWS: sums whose number is known stay in registers.
+template <long R = ROWS>
+void weigh_rows(const float* a, long count, long width, long lanes, const float* weights, long rows, float* to) {
+  if (rows == R) return weigh<R>(a, count, width, lanes, weights, to);
+  if constexpr (R > 1) weigh_rows<R - 1>(a, count, width, lanes, weights, rows, to);
 }
 
 }  // namespace
@@ -99,15 +104,15 @@ void recarena_interaction_run(const float* vectors, long samples, long count, lo
   });
 }
 
-// The way back: gradient [samples, count (count - 1) / 2] of the triangle to that of the vectors, in `out`.
-void recarena_interaction_back(const float* vectors, const float* gradient, long samples, long count, long width,
-                               float* out, int threads) {
-  const long pairs = count * (count - 1) / 2;
+// The way back: gradient [samples, count (count - 1) / 2] of the triangle, a sample's at its stride, to that of the
+// vectors, in `out`.
+void recarena_interaction_back(const float* vectors, const float* gradient, long stride, long samples, long count,
+                               long width, float* out, int threads) {
   const double work = (double)samples * count * count * round_up(width, LANES) / LANES;
   parallel((samples + SHARE - 1) / SHARE, worthwhile(threads, work), [&](long share) {
     float* mirrored = scratch(0, count * count);
     for (long n = share * SHARE; n < std::min(samples, (share + 1) * SHARE); ++n) {
-      mirror_triangle(gradient + n * pairs, count, mirrored);
+      mirror_triangle(gradient + n * stride, count, mirrored);
       const float* own = vectors + n * count * width;
       for (long k = 0; k < width; k += LANES)
         for (long i = 0; i < count; i += ROWS)

@@ -58,6 +58,20 @@ int64_t recarena_rows_real(const int64_t* padded, const int64_t* lengths, int64_
   return count;
 }
 
+// The values of bags that lie interleaved, `bags` to a row, bag by bag: rows of tables, and of each the row that it lies in.
+// values [total], offsets [rows * bags + 1]; out, of [total]; bounds [bags + 1]: where each bag's values begin in them.
+void recarena_bag_entries(const int64_t* values, const int64_t* offsets, int64_t rows, int64_t bags, int64_t* out,
+                          int64_t* of, int64_t* bounds) {
+  int64_t count = 0;
+  for (int64_t bag = 0; bag < bags; ++bag) {
+    bounds[bag] = count;
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t i = offsets[r * bags + bag]; i < offsets[r * bags + bag + 1]; ++i, ++count)
+        out[count] = values[i], of[count] = r;
+  }
+  bounds[bags] = count;
+}
+
 // Real steps of histories from [rows, steps, width], one after another: to[starts[r] + t] = from[r][t] + each[r].
 void recarena_rows_pack(const float* from, const float* each, const int64_t* starts, int64_t rows, int64_t steps,
                         int64_t width, float* to, int threads) {

@@ -20,12 +20,16 @@
 
 using namespace recarena;
 
-// A piece of a table's gradient: rows [count] and vectors [count, width], the k-th at k times its stride, since both may be
-// columns of all that a side looks up. The pieces of a table follow one another; its entries are counted through them.
+// A piece of a table's gradient: rows [count], the k-th at k times its stride, and vectors [.., width] at a stride of their
+// own, since both may be columns of all that a side looks up. The k-th row's vector is the k-th, or the of[k]-th where
+// bags have one for all of their values; a bag that is a mean shares it out, among offsets[bags * i + 1] -
+// offsets[bags * i] of them. The pieces of a table follow one another; its entries are counted through them.
 struct RecarenaRowPiece {
   const int64_t* rows;
   const float* vectors;
   int64_t row_stride, vector_stride, count;
+  const int64_t *of, *offsets;
+  int64_t bags;
 };
 
 // One table of `width` columns, its gradient of `count` entries, and order, starts, groups of their rows, as
@@ -99,7 +103,13 @@ struct Entry {
   int64_t place;
 
   int64_t row() const { return piece.rows[place * piece.row_stride]; }
-  const float* vector() const { return piece.vectors + place * piece.vector_stride; }
+  // `lanes` columns of its vector from `column` on.
+  vec vector(long column, long lanes) const {
+    const int64_t at = piece.of ? piece.of[place] : place;
+    const vec found = load_first(piece.vectors + at * piece.vector_stride + column, lanes);
+    if (!piece.offsets) return found;
+    return found / (float)(piece.offsets[at * piece.bags + 1] - piece.offsets[at * piece.bags]);
+  }
 };
 
 // The k-th entry of the pieces from `first` on, of which a table has a few.
@@ -118,9 +128,9 @@ void move_rows(const Step& step, const Piece* pieces, long first, long end, cons
     const int64_t at = own.row() * width;
     for (long j = 0; j < width; j += LANES) {
       const long lanes = std::min(LANES, width - j);
-      vec gradient = load_first(own.vector() + j, lanes);
+      vec gradient = own.vector(j, lanes);
       for (const uint32_t* next = begin + 1; next < stop; ++next)
-        gradient = gradient + load_first(entry(pieces, *next).vector() + j, lanes);
+        gradient = gradient + entry(pieces, *next).vector(j, lanes);
       rule(step, at + j, lanes, gradient);
     }
   }

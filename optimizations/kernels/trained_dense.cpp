@@ -3,6 +3,7 @@
 // A task is a panel of columns: its operand is brought into the order of the product once, and stays in the second cache
 // level for all rows. On the way back the gradient goes past the ReLU first, and is laid out for both products that read it.
 #include <algorithm>
+#include <cstring>
 #include <vector>
 
 #include "gemm_tile.h"
@@ -76,35 +77,40 @@ void forward(const Call& call, const Columns& columns) {
 // The gradient dz of x W^T + b: its rows, and in blocks of at most ROWS outputs, which are the rows of the weights' tiles.
 struct Slopes {
   const Call& call;
-  std::vector<float> rows, blocks, sums;
+  float *rows, *blocks;  // of the calling thread
+  std::vector<float> sums;
 
   explicit Slopes(const Call& all)
       : call(all),
-        rows(all.relu ? all.rows * all.layer.outputs + LANES : 0),
-        blocks(all.rows * block_count() * ROWS + LANES),
+        rows(all.relu ? scratch(2, all.rows * all.layer.outputs) : nullptr),
+        blocks(scratch(3, all.rows * block_count() * ROWS)),
         sums(shares() * round_up(all.layer.outputs, LANES), 0.0f) {}
 
   long shares() const { return (call.rows + SHARE - 1) / SHARE; }
   long block_count() const { return (call.layer.outputs + ROWS - 1) / ROWS; }
   long block_begin(long block) const { return block * call.layer.outputs / block_count(); }
-  const float* block(long number) const { return blocks.data() + number * call.rows * ROWS; }
+  const float* block(long number) const { return blocks + number * call.rows * ROWS; }
 
   // A share of the rows.
   void take(const float* dy, long share) {
     const long outputs = call.layer.outputs, first = share * SHARE, end = std::min<long>(call.rows, first + SHARE);
     const float* dz = dy;
     if (call.relu) {
-      dz = rows.data();
+      dz = rows;
       for (long k = first * outputs; k < end * outputs; k += LANES) {
         const long lanes = std::min(LANES, end * outputs - k);
-        store_first(&rows[k], select(load_first(call.y + k, lanes) > 0.0f, load_first(dy + k, lanes), vec{}), lanes);
+        store_first(rows + k, select(load_first(call.y + k, lanes) > 0.0f, load_first(dy + k, lanes), vec{}), lanes);
       }
     }
     for (long b = 0; b < block_count(); ++b) {
       const long begin = block_begin(b), count = block_begin(b + 1) - begin;
-      float* to = blocks.data() + (b * call.rows + first) * ROWS;
-      for (long r = first; r < end; ++r, to += ROWS)
-        for (long j = 0; j < count; ++j) to[j] = dz[r * outputs + begin + j];
+      const float* from = dz + first * outputs + begin;
+      float* to = blocks + (b * call.rows + first) * ROWS;
+      if (count == ROWS)
+        for (long r = first; r < end; ++r, to += ROWS, from += outputs) std::memcpy(to, from, ROWS * sizeof(float));
+      else
+        for (long r = first; r < end; ++r, to += ROWS, from += outputs)
+          for (long j = 0; j < count; ++j) to[j] = from[j];
     }
     add_rows(dz + first * outputs, outputs, end - first, outputs, &sums[share * round_up(outputs, LANES)]);
   }
@@ -165,7 +171,7 @@ void recarena_dense_backward(const RecarenaDenseCall* given, const float* dy, fl
   parallel(slopes.shares(), threads, [&](long share) { slopes.take(dy, share); });
   slopes.bias(dbias);
   const Panels panels(call.layer.inputs);
-  const float* dz = call.relu ? slopes.rows.data() : dy;
+  const float* dz = call.relu ? slopes.rows : dy;
   const long parts = std::max<long>(1, std::min<long>(2L * threads, call.layer.outputs / LEAST_OUTPUTS));
   const long first = dx ? panels.count() : 0;
   parallel(first + parts * panels.count(), threads, [&](long task) {

@@ -111,6 +111,8 @@ class RowPiece(Structure):
     _fields_ = [
         *((name, c_void_p) for name in ("rows", "vectors")),
         *((name, c_int64) for name in ("row_stride", "vector_stride", "count")),
+        *((name, c_void_p) for name in ("of", "offsets")),
+        ("bags", c_int64),
     ]
 
 
@@ -151,12 +153,13 @@ TRAINING_SIGNATURES: Mapping[str, tuple[Any, Sequence[Any]]] = {
     "recarena_sort_rows": (None, (POINTER(RowList), _Q, POINTER(RowPiece), _I)),
     "recarena_adagrad": (None, (POINTER(RowStep), _Q, POINTER(RowPiece), c_float, c_float, c_float, _I)),
     "recarena_ftrl": (None, (POINTER(RowStep), _Q, POINTER(RowPiece), c_float, c_float, c_float, c_float, _I)),
-    "recarena_interaction_back": (None, (_P, _P, _L, _L, _L, _P, _I)),
+    "recarena_interaction_back": (None, (_P, _P, _L, _L, _L, _L, _P, _I)),
     "recarena_rows_take": (None, (_P, _P, _Q, _Q, _P, _I)),
     "recarena_rows_put": (None, (_P, _P, _Q, _Q, _P, _Q, _I)),
     "recarena_rows_real": (_Q, (_P, _P, _Q, _Q, _Q, _Q, _P, _P)),
     "recarena_features_behaviours": (_I, (_P, _P, _P, _Q, _Q, _P, _P)),
     "recarena_embedding_behaviours": (None, (_P, _P, _Q, _P, _I)),
+    "recarena_bag_entries": (None, (_P, _P, _Q, _Q, _P, _P, POINTER(_Q))),
     "recarena_rows_pack": (None, (_P, _P, _P, _Q, _Q, _Q, _P, _I)),
     "recarena_rows_sum": (None, (_P, _P, _Q, _Q, _P, _I)),
 }

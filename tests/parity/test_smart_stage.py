@@ -25,10 +25,10 @@ AHEAD = {
     ("din", "plain"): {"real_steps", "step_mask", "turned"},
     ("dien", "plain"): {"pack", "followed", "real_steps", "step_mask", "turned", "not_empty"},
     ("dlrm", "plain"): {"split_bags", "turned", "divisors", "step_mask"},
-    ("wdl", "fusion"): {"columns", "row_order"},
-    ("din", "fusion"): {"columns", "real_rows", "real_count", "row_starts", "row_order"},
-    ("dien", "fusion"): {"columns", "pairs_of", "steps_within", "real_rows", "real_count", "row_order"},
-    ("dlrm", "fusion"): {"columns", "row_order"},
+    ("wdl", "fusion"): {"bag_entries", "row_order"},
+    ("din", "fusion"): {"real_rows", "real_count", "row_starts", "row_order"},
+    ("dien", "fusion"): {"pairs_of", "steps_within", "real_rows", "real_count", "row_order"},
+    ("dlrm", "fusion"): {"bag_entries", "row_order"},
 }
 """At least."""
 

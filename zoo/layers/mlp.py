@@ -67,7 +67,11 @@ class FullyConnected(nn.Module):
 
 
 class FullyConnectedStack(nn.Sequential):
-    """Layers ``0, 1, ...`` of growing depth, each a block of its own. ``dropout`` acts in training only."""
+    """Layers ``0, 1, ...`` of growing depth, each a block of its own. ``dropout`` acts in training only.
+
+    Where nothing acts between layers and the first one has ``together``, that runs them all: (layers, x) to the last
+    one's output.
+    """
 
     def __init__(self, inputs: int, units: tuple[int, ...], activation: str) -> None:
         sizes = (inputs, *units)
@@ -78,8 +82,13 @@ class FullyConnectedStack(nn.Sequential):
         """[R, inputs], or the columns that make it up, to [R, units[-1]]."""
         if isinstance(x, Columns) and not getattr(self[0], "takes_columns", False):
             x = x.joined()
+        dropped = self.training and self.dropout > 0
+        together = getattr(self[0], "together", None)
+        if together is not None and not dropped:
+            whole: Tensor = together(list(self), x)
+            return whole
         for layer in self:
             x = layer(x)
-            if self.training and self.dropout > 0:
+            if dropped:
                 x = F.dropout(x, self.dropout)
         return x
