@@ -8,9 +8,10 @@ another order. Elements that this moves by a tenth of that unit are not compared
 gradient is rounding and nothing else.
 
 Further on, bursts of a few steps are compared that begin anywhere, from a state at which the optimizers know the size
-of most gradients. In most of them two right trainings stay as close as after two steps; now and then a unit that one of
-them switches on, or the first gradient of a row, changes its sign by rounding, and they are some percent apart. Whoever
-leaves out a step is farther off than that, each time. So the middle one of all bursts has to be close, and none far.
+of most gradients. In many of them two right trainings stay as close as after two steps; in others a unit that one of
+them switches on, or the first gradient of a row, changes its sign by rounding, and they are some percent apart, as the
+plain loop in other orders over the same burst is. Whoever leaves out a step is farther off than that, each time. So the
+middle one of all bursts has to be close, by what other orders do over it, and none far.
 """
 
 from __future__ import annotations
@@ -41,14 +42,15 @@ class TensorParity:
     """One tensor after ``steps`` steps. Distances to the baseline's parameters, over ``compared`` of the ``elements``
     that moved on either side, in units of ``scale``, the root mean square of the baseline's movement.
 
-    stage: gate | timed (a burst of ``quad``, where no other order was trained: reordered_* are 0) | reordered (the
-    plain loop itself in another order, over one burst). quad: -1 outside of quads. p50, p99, tail: of the candidate,
-    quantiles and the share beyond ``UNDETERMINED``.
+    stage: gate | timed (the compared burst of a ``half`` of a ``quad``) | reordered (the plain loop itself in another
+    order, over the same burst); in the last two reordered_* are 0. quad, half: -1 outside of quads. p50, p99, tail: of
+    the candidate, quantiles and the share beyond ``UNDETERMINED``.
     """
 
     stage: str
     tensor: str
     quad: int
+    half: int
     steps: int
     elements: int
     compared: int
@@ -73,7 +75,7 @@ class TensorParity:
         return max(self.p50 / self.tolerance, p99, self.tail / TAIL)
 
     def used_beside(self, reordered: Sequence[TensorParity]) -> float:
-        """The same by what other orders do to this tensor over another burst."""
+        """The same by what other orders do to this tensor over the same burst."""
         found = [(self.p50, P50_FLOOR, [row.p50 for row in reordered])]
         found += [(self.p99, P99_FLOOR, [row.p99 for row in reordered]), (self.tail, TAIL, [r.tail for r in reordered])]
         return max(distance / max(floor, FACTOR * max(others, default=0.0)) for distance, floor, others in found)
@@ -87,12 +89,12 @@ def tensor_parity(
     baseline: Array,
     candidate: Array,
     reordered: Sequence[Array] = (),
-    quad: int = -1,
+    burst: tuple[int, int] = (-1, -1),
 ) -> TensorParity | None:
     """Compare one tensor; None where no element of it moved on either side.
 
     All arrays have one shape. ``reordered``: the plain loop's with the samples of each batch in other orders. A
-    distance that is not a number counts as infinite.
+    distance that is not a number counts as infinite. ``burst``: quad and half.
     """
     moved = (baseline != start) | (candidate != start)
     if not moved.any():
@@ -107,7 +109,8 @@ def tensor_parity(
     return TensorParity(
         stage=stage,
         tensor=tensor,
-        quad=quad,
+        quad=burst[0],
+        half=burst[1],
         steps=steps,
         elements=len(own),
         compared=int(np.count_nonzero(known)),

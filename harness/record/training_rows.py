@@ -34,6 +34,7 @@ CHUNK_COLUMNS: Mapping[str, type] = {
 PARITY_TEXTS = ("stage", "tensor")
 PARITY_COLUMNS: Mapping[str, type] = {
     "quad": np.int64,
+    "half": np.int64,
     "steps": np.int64,
     "elements": np.int64,
     "compared": np.int64,

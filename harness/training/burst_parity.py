@@ -8,12 +8,11 @@ from pathlib import Path
 from harness.estimate.parity import TensorParity
 from harness.measurement.preparation import BASELINE
 from harness.training.common_start import Burst, CommonStart
-from harness.training.gate import REORDERINGS, parity_rows
+from harness.training.gate import REORDERINGS, bursts_apart, most_are_close, parity_rows
 from harness.training.run import ORIGIN, TrainingRun
 from harness.training.spec import training_spec
 
-MEASURE = (0, 0)
-"""The quad and half over one burst of which the plain loop is trained in other orders."""
+Half = tuple[int, int]
 
 
 class BurstParity:
@@ -21,7 +20,7 @@ class BurstParity:
 
     def __init__(self, run: TrainingRun, start: CommonStart) -> None:
         self._run, self._start = run, start
-        self._compared: dict[tuple[int, int], int] = {}
+        self._compared: dict[Half, int] = {}
         self.rows: list[TensorParity] = []
 
     def ended(self, side: str, burst: Burst) -> None:
@@ -32,36 +31,46 @@ class BurstParity:
             self._run.bench.save(side, self._saved(side, half), half)
 
     def compare(self, quad: int) -> None:
-        """Both sides have ended ``quad``."""
+        """Both sides have ended ``quad``. The baseline's end of a burst is kept where other orders may have to be."""
         for half in ((quad, 0), (quad, 1)):
             files = {side: self._saved(side, half) for side in self._run.what.plans}
             self._compare("timed", half, *files.values())
+            apart = half in bursts_apart([*self._run.parity, *self.rows])
             for side, path in files.items():
-                if (side, half) != (BASELINE, MEASURE):
+                if not (apart and side == BASELINE):
                     path.unlink()
 
     def reorder(self) -> None:
-        """Train the plain loop over one compared burst with the samples of each batch in other orders: what all others
-        are held against."""
-        run, sides, pacing = self._run, self._run.bench.sides, self._start.pacing
-        places = self._start.places(Burst(*MEASURE, self._compared[MEASURE]))
-        baseline, other = self._saved(BASELINE, MEASURE), self._saved(ORIGIN, MEASURE)
+        """Train the plain loop with the samples of each batch in other orders over compared bursts in which the sides
+        moved apart, one after another, until most bursts are explained, or none is left."""
+        run, sides = self._run, self._run.bench.sides
+        left = bursts_apart([*run.parity, *self.rows])
+        if not left or most_are_close([*run.parity, *self.rows]):
+            return
+        run.bench.observer.stage("the plain loop in other orders", total=len(left), unit=" bursts")
         run.bench.awake.sleep()
         sides.start(ORIGIN, training_spec(run.what, run.what.plans[BASELINE], run.split, run.start))
-        for order in range(REORDERINGS):
-            sides.order(ORIGIN, "again", changes={"reordering": order})
-            sides.order(ORIGIN, "resume", path=str(self._start.state))
-            sides.order(ORIGIN, "train", steps=pacing.settle, at=places.settle)
-            sides.order(ORIGIN, "train", steps=pacing.timed, at=places.timed)
-            sides.order(ORIGIN, "save", path=str(other))
-            self._compare("reordered", MEASURE, baseline, other)
+        while left and not most_are_close([*run.parity, *self.rows]):
+            self._reorder(left.pop(0))
+            run.bench.observer.advance(1.0)
         sides.stop(ORIGIN)
-        for path in (baseline, other):
-            path.unlink()
 
-    def _compare(self, stage: str, half: tuple[int, int], baseline: Path, other: Path) -> None:
+    def _reorder(self, half: Half) -> None:
+        order, pacing = self._run.bench.sides.order, self._start.pacing
+        places = self._start.places(Burst(*half, self._compared[half]))
+        other = self._saved(ORIGIN, half)
+        for number in range(REORDERINGS):
+            order(ORIGIN, "again", changes={"reordering": number})
+            order(ORIGIN, "resume", path=str(self._start.state))
+            order(ORIGIN, "train", steps=pacing.settle, at=places.settle)
+            order(ORIGIN, "train", steps=pacing.timed, at=places.timed)
+            order(ORIGIN, "save", path=str(other))
+            self._compare("reordered", half, self._saved(BASELINE, half), other)
+        other.unlink()
+
+    def _compare(self, stage: str, half: Half, baseline: Path, other: Path) -> None:
         begun, steps = self._run.at(ORIGIN, "state"), self._start.pacing.steps
-        self.rows += parity_rows(stage, steps, begun, baseline, other, quad=half[0])
+        self.rows += parity_rows(stage, steps, begun, baseline, other, burst=half)
 
-    def _saved(self, side: str, half: tuple[int, int]) -> Path:
+    def _saved(self, side: str, half: Half) -> Path:
         return self._run.at(side, "quad-{}-{}".format(*half))

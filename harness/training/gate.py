@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,9 @@ def parity_rows(
     baseline: Path,
     candidate: Path,
     reordered: Sequence[Path] = (),
-    quad: int = -1,
+    burst: tuple[int, int] = (-1, -1),
 ) -> list[TensorParity]:
-    """Every tensor that moved. Raises ValueError where the files do not hold the same tensors."""
+    """Every tensor that moved; burst: quad and half. Raises ValueError where the files hold other tensors."""
     first, own, other, *more = (load_weights(path) for path in (start, baseline, candidate, *reordered))
     for arrays in (own, other, *more):
         if {name: array.shape for name, array in arrays.items()} != {
@@ -36,7 +36,7 @@ def parity_rows(
         }:
             raise ValueError("the sides have other parameters than the start: a plug-in must keep names and shapes")
     rows = (
-        tensor_parity(stage, name, steps, first[name], own[name], other[name], [arrays[name] for arrays in more], quad)
+        tensor_parity(stage, name, steps, first[name], own[name], other[name], [arrays[name] for arrays in more], burst)
         for name in sorted(first)
     )
     return [row for row in rows if row is not None]
@@ -49,7 +49,7 @@ def training_gate(rows: Sequence[TensorParity], beside: Sequence[str] = ()) -> G
     found = worst(gate)
     if found is None:
         raise ValueError("no parameter moved: there is nothing to compare")
-    apart = [*_apart(rows, {row.tensor for row in gate if not row.compared}), *beside]
+    apart = [*_apart(rows), *beside]
     reasons = [*_reasons(gate), *apart]
     return GateResult(
         verdict="fail" if reasons else "pass",
@@ -73,23 +73,34 @@ def training_gate(rows: Sequence[TensorParity], beside: Sequence[str] = ()) -> G
     )
 
 
-def _apart(rows: Sequence[TensorParity], nobodys: Collection[str]) -> list[str]:
+def bursts_apart(rows: Sequence[TensorParity]) -> list[tuple[int, int]]:
+    """(quad, half) of the compared bursts in which some tensor is not as close to the baseline's as after the first
+    steps. Which of them rounding explains, the plain loop in other orders over the same bursts says."""
+    judged = _judged(rows)
+    return sorted({(row.quad, row.half) for row in judged if row.stage == "timed" and not row.used_beside(()) <= 1.0})
+
+
+def most_are_close(rows: Sequence[TensorParity]) -> bool:
+    """Whether every tensor is close to the baseline's in the middle one of the bursts, by the other orders so far."""
+    return not _middle_ones_off(_judged(rows))
+
+
+def _judged(rows: Sequence[TensorParity]) -> list[TensorParity]:
+    """Those of tensors that are somebody's, and of more than a handful of elements."""
+    nobodys = {row.tensor for row in rows if row.stage == "gate" and not row.compared}
+    return [row for row in rows if row.elements >= FEWEST and row.tensor not in nobodys]
+
+
+def _apart(rows: Sequence[TensorParity]) -> list[str]:
     """One sentence per tensor that is not close to the baseline's in the middle one of the bursts, and per quad in
-    which one is far off; the worst first. Those that are ``nobodys``, or of a handful of elements, are not judged."""
-    judged = [row for row in rows if row.elements >= FEWEST and row.tensor not in nobodys]
-    bursts, orders = (_by_tensor(row for row in judged if row.stage == stage) for stage in ("timed", "reordered"))
-    middle = {
-        tensor: sorted(found, key=lambda row: row.used_beside(orders.get(tensor, ())))[(len(found) - 1) // 2]
-        for tensor, found in bursts.items()
-    }
-    used = {tensor: row.used_beside(orders.get(tensor, ())) for tensor, row in middle.items()}
-    off = sorted((tensor for tensor, share in used.items() if not share <= 1.0), key=lambda tensor: -used[tensor])
-    far = sorted((row for row in judged if row.stage == "timed" and not row.p50 <= FAR), key=lambda row: -row.p50)
+    which one is far off; the worst first."""
+    judged = _judged(rows)
     said = [
-        f"{tensor} is in most bursts {middle[tensor].p50:.2g} of its movement off in the median, "
-        f"{middle[tensor].steps} steps after a common start: {used[tensor]:.3g} times what is allowed"
-        for tensor in off[:SHOWN]
+        f"{row.tensor} is in most bursts {row.p50:.2g} of its movement off in the median, {row.steps} steps after a "
+        f"common start: {used:.3g} times what is allowed"
+        for used, row in _middle_ones_off(judged)[:SHOWN]
     ]
+    far = sorted((row for row in judged if row.stage == "timed" and not row.p50 <= FAR), key=lambda row: -row.p50)
     quads = {row.quad: row for row in reversed(far)}  # of each the worst one
     return said + [
         f"quad {quad}: {row.tensor} is {row.p50:.2g} of its movement off in the median, {row.steps} steps after a "
@@ -98,11 +109,19 @@ def _apart(rows: Sequence[TensorParity], nobodys: Collection[str]) -> list[str]:
     ]
 
 
-def _by_tensor(rows: Iterable[TensorParity]) -> dict[str, list[TensorParity]]:
-    found: dict[str, list[TensorParity]] = {}
-    for row in rows:
-        found.setdefault(row.tensor, []).append(row)
-    return found
+def _middle_ones_off(judged: Sequence[TensorParity]) -> list[tuple[float, TensorParity]]:
+    """Of each tensor the burst in the middle, by the part of its tolerance that it takes; where that is too much."""
+    orders: dict[tuple[str, int, int], list[TensorParity]] = {}
+    bursts: dict[str, list[tuple[float, TensorParity]]] = {}
+    for row in judged:
+        if row.stage == "reordered":
+            orders.setdefault((row.tensor, row.quad, row.half), []).append(row)
+    for row in judged:
+        if row.stage == "timed":
+            used = row.used_beside(orders.get((row.tensor, row.quad, row.half), ()))
+            bursts.setdefault(row.tensor, []).append((used, row))
+    middle = [sorted(found, key=lambda pair: pair[0])[(len(found) - 1) // 2] for found in bursts.values()]
+    return sorted((pair for pair in middle if not pair[0] <= 1.0), key=lambda pair: -pair[0])
 
 
 def _reasons(rows: Sequence[TensorParity]) -> list[str]:

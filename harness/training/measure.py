@@ -59,7 +59,6 @@ def measure_training(trial: Trial, options: RunOptions, observer: Observer) -> M
         run_apart(run.bench, options.budget, pacing)
         rss = {name: sides.rss_bytes(name) for name in what.plans}
         if parity is not None:
-            observer.stage("the plain loop in other orders", total=None)
             parity.reorder()
             run.parity += parity.rows
         seeds = _train_seeds(run, target)

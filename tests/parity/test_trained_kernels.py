@@ -23,7 +23,7 @@ from optimizations.kernels.openmp import share_openmp_threads
 from zoo.layers.attention import LocalActivationUnit, SoftmaxAttention
 from zoo.layers.augru import Augru, Gru
 from zoo.layers.interaction import DotInteraction
-from zoo.layers.mlp import FullyConnected
+from zoo.layers.mlp import FullyConnected, FullyConnectedStack
 from zoo.models.dien import AuxiliaryNet
 
 LENGTHS = st.lists(st.integers(0, 9), min_size=1, max_size=30)
@@ -143,6 +143,52 @@ def test_a_layer_hands_nothing_back_to_inputs_that_want_none() -> None:
     kept = (layer(x) > 0).float()
     torch.testing.assert_close(layer.linear.weight.grad, kept.T @ x, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(layer.linear.bias.grad, kept.sum(0), rtol=1e-5, atol=1e-5)
+
+
+def _stack() -> FullyConnectedStack:
+    torch.manual_seed(10)
+    return FullyConnectedStack(13, (40, 17, 6), "relu").train()
+
+
+def _native(stack: nn.Module, kept: int | None = None) -> nn.Module:
+    """With its layers on the native kernels, but for the one of number ``kept``."""
+    for number in {0, 1, 2} - {kept}:
+        stack[number] = trained_relu(stack[number])  # type: ignore[index,operator]
+    return stack
+
+
+def test_layers_that_follow_one_another_are_one_step_with_the_same_bits() -> None:
+    stack, apart = _native(_stack()), _native(_stack())
+    x = torch.randn(70, 13)
+
+    def one_by_one(layers: nn.Module, x: Tensor) -> Tensor:
+        for layer in layers:  # type: ignore[attr-defined]
+            x = layer(x)
+        return x
+
+    whole = _results(stack, [x], lambda layers, x: layers(x))
+    for mine, theirs in zip(whole, _results(apart, [x], one_by_one), strict=True):
+        assert torch.equal(mine, theirs)
+    leaf = x.clone().requires_grad_()
+    (before, _), *_ = stack(leaf).grad_fn.next_functions
+    assert before.variable is leaf
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_a_layer_of_the_frameworks_may_stand_among_them(kept: int) -> None:
+    _compare(_stack(), lambda stack: _native(stack, kept), [torch.randn(70, 13)], lambda stack, x: stack(x))
+
+
+def test_dropout_acts_between_layers() -> None:
+    stack, x = _native(_stack()), torch.randn(70, 13)
+    stack.dropout = 0.5
+    torch.manual_seed(11)
+    found = stack(x)
+    torch.manual_seed(11)
+    expected = x
+    for layer in stack:
+        expected = nn.functional.dropout(layer(expected), 0.5)
+    assert torch.equal(found, expected)
 
 
 @settings(max_examples=25)

@@ -85,7 +85,7 @@ def test_only_what_moved_on_either_side_is_compared():
     assert tensor_parity("gate", "t", 3, start, start, start) is None
 
 
-def test_a_burst_is_held_against_what_other_orders_do_to_another_one():
+def test_a_burst_is_held_against_what_other_orders_do_to_it():
     burst = [compared(shifted(1.0, by), stage="timed") for by in (0.5 * P50_FLOOR, 15 * P50_FLOOR)]
     orders = [compared(shifted(1.0, by), stage="reordered") for by in (P50_FLOOR, 3 * P50_FLOOR)]
     assert burst[0].used_beside([]) == pytest.approx(0.5, rel=2e-3)

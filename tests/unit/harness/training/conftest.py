@@ -38,7 +38,8 @@ class SimulatedSides:
     """Stands for ``harness.training.sides.TrainingSides``: steps take known times with 2 % noise, and move every
     parameter by one. ``wrong``: by how much more the candidate's moves. ``skips``: the share of its steps that it
     leaves out after the gate. ``lazy``: the candidate answers at once, and works where it has to show for it.
-    ``sprints``: it does half the work where it begins anywhere in an epoch.
+    ``sprints``: it does half the work where it begins anywhere in an epoch. ``flips``, ``others``: by how much rounding
+    has the candidate move more where it goes on from another's state, and the plain loop in another order.
 
     Scores of what was moved so far have the AUC ``learned``, to which every seed adds a little, and the candidate less.
     ``needs``: how many steps of the candidate teach as much as one of the baseline. ``worse``: what its AUC lacks.
@@ -57,10 +58,14 @@ class SimulatedSides:
         ends: int = -1,
         lazy: bool = False,
         sprints: bool = False,
+        flips: float = 0.0,
+        others: float = 0.0,
     ) -> None:
         self.now, self.wrong, self.skips = 10**12, wrong, skips
         self.needs, self.worse, self.peak, self.broken = needs, worse, peak, broken
         self.ends, self.lazy, self.sprints, self.observer = ends, lazy, sprints, Mock()
+        self.rounding = {"candidate": flips, "origin": others}
+        self.resumed: set[str] = set()
         self.used_ns: dict[str, int] = {}
         self.owed_ns = 0
         self.seeds: dict[str, int] = {}
@@ -91,6 +96,7 @@ class SimulatedSides:
 
     def begin(self, name: str) -> None:
         self.position[name], self.batch[name], self.moved[name] = 0, 0, 0.0
+        self.resumed.discard(name)
         self.used_ns.setdefault(name, 0)
 
     def stop(self, name: str) -> None:
@@ -105,6 +111,7 @@ class SimulatedSides:
             save_weights(Path(values["path"]), {"moved": np.array([self.moved[name]])})
         if command == "resume":
             self.moved[name] = float(np.load(values["path"])["moved"][0])
+            self.resumed.add(name)
         if command in ("save", "keep"):
             self.used_ns[name] += SAVE_NS + (self.owed_ns if name == "candidate" else 0)
             self.owed_ns = 0
@@ -138,7 +145,8 @@ class SimulatedSides:
             self.moved[name] += self.movement(name, steps)
         return samples_of_steps(first, steps, SAMPLES, BATCH)
 
-    def movement(self, name: str, steps: int) -> float:
+    def movement(self, name: str, steps: float) -> float:
+        steps *= 1 + self.rounding.get(name, 0.0) * (name in self.resumed)
         if name != "candidate":
             return steps
         return steps * (1 + self.wrong) * (1 - self.skips * (self.position[name] > 2))
