@@ -47,7 +47,7 @@ class BurstParity:
         left = bursts_apart([*run.parity, *self.rows])
         if not left or most_are_close([*run.parity, *self.rows]):
             return
-        run.bench.observer.stage("the plain loop in other orders", total=len(left), unit=" bursts")
+        run.bench.observer.stage("the plain loop in other orders, burst by burst", total=len(left), unit="")
         run.bench.awake.sleep()
         sides.start(ORIGIN, training_spec(run.what, run.what.plans[BASELINE], run.split, run.start))
         while left and not most_are_close([*run.parity, *self.rows]):

@@ -24,7 +24,7 @@ TIMED = "accuracy run"
 
 
 def _command(folder: Path, cache: Path) -> list[str]:
-    sweep = ["-m", "model=dlrm", "scenario=offline,server", "scenario.sla_ms=2000", "dataset.size=tiny"]
+    sweep = ["-m", "model=dlrm", "scenario=offline,single_stream", "dataset.size=tiny"]
     sweep += ["training.max_epochs=1", "budget=smoke", "tracking=none"]
     return [sys.executable, str(ROOT / "run.py"), *sweep, f"records_dir={folder / 'records'}", f"cache_dir={cache}"]
 
@@ -79,7 +79,7 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path: Path, job_cache: Path) ->
     assert kept == first and {path.name: file_sha256(path) for path in first.iterdir()} == before
     assert record_problems(second) == []
     result = read_record(second).result
-    assert result.trial["scenario"] == "server" and result.plan == ()
+    assert result.trial["scenario"] == "single_stream" and result.plan == ()
     assert (result.candidate, result.ratio, result.gate) == (None, None, None)
     assert result.baseline.auc > 0.5
     assert set(records.iterdir()) == {first, second}

@@ -17,7 +17,8 @@ from harness.clock import now_ns, sleep_s
 from harness.record import tracking
 from harness.record.reader import read_record, record_problems
 from harness.record.result import SegmentInfo
-from harness.record.tracking import SweepTag, late_series, metrics_of, pending, read_note, retry, track
+from harness.record.tracked_values import late_series, metrics_of
+from harness.record.tracking import SweepTag, pending, read_note, retry, track
 from harness.record.writer import RecordWriter
 
 SWEEP = SweepTag(sweep_id="0123456789ab", overrides=("model=dien", "opt=[],[fusion]"))

@@ -19,7 +19,7 @@ from harness.console.report import result_table
 from harness.errors import ConfigurationError, ExitCode
 from harness.record.reader import file_sha256, read_record, record_problems
 from harness.record.result import Result
-from harness.record.tracking import metrics_of
+from harness.record.tracked_values import metrics_of
 from harness.record.training_rows import EVALUATION_COLUMNS, EVALUATION_TEXTS, Evaluation, as_rows
 from harness.record.writer import _write_columns
 from harness.training.seed_outcome import to_auc_ratio

@@ -19,7 +19,7 @@ from harness.edge.sweep import finished, holm_calls, summary_table
 from harness.errors import ExitCode
 from harness.record.reader import read_record, record_problems
 from harness.record.result import Result
-from harness.record.tracking import metrics_of
+from harness.record.tracked_values import metrics_of
 from harness.record.training_rows import Chunk, as_rows
 from leaderboard.compare import compare, regressed
 from leaderboard.result_check import check_result
