@@ -1,4 +1,4 @@
-"""What a tracking server is told of a record: metrics, parameters and tags, by the names that its UI sorts and plots by."""
+"""What a tracking server is told of a record: metrics, parameters, tags, by the names that its UI sorts and plots by."""
 
 from __future__ import annotations
 
