@@ -1,4 +1,4 @@
-"""What a tracking server is told of a record: metrics, parameters, tags, by the names that its UI sorts and plots by."""
+"""What a tracking server is told of a record: metrics, parameters and tags, named as its UI sorts and plots them."""
 
 from __future__ import annotations
 
