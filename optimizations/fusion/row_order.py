@@ -32,7 +32,8 @@ def row_order(
 ) -> RowOrder:
     """Sort lists of rows, each of pieces that follow one another: (number of one of the ``matrices``, its column); of
     tables of ``table_rows`` rows. matrices: int64 [n, F] or [n]. A list has fewer than 2^32 rows."""
-    places = [Places().of(matrix) for matrix in matrices]
+    where = Places()
+    places = [where.of(matrix) for matrix in matrices]
     counts = [sum(places[number][3] for number, _ in pieces) for pieces in lists]
     total = sum(counts)
     order, starts = torch.empty(total, dtype=torch.int32), torch.zeros(total + len(lists), dtype=torch.int32)
