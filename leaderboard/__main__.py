@@ -150,7 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     backends = commands.add_parser(
         "backends",
         help="models on backends, as a Markdown table",
-        description="The newest record of each model on each backend as a Markdown table: as it comes, by its plan.",
+        description="Each model on each backend as a Markdown table: as it comes, and by the fastest plan on record.",
     )
     backends.add_argument("--into", type=Path, help="a page, whose table between its two marks is replaced")
     backends.set_defaults(command=_backends)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 
 from harness.console.report import DASH, number, with_interval
@@ -13,23 +14,36 @@ from leaderboard.store import Workload
 HEADINGS = ("model", "backend", "plan", "LBT, qps", "n=100, ms", "AUC", "RSS, MiB", "start, s", "export, s", "gate")
 MARK = "matrix"
 MIB = 2**20
+Cell = tuple[str, str]
+"""Model and backend."""
 
 
 def matrix(results: Iterable[Result]) -> str:
-    """Two rows for the newest result of each model on each backend: its baseline, and its candidate.
+    """Two rows for the best plan of each model on each backend: its baseline, and its candidate.
 
-    A model's rows are of one workload, that of its newest result. Results of ``opt=[]`` alone have no row, nor have
-    trainings, nor those with a peer.
+    Of a plan the newest result counts, of the plans the one with the highest LBT; one that failed its gate only where
+    no other is left. A model's rows are of one workload, that of its newest result. Results of ``opt=[]`` alone have no
+    row, nor have trainings, those with a peer, and plans of the open division.
     """
-    paired = (r for r in results if r.candidate is not None and not r.trains and r.peer is None)
-    found = sorted(paired, key=lambda result: result.created)
+    found = sorted(filter(_shown, results), key=lambda result: result.created)
     workloads = {result.trial["model"]: Workload.of(result) for result in found}
-    newest = {
-        (result.trial["model"], result.trial["backend"]): result
-        for result in found
-        if Workload.of(result) == workloads[result.trial["model"]]
-    }
-    return markdown([HEADINGS, *(row for key in sorted(newest) for row in _rows(newest[key]))])
+    of_plan: dict[tuple[Cell, str], Result] = {}
+    for result in found:
+        if Workload.of(result) == workloads[result.trial["model"]]:
+            trial = result.trial
+            of_plan[(trial["model"], trial["backend"]), json.dumps(trial["opts"], sort_keys=True)] = result
+    best = {cell: result for (cell, _), result in sorted(of_plan.items(), key=lambda item: _speed(item[1]))}
+    return markdown([HEADINGS, *(row for cell in sorted(best) for row in _rows(best[cell]))])
+
+
+def _shown(result: Result) -> bool:
+    closed = all(line.division == "closed" for line in result.plan)
+    return result.candidate is not None and not result.trains and result.peer is None and closed
+
+
+def _speed(result: Result) -> tuple[bool, float, str]:
+    passed = result.gate is not None and result.gate.verdict == "pass"
+    return passed, result.measured.lbt_qps or 0.0, result.created
 
 
 def _rows(result: Result) -> Iterator[tuple[str, ...]]:

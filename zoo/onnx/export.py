@@ -40,14 +40,20 @@ def export(reference: CtrModel, path: Path, *, rows_given: bool = False, expand_
 
     The weights lie in a file of their own, ``<path>.data``: runtimes map it, so that processes share its pages.
     """
-    schema = reference.features.schema
-    example = example_batch(schema)
+    model = PaddedModel(reference, rows_given=rows_given, expand_first=expand_first)
+    write_graph(model, reference.features.schema, path, rows_given=rows_given)
+
+
+def write_graph(model: PaddedModel, schema: Schema, path: Path, *, rows_given: bool, steps: int = STEPS) -> None:
+    """Write a model in its padded form. steps: behaviours of the example, which count only for a model that takes
+    their number from it."""
+    example = example_batch(schema, steps)
     arrays = RowArrays(schema)(example) if rows_given else raw_arrays(example)
     varying = {name: (0, 1) if name in TWO_DIMENSIONS else (0,) for name in INPUTS}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with contextlib.redirect_stdout(io.StringIO()):
         program = torch.onnx.export(
-            PaddedModel(reference, rows_given=rows_given, expand_first=expand_first).eval(),
+            model.eval(),
             tuple(torch.from_numpy(arrays[name].copy()) for name in INPUTS),
             dynamo=True,
             dynamic_shapes=tuple(dict.fromkeys(varying[name], torch.export.Dim.AUTO) for name in INPUTS),
@@ -58,9 +64,9 @@ def export(reference: CtrModel, path: Path, *, rows_given: bool = False, expand_
         program.save(path, external_data=True)
 
 
-def example_batch(schema: Schema) -> Batch:
+def example_batch(schema: Schema, steps: int = STEPS) -> Batch:
     """Samples of several users, all columns 0 and all bags and histories filled; what is traced depends on no value."""
-    lengths = np.array([STEPS, *np.arange(USERS - 1) % STEPS + 1])
+    lengths = np.array([steps, *np.arange(USERS - 1) % steps + 1])
     return Batch(
         user=_rows(schema, "user", USERS),
         item=_rows(schema, "item", SAMPLES),

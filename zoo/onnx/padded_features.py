@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from zoo.layers.embedding import EmbeddingTables, WideTables
 from zoo.layers.features import FeatureTransform, SideTransform, TableRows, bucket_rows, hash_ids
@@ -148,14 +149,55 @@ class PaddedTables(EmbeddingTables):
         return torch.cat(parts, 1) if parts else features.dense.new_zeros(features.dense.shape[0], 0)
 
 
-class PaddedWideTables(WideTables):
-    """``WideTables`` on the padded bags of ``PaddedFeatures``."""
+class PaddedWideTables(nn.Module):
+    """``WideTables`` on the padded bags of ``PaddedFeatures``: a lookup for the ids of a side, and one for all crosses.
 
-    def _side(self, features: SideFeatures, side: Side, dense: Tensor) -> Tensor:
-        weights = [self.tables[f.name](features.rows[:, k]) for k, f in enumerate(self.schema.ids_of(side))]
-        weights += [pooled(self.tables[field.name], features, field) for field in self.schema.bags_of(side)]
+    A raw id outside of a table that is not hashed would fall into the next one; the deep part's lookup refuses it.
+    """
+
+    def __init__(self, reference: WideTables) -> None:
+        super().__init__()
+        self.schema, self.dense, self.bias = reference.schema, reference.dense, reference.bias
+        tables: dict[Side, list[nn.Module]] = {
+            side: [reference.tables[field.name] for field in self.schema.ids_of(side)] for side in ("user", "item")
+        }
+        self.user, self.item = JoinedWeights(tables["user"]), JoinedWeights(tables["item"])
+        self.crosses = JoinedWeights(list(reference.crosses.values()))
+        self.bags = nn.ModuleDict({field.name: reference.tables[field.name] for field in self.schema.bags})
+
+    def forward(self, features: Features) -> Tensor:
+        """Logit [N]."""
+        split = len(self.schema.dense_of("user"))
+        user = self._side(features.user, "user", self.user, self.dense[:split])
+        item = self._side(features.item, "item", self.item, self.dense[split:])
+        logit = to_samples(user, features.user_of) + item + self.bias
+        return logit + self.crosses(features.crosses) if self.schema.crosses else logit
+
+    def _side(self, features: SideFeatures, side: Side, ids: JoinedWeights, dense: Tensor) -> Tensor:
         logit = features.dense @ dense
-        return logit + torch.cat(weights, 1).sum(1) if weights else logit
+        if self.schema.ids_of(side):
+            logit = logit + ids(features.rows)
+        for field in self.schema.bags_of(side):
+            logit = logit + pooled(self.bags[field.name], features, field).squeeze(1)
+        return logit
+
+
+class JoinedWeights(nn.Module):
+    """Single weights of several tables, one table behind the other."""
+
+    weight: Tensor
+    first: Tensor
+
+    def __init__(self, tables: Sequence[nn.Module]) -> None:
+        super().__init__()
+        weights = [table.weight.detach() for table in tables if isinstance(table, nn.Embedding)]
+        self.register_buffer("weight", torch.cat(weights) if weights else torch.zeros(0, 1))
+        sizes = torch.tensor([0, *(len(weight) for weight in weights)], device=self.weight.device)
+        self.register_buffer("first", sizes.cumsum(0)[:-1])
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Sum [R] of a weight of each table, by rows [R, tables]."""
+        return F.embedding(rows + self.first, self.weight).sum((1, 2))
 
 
 def pooled(table: nn.Embedding, features: SideFeatures, field: BagField) -> Tensor:

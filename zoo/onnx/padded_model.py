@@ -19,7 +19,8 @@ class PaddedModel(nn.Module):
     def __init__(
         self, reference: CtrModel, *, rows_given: bool = False, compiled: bool = False, expand_first: bool = True
     ) -> None:
-        """The blocks that are rewritten are copies of those of ``reference`` and share its parameters.
+        """The blocks that are rewritten are copies of those of ``reference`` and share its parameters (but for the wide
+        part's, which lie otherwise).
 
         rows_given, expand_first: see ``PaddedFeatures``. compiled: for a code generator in place of a runtime of
         operators: columns are engineered one by one, which it joins itself, and the recurrences are the reference's,
@@ -31,7 +32,7 @@ class PaddedModel(nn.Module):
         self.model.features = PaddedFeatures(reference.features.schema, rows_given, compiled, expand_first)
         self.model.embedding = _with_weights(PaddedTables, reference.embedding)
         if hasattr(reference, "wide"):
-            self.model.wide = _with_weights(PaddedWideTables, reference.wide)
+            self.model.wide = PaddedWideTables(reference.wide)
         if not compiled and hasattr(reference, "augru"):
             self.model.gru = _with_weights(OperatorGru, reference.gru)
             self.model.augru = _with_weights(ScanAugru, reference.augru)

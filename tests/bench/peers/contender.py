@@ -60,6 +60,11 @@ ENTRIES: dict[str, Entry] = {
         build="onnx_contenders:openvino_rows",
         packages=("onnx", "onnxscript", "openvino"),
     ),
+    "openvino_augru": Entry(
+        title="OpenVINO, ids hashed before, an AUGRU that it has a primitive for",
+        build="openvino_augru:openvino_augru",
+        packages=("onnx", "onnxscript", "openvino"),
+    ),
     "deepctr": Entry(title="deepctr-torch", build="deepctr_contender:deepctr", packages=("deepctr_torch",)),
 }
 PEERS = tuple(name for name, entry in ENTRIES.items() if not entry.ours)

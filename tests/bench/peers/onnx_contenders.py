@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tests.bench.peers.contender import Contender
 from tests.bench.peers.workload import Workload
@@ -58,14 +59,20 @@ def openvino_rows(workload: Workload, threads: int, folder: Path) -> Contender:
 
 
 def openvino_request(path: Path, threads: int) -> Callable[[Feed], Float32]:
-    """Scores by OpenVINO from the named arguments; default settings, but in fp32 as everybody else.
-
-    (On processors that multiply bfloat16 its default rounds products to it.)
-    """
+    """Scores by OpenVINO from the named arguments."""
     import openvino
 
-    settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
-    compiled = openvino.Core().compile_model(path, "CPU", settings)
+    return openvino_answer(openvino.Core().compile_model(path, "CPU", openvino_settings(threads)))
+
+
+def openvino_settings(threads: int) -> dict[str, Any]:
+    """Default settings, but in fp32 as everybody else: on processors that multiply bfloat16 its default rounds products
+    to it."""
+    return {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+
+
+def openvino_answer(compiled: Any) -> Callable[[Feed], Float32]:
+    """Scores of a compiled model."""
     request, output = compiled.create_infer_request(), compiled.outputs[0]
     wanted = [argument.any_name for argument in compiled.inputs]
 

@@ -47,6 +47,26 @@ def test_each_cell_has_its_newest_record_as_it_comes_and_by_its_plan(fabricate: 
                                          ["3.20", "-", "pass"]]  # fmt: skip
 
 
+def test_a_cell_shows_its_fastest_plan_and_not_its_newest(fabricate: Fabricated) -> None:
+    """Of the plan's own records the newest, though an older one was faster; none that fails its gate if others pass."""
+    best, failed = {"opts": {"fusion": {}, "dedup": {}}}, {"opts": {"fusion": {}, "bf16": {}}}
+    fast = result_of(fabricate, speedup=7.0, created="2026-03-04T12:00:00Z", **failed)
+    assert fast.gate is not None
+    fast = dataclasses.replace(fast, gate=dataclasses.replace(fast.gate, verdict="fail"))
+    opened = result_of(fabricate, speedup=8.0, created="2026-03-06T12:00:00Z", opts={"int8": {}})
+    opened = dataclasses.replace(opened, plan=tuple(dataclasses.replace(line, division="open") for line in opened.plan))
+    results = [
+        result_of(fabricate, speedup=9.0, created="2026-03-01T12:00:00Z", **best),
+        result_of(fabricate, speedup=4.0, created="2026-03-02T12:00:00Z", **best),
+        result_of(fabricate, speedup=2.0, created="2026-03-03T12:00:00Z"),
+        fast,
+        opened,
+    ]
+    plans = [(row.split(" | ")[2], row.split(" | ")[3].split()[0]) for row in matrix(results).splitlines()[2:]]
+    assert plans == [("stock", "120"), ("[dedup,fusion]", "480")]
+    assert [row.split(" | ")[2] for row in matrix([fast]).splitlines()[2:]] == ["stock", "[bf16,fusion]"]
+
+
 def test_a_page_is_changed_between_its_marks_only(tmp_path: Path) -> None:
     page, (start, end) = tmp_path / "page.md", marks(MARK)
     page.write_text(f"before\n\n{start}\nold\n{end}\n\nafter\n")
