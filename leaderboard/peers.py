@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
+from pathlib import Path
 
 from harness.console.report import DASH, number, with_interval
+from harness.record.result import Result
 from leaderboard.pages import markdown
 from leaderboard.store import Entry, Workload
 
 HEADINGS = (
-    *("model", "plan", "peer", "LBT over the peer's", "at least", "LBT, qps", "the peer's"),
+    *("model", "data", "plan", "peer", "LBT over the peer's", "at least", "LBT, qps", "the peer's"),
     *("AUC less the peer's", "gate", "trial", "no rank because"),
 )
 MARK = "entries"
@@ -22,7 +24,7 @@ def over_peers(entries: Iterable[Entry]) -> str:
     """A row for the newest record of each plan over each peer at each of its settings, the least ratio of a plan first.
 
     That first row is the plan over the best of its peers, in bold: no other came nearer. "at least" is the lower
-    end of the interval. Records of a peer by itself have no row.
+    end of the interval. What is void was not measured, and comes last. Records of a peer by itself have no row.
     """
     newest: dict[Key, Entry] = {}
     for entry in sorted(entries, key=lambda entry: entry.result.created):
@@ -43,20 +45,20 @@ def _key(entry: Entry) -> Key:
 
 
 def _plan_rows(entries: Sequence[Entry]) -> Iterator[Sequence[str]]:
-    """Least ratio first; those without one, which no other can be better than, come last."""
+    """Least ratio first; those without one, which no other can be better than, come last, and void ones behind them."""
     best, *others = sorted(entries, key=_order)
-    told = _ratio(best) is not None
+    told = _ratio(best) is not None and not best.result.void
     yield tuple(f"**{cell}**" if told and place < BOLD else cell for place, cell in enumerate(_cells(best)))
     yield from map(_cells, others)
 
 
-BOLD = 5
+BOLD = 6
 """Cells of the first row in bold: who over whom, and by how much."""
 
 
-def _order(entry: Entry) -> tuple[bool, float]:
+def _order(entry: Entry) -> tuple[bool, bool, float]:
     ratio = _ratio(entry)
-    return (ratio is None, ratio or 0.0)
+    return (entry.result.void, ratio is None, ratio or 0.0)
 
 
 def _ratio(entry: Entry) -> float | None:
@@ -70,6 +72,7 @@ def _cells(entry: Entry) -> tuple[str, ...]:
     plan = result.plan_name.removesuffix(f" over {peer.title}")
     return (
         Workload.of(result).sized_model,
+        _data(result),
         plan,
         peer.title,
         with_interval(ratio.lbt, ratio.lbt_ci),
@@ -81,6 +84,12 @@ def _cells(entry: Entry) -> tuple[str, ...]:
         result.trial_id,
         "; ".join(entry.unranked) or DASH,
     )
+
+
+def _data(result: Result) -> str:
+    """Name of the data set, and of its file where it has one."""
+    path = result.trial["dataset_options"].get("path")
+    return f"{result.dataset.name} {Path(path).name.split('.')[0]}" if path else result.dataset.name
 
 
 def _auc(delta: float | None, bounds: tuple[float, float] | None) -> str:

@@ -14,6 +14,7 @@ from optimizations.contract import PlanError
 
 BestPlan = Literal["best", "best_open", "best_training"]
 TRAINING: BestPlan = "best_training"
+_OF_USERS = "dedup"
 _FLOATS = ("fusion", "dedup", "executor")
 _PAIRS = ("fusion", "dedup", "bf16", "executor")
 _BYTES = ("fusion", "dedup", "int8", "executor")
@@ -31,17 +32,19 @@ _OF_GRAPHS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def best_plan(which: BestPlan, model: str, capabilities: Collection[str], backend: str = "torch") -> tuple[str, ...]:
+def best_plan(
+    which: BestPlan, model: str, capabilities: Collection[str], backend: str = "torch", *, users: bool = True
+) -> tuple[str, ...]:
     """Names of the optimizations. "best" stays in the closed division, "best_open" may leave it, both in serving;
-    "best_training" is of training, in the closed division.
+    "best_training" is of training, in the closed division. users: whether the data have columns of a user; without
+    them there is nothing that the samples of a query share.
 
     Raises PlanError for a model or a backend that nobody has measured.
     """
     plans = _TRAINED if which == TRAINING else _PLANS[which, "amx" if "amx_bf16" in capabilities else "any"]
     if model not in plans:
         raise PlanError(f"experiment={which}: no best plan is known for model={model}; write opt=[...] yourself")
-    if backend == "torch":
-        return plans[model]
-    if backend not in _OF_GRAPHS or which == TRAINING:
+    if backend != "torch" and (backend not in _OF_GRAPHS or which == TRAINING):
         raise PlanError(f"experiment={which}: no best plan is known for backend={backend}; write opt=[...] yourself")
-    return _OF_GRAPHS[backend]
+    names = plans[model] if backend == "torch" else _OF_GRAPHS[backend]
+    return names if users else tuple(name for name in names if name != _OF_USERS)

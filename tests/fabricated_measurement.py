@@ -132,9 +132,9 @@ def _trial(**changes: Any) -> Trial:
 
 
 def _trial_block(trial: Trial) -> dict[str, Any]:
-    kept = ("model", "sizes", "dataset", "backend", "device", "scope", "opts", "scenario", "query_sizes", "seed")
+    kept = ("model", "sizes", "dataset", "dataset_options", "backend", "device", "scope", "opts", "scenario")
     values = dataclasses.asdict(trial)
-    return {name: values[name] for name in (*kept, "peer", "sla", "budget")}
+    return {name: values[name] for name in (*kept, "query_sizes", "seed", "peer", "sla", "budget")}
 
 
 def _measured_peer(trial: Trial) -> list[str]:

@@ -51,7 +51,7 @@ def build(config: Mapping[str, Any]) -> tuple[Trial, RunOptions]:
         backend=_known("backend", settings.backend, BACKENDS),
         device=_device(settings.device),
         scope=settings.scope,
-        opts=_opts(_chosen(settings, model)),
+        opts=_opts(_chosen(settings, model, users=DATASETS[dataset].users)),
         scenario=settings.scenario.name,
         query_sizes=_query_sizes(settings.scenario.query_sizes),
         sla=_sla(settings),
@@ -141,7 +141,7 @@ def _training(section: Mapping[str, Any], model: str, dataset: str) -> dict[str,
     return dataclasses.asdict(training_config(model, changes, dataset))
 
 
-def _chosen(settings: Settings, model: str) -> Mapping[str, Any]:
+def _chosen(settings: Settings, model: str, users: bool) -> Mapping[str, Any]:
     """The optimizations of the command line, else those of the experiment."""
     if settings.opt or settings.plan is None:
         return settings.opt
@@ -151,7 +151,7 @@ def _chosen(settings: Settings, model: str) -> Mapping[str, Any]:
             "experiment=best to serve"
         )
     try:
-        return {name: {} for name in best_plan(settings.plan, model, capabilities(), settings.backend)}
+        return {name: {} for name in best_plan(settings.plan, model, capabilities(), settings.backend, users=users)}
     except PlanError as error:
         raise ConfigurationError(str(error)) from error
 

@@ -45,12 +45,12 @@ def parity_rows(
 def training_gate(rows: Sequence[TensorParity], beside: Sequence[str] = ()) -> GateResult:
     """Verdict of the gate, and of the bursts that were compared. ``beside``: sentences about work beside the clock.
     ValueError without rows of the gate."""
-    gate = [row for row in rows if row.stage == "gate"]
+    gate = _of_gate(rows)
     found = worst(gate)
     if found is None:
         raise ValueError("no parameter moved: there is nothing to compare")
     apart = [*_apart(rows), *beside]
-    reasons = [*_reasons(gate), *apart]
+    reasons = [*first_steps_off(rows), *apart]
     return GateResult(
         verdict="fail" if reasons else "pass",
         auc_delta=None,
@@ -124,9 +124,13 @@ def _middle_ones_off(judged: Sequence[TensorParity]) -> list[tuple[float, Tensor
     return sorted((pair for pair in middle if not pair[0] <= 1.0), key=lambda pair: -pair[0])
 
 
-def _reasons(rows: Sequence[TensorParity]) -> list[str]:
-    """One sentence per tensor that is too far off, the worst ones first, and how many more there are."""
-    beyond = sorted((row for row in rows if not row.used <= 1.0), key=lambda row: -row.used)
+def _of_gate(rows: Sequence[TensorParity]) -> list[TensorParity]:
+    return [row for row in rows if row.stage == "gate"]
+
+
+def first_steps_off(rows: Sequence[TensorParity]) -> list[str]:
+    """One sentence per tensor that is too far off after the first steps, the worst ones first, and how many more."""
+    beyond = sorted((row for row in _of_gate(rows) if not row.used <= 1.0), key=lambda row: -row.used)
     said = [
         f"{row.tensor} after {row.steps} steps: {row.p50:.2g} of its movement off in the median (allowed "
         f"{row.tolerance:.2g}), {row.p99:.2g} at the 99th percentile, {row.tail:.2%} of {row.compared} elements far off"

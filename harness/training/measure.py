@@ -14,7 +14,7 @@ from harness.training.assembly import assemble, plan_lines_of
 from harness.training.bench import TrainingBench
 from harness.training.burst_parity import BurstParity
 from harness.training.common_start import CommonStart
-from harness.training.gate import PARITY_STEPS, REORDERINGS, parity_rows
+from harness.training.gate import PARITY_STEPS, REORDERINGS, first_steps_off, parity_rows
 from harness.training.pacing import find_pacing
 from harness.training.quads import run_apart, run_quads
 from harness.training.run import ORIGIN, Measured, TrainingRun
@@ -149,5 +149,7 @@ def _compare(run: TrainingRun, reordered: Sequence[Path]) -> None:
     for name, path in files.items():
         run.bench.order(name, "save", path=str(path))
     run.parity += parity_rows("gate", PARITY_STEPS, run.start, files[BASELINE], files[CANDIDATE], reordered)
+    if off := first_steps_off(run.parity):
+        run.bench.observer.warn(f"the gate has failed, so what follows has no rank: {off[0]}")
     for path in (*files.values(), *reordered):
         path.unlink()

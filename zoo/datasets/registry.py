@@ -17,13 +17,17 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetEntry:
-    """One data set. ``load`` and ``fingerprint`` take the parsed options and the cache folder (None: no cache)."""
+    """One data set. ``load`` and ``fingerprint`` take the parsed options and the cache folder (None: no cache).
+
+    users: whether some columns belong to a user, whom the samples of a query share.
+    """
 
     name: str
     summary: str
     options_type: type[Any]
     fingerprint: Callable[[Any, Path | None], str]
     load: Callable[[Any, Path, Progress], Dataset]
+    users: bool = True
 
 
 DATASETS: dict[str, DatasetEntry] = {
@@ -42,6 +46,7 @@ DATASETS: dict[str, DatasetEntry] = {
             options_type=criteo.CriteoOptions,
             fingerprint=criteo.fingerprint,
             load=criteo.load,
+            users=False,
         ),
         DatasetEntry(
             name="amazon",

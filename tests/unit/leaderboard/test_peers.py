@@ -102,20 +102,27 @@ def test_the_table_has_the_newest_record_of_each_pair_and_the_best_peer_first(wr
         opts={"fusion": {}},
         peer=COMPILED,
     )
+    write(
+        lambda result: dataclasses.replace(result, validity=dataclasses.replace(result.validity, verdict="void")),
+        opts=PLAN,
+        peer=COMPILED | {"settings": "stock"},
+        speedup=1.5,
+    )
     write(**MEASURED, peer=ORT_BEST)
     write(opts={"fusion": {}})
     entries = [entry for group in load_board(tmp_path / "records").groups.values() for entry in group]
     head, _, *rows = (line.strip("| ").split(" | ") for line in over_peers(entries).splitlines())
     assert tuple(head) == HEADINGS and all(len(row) == len(HEADINGS) for row in rows)
-    assert [row[1:6] for row in rows] == [
+    assert [row[2:7] for row in rows] == [
         ["**[bf16*,fusion]**", "**ort_stock (best)**", "**4.00 [3.80, 4.20]**", "**3.80**", "480 [461, 499]"],
         ["[bf16*,fusion]", "torch_compile (best)", "5.00 [4.75, 5.25]", "4.75", "600 [576, 624]"],
         ["[bf16*,fusion]", "ort_stock (stock)", "6.00 [5.70, 6.30]", "5.70", "720 [691, 749]"],
+        ["[bf16*,fusion]", "torch_compile (stock)", "1.50 [1.42, 1.58]", "1.42", "180 [173, 187]"],
         ["**[fusion]**", "**ort_stock (best)**", "**3.00 [2.85, 3.15]**", "**2.85**", "360 [346, 374]"],
         ["[fusion]", "torch_compile (best)", "-", "-", "240 [230, 250]"],
     ]
-    assert [row[8] for row in rows] == ["fail", "pass", "pass", "pass", "pass"]
-    assert rows[0][10] == "accuracy gate failed" and rows[1][10] == "budget smoke"
+    assert [row[9] for row in rows] == ["fail", *("pass",) * 5] and {row[1].strip("*") for row in rows} == {"planted"}
+    assert rows[0][11] == "accuracy gate failed" and rows[1][11] == "budget smoke" and rows[3][11] == "void"
     assert matrix(entry.result for entry in entries).count("\n") == 3  # of backends: that of [fusion] by itself
 
 

@@ -12,7 +12,7 @@ from optimizations.best_plans import best_plan
 from optimizations.contract import PlanError
 from optimizations.plan import first_pipeline, resolve
 from zoo.configs import MODELS, NEEDS_HISTORY, model_config
-from zoo.datasets import load_dataset
+from zoo.datasets import DATASETS, load_dataset
 from zoo.schema import Schema
 
 AMX = frozenset({"avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile", "amx_bf16", "amx_int8"})
@@ -43,6 +43,25 @@ def test_in_training_each_resolves_in_the_closed_division(schemas: dict[str, Sch
     assert resolve(first, dict.fromkeys(best_plan("best_training", model, AMX)), AMX).division == "closed"
     with pytest.raises(PlanError, match="no best plan is known for backend=onnxruntime"):
         best_plan("best_training", model, AMX, "onnxruntime")
+
+
+@pytest.mark.parametrize("backend", sorted(set(BACKENDS) - {PEER}))
+@pytest.mark.parametrize("model", sorted(set(MODELS) - NEEDS_HISTORY))
+def test_data_without_users_leave_out_what_samples_would_share(tmp_path: Path, backend: str, model: str) -> None:
+    """The plan of a data set resolves on the columns that it really has."""
+    line = "\t".join(["1", *("3",) * 13, *("68fd1e64",) * 26])
+    (tmp_path / "train.txt").write_text(f"{line}\n" * 200)
+    data = load_dataset("criteo", {"path": str(tmp_path / "train.txt")}, tmp_path / "cache")
+    first = first_pipeline(model_config(model, {}), data.schema, backend, "cpu", "serve")
+    opts = best_plan("best", model, frozenset(), backend, users=DATASETS["criteo"].users)
+    assert resolve(first, dict.fromkeys(opts), frozenset()).division == "closed"
+    with pytest.raises(PlanError, match="'dedup' would change nothing"):
+        resolve(first, dict.fromkeys(best_plan("best", model, frozenset(), backend)), frozenset())
+
+
+@pytest.mark.parametrize("shape", ["pointwise", "sequence"])
+def test_data_say_whether_they_have_users(schemas: dict[str, Schema], shape: str) -> None:
+    assert DATASETS["planted"].users == bool(schemas[shape].ids_of("user") or schemas[shape].history)
 
 
 def test_a_model_that_nobody_measured_has_none() -> None:
