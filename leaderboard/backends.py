@@ -23,7 +23,7 @@ def matrix(results: Iterable[Result]) -> str:
 
     Of a plan the newest result counts, of the plans the one with the highest LBT; one that failed its gate only where
     no other is left. A model's rows are of one workload, that of its newest result. Results of ``opt=[]`` alone have no
-    row, nor have trainings, those with a peer, and plans of the open division.
+    row, nor have trainings, those with a peer, void ones, and plans of the open division.
     """
     found = sorted(filter(_shown, results), key=lambda result: result.created)
     workloads = {result.trial["model"]: Workload.of(result) for result in found}
@@ -38,7 +38,8 @@ def matrix(results: Iterable[Result]) -> str:
 
 def _shown(result: Result) -> bool:
     closed = all(line.division == "closed" for line in result.plan)
-    return result.candidate is not None and not result.trains and result.peer is None and closed
+    served = result.candidate is not None and not result.trains and result.peer is None
+    return served and closed and not result.void
 
 
 def _speed(result: Result) -> tuple[bool, float, str]:

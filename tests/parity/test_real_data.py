@@ -22,7 +22,7 @@ from harness.trial import PEER
 from optimizations.best_plans import best_plan
 from optimizations.plan import first_pipeline, resolve
 from tests.parity.conftest import DEFAULT_SIZES, served
-from zoo.datasets import load_dataset
+from zoo.datasets import DATASETS, load_dataset
 from zoo.onnx.export import export
 
 FOLDER = "RECARENA_REAL_DATA"
@@ -65,7 +65,8 @@ def test_real_samples_have_the_scores_and_the_auc_of_pytorch(
     if missing := missing_packages(backend):
         pytest.skip(f"{', '.join(missing)} not installed: pip install '{BACKENDS[backend].requirement}'")
     case = real(model)
-    opts = () if plan == "stock" else best_plan("best", model, (), backend)
+    users = DATASETS[DATA[model]].users
+    opts = () if plan == "stock" else best_plan("best", model, (), backend, users=users)
     eager, session = case.session({}), session_on(case, backend, opts, tmp_path / "model.onnx")
     batches = [case.split.batch(np.arange(first, first + QUERY)) for first in range(0, SAMPLES, QUERY)]
     wanted, got = (np.concatenate([side.predict(batch) for batch in batches]) for side in (eager, session))

@@ -55,12 +55,14 @@ def test_a_cell_shows_its_fastest_plan_and_not_its_newest(fabricate: Fabricated)
     fast = dataclasses.replace(fast, gate=dataclasses.replace(fast.gate, verdict="fail"))
     opened = result_of(fabricate, speedup=8.0, created="2026-03-06T12:00:00Z", opts={"int8": {}})
     opened = dataclasses.replace(opened, plan=tuple(dataclasses.replace(line, division="open") for line in opened.plan))
+    void = result_of(fabricate, speedup=20.0, created="2026-03-05T12:00:00Z")
     results = [
         result_of(fabricate, speedup=9.0, created="2026-03-01T12:00:00Z", **best),
         result_of(fabricate, speedup=4.0, created="2026-03-02T12:00:00Z", **best),
         result_of(fabricate, speedup=2.0, created="2026-03-03T12:00:00Z"),
         fast,
         opened,
+        dataclasses.replace(void, validity=dataclasses.replace(void.validity, verdict="void")),
     ]
     plans = [(row.split(" | ")[2], row.split(" | ")[3].split()[0]) for row in matrix(results).splitlines()[2:]]
     assert plans == [("stock", "120"), ("[dedup,fusion]", "480")]
