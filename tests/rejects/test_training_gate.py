@@ -63,5 +63,5 @@ def test_other_mathematics_fail_the_gate(tmp_path: Path, job_cache: Path, monkey
     gate = read_record(job.only_record()).result.gate
     assert gate.verdict == "fail" and "after 2 steps" in gate.reasons[0]
     assert "gate: fail" in done.stdout
-    early = done.stderr.index("the gate has failed, so what follows has no rank: ")
-    assert early < done.stderr.index("quads")
+    early = done.stdout.index("the gate has failed, so what follows has no rank: ")
+    assert early < done.stdout.index("quads of")
