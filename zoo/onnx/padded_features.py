@@ -174,7 +174,9 @@ class PaddedWideTables(nn.Module):
         return logit + self.crosses(features.crosses) if self.schema.crosses else logit
 
     def _side(self, features: SideFeatures, side: Side, ids: JoinedWeights, dense: Tensor) -> Tensor:
-        logit = features.dense @ dense
+        # No product over no columns: OpenVINO reads an empty vector of weights as a number.
+        columns = self.schema.dense_of(side)
+        logit = features.dense @ dense if columns else features.dense.new_zeros(features.dense.shape[0])
         if self.schema.ids_of(side):
             logit = logit + ids(features.rows)
         for field in self.schema.bags_of(side):
