@@ -24,6 +24,8 @@ from harness.backends.protocol import Session
 from harness.backends.torch_backend import reference_model
 from harness.trial import PEER
 from optimizations.plan import first_pipeline, resolve
+from tests.parity.conftest import EVERY_COLUMN, ODD_SIZES, random_split
+from tests.parity.conftest import served as served_on
 from tests.parity.graph_serving import loaded_by_a_process, queries, without_history
 from zoo.onnx.export import export
 
@@ -102,6 +104,18 @@ def test_what_belongs_to_the_user_may_be_computed_once(
     eager, session = served.session({}), session_on(served, backend, path, {"dedup": {}})
     assert session.report[0]["matched"] == ["expand"]
     for batch in queries(served.split):
+        np.testing.assert_allclose(session.predict(batch), eager.predict(batch), rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.slow
+def test_a_side_without_numbers_gives_the_scores_of_pytorch(backend: str, tmp_path: Path) -> None:
+    """Criteo's user has none, here the item: a product over no columns is no product with a number."""
+    schema = dataclasses.replace(EVERY_COLUMN, dense=tuple(f for f in EVERY_COLUMN.dense if f.side == "user"))
+    bare = served_on(ODD_SIZES["wdl"], schema, random_split(schema, [0, 3, 16], 12, seed=5))
+    path = tmp_path / "model.onnx"
+    export(reference_model(bare.context), path, rows_given=BACKENDS[backend].graph == "rows")
+    eager, session = bare.session({}), session_on(bare, backend, path, {})
+    for batch in queries(bare.split):
         np.testing.assert_allclose(session.predict(batch), eager.predict(batch), rtol=0, atol=TOLERANCE)
 
 

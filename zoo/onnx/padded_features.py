@@ -192,7 +192,7 @@ class JoinedWeights(nn.Module):
 
     def __init__(self, tables: Sequence[nn.Module]) -> None:
         super().__init__()
-        weights = [table.weight.detach() for table in tables if isinstance(table, nn.Embedding)]
+        weights = [table.get_parameter("weight").detach() for table in tables]
         self.register_buffer("weight", torch.cat(weights) if weights else torch.zeros(0, 1))
         sizes = torch.tensor([0, *(len(weight) for weight in weights)], device=self.weight.device)
         self.register_buffer("first", sizes.cumsum(0)[:-1])

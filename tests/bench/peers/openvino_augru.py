@@ -73,9 +73,7 @@ def openvino_augru(workload: Workload, threads: int, folder: Path) -> Contender:
             expected = model(*(torch.from_numpy(arrays[name]) for name in INPUTS)).numpy()
         if (deviation := float(np.abs(answer(arrays) - expected).max())) > PEER_TOLERANCE:
             raise UnfitError(f"scores differ by {deviation:.2g} from the same steps in PyTorch")
-    note = (
-        f"openvino {importlib.metadata.version('openvino')}; GRU and AUGRU one primitive each, steps of another model"
-    )
+    note = f"openvino {importlib.metadata.version('openvino')}; GRU and AUGRU a primitive each, steps of another model"
     return Contender(predict=answer, prepare=rows, tolerance=None, note=note)
 
 

@@ -210,9 +210,12 @@ def test_weights_are_known_by_their_content(tmp_path):
     assert options.weights_file == str(tmp_path / "a.npz")
 
 
-def test_an_experiment_yields_to_the_command_line():
+def test_an_experiment_yields_to_the_command_line(tmp_path):
     assert "fusion" in trial_of("experiment=best")[0].opts
     assert set(trial_of("experiment=best", "opt=[bf16]")[0].opts) == {"bf16"}
+    (tmp_path / "train.txt").write_text("\t".join(["1", *("3",) * 13, *("68fd1e64",) * 26]) + "\n")
+    without_users = trial_of("experiment=best", "model=wdl", "dataset=criteo", f"dataset.path={tmp_path / 'train.txt'}")
+    assert set(without_users[0].opts) == set(trial_of("experiment=best", "model=wdl")[0].opts) - {"dedup"}
     trained = trial_of("experiment=best_training")[0]
     assert (trained.scope, set(trained.opts)) == ("train", {"fusion"})
     assert trial_of("experiment=quick_demo", "dataset.size=default")[0].dataset_options["size"] == "default"
