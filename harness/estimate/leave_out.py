@@ -4,48 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from harness.estimate.late_surface import LateSurface
 from harness.estimate.longrun import QueueTwin
+from harness.estimate.matched_twin import MatchedTwin, mean_log_lbt
 from harness.estimate.matching import TwinFit
-from harness.estimate.open_loop import OpenLoop
-from harness.estimate.replay import SegmentObservation
-from harness.trial import Sla
 
 Array = npt.NDArray[Any]
 _TRACES = 32
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
-    clumps: int
-    late: int
-    queries: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Evidence:
-    """Segments, the twin as the open loop shows it, its late surface, the fit of its scale, the measured rates, and
-    the closed loop's mean service."""
-
-    segments: Sequence[SegmentObservation]
-    sla: Sla
-    counts: Counts
-    opened: OpenLoop
-    surface: LateSurface
-    fit: TwinFit
-    lowest: float
-    highest: float
-    closed_mean_ns: float
-
-
-def table_shifts(seen: Evidence, log_lbt: float) -> Array:
+def table_shifts(seen: MatchedTwin) -> Array:
     """By how much the log LBT would move if the table were refitted without each segment; (segments,).
 
     To first order where it is solved by number: the change of the late fraction at the LBT over its slope. Among spells
@@ -55,7 +27,7 @@ def table_shifts(seen: Evidence, log_lbt: float) -> Array:
     twin, count = opened.twin, opened.log_speeds.size
     if not opened.known or not twin.plain or twin.workers > 1 or seen.fit.prior_share == 0.0:
         return np.zeros(count)
-    scale, rate = math.exp(seen.fit.log_scale), math.exp(log_lbt)
+    scale, rate = math.exp(seen.log_scale), math.exp(seen.log_lbt)
     if not twin.exact:
         lbt = twin.lbt_qps(seen.sla, scale)
         each = [opened.without(i).lbt_qps(seen.sla, scale) for i in range(count)]
@@ -80,18 +52,7 @@ def shared_information(information: Array, fit: TwinFit) -> Array:
     return mixed
 
 
-def mean_log_lbt(surface: LateSurface, log_scales: Array) -> float:
-    """Mean of the log LBTs at these speeds. Speeds that both sides of a quad share cancel in the difference of two.
-
-    Where some segment was too slow for any rate to meet the SLA, the LBT of the mixture of speeds stands in.
-    """
-    if not log_scales.size:  # the only unit was left out
-        return math.nan
-    each = surface.log_lbt_each(log_scales)
-    return float(np.mean(each)) if np.isfinite(each).all() else surface.log_lbt(log_scales)
-
-
-def without_quads(seen: Evidence, by_table: Array) -> tuple[float, ...]:
+def without_quads(seen: MatchedTwin, by_table: Array) -> tuple[float, ...]:
     """The log LBT without each quad."""
     fit, speeds = seen.fit, seen.opened.log_speeds
     quads = np.array([s.quad for s in seen.segments])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -33,30 +34,8 @@ _STEP = 0.06
 _FIRM = 1e9
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class TwinFit:
-    """Log of the service scale that matches the SUT's lateness, in all and with each unit left out, per unit kind.
-
-    log_scale is -inf where the SUT was never near its limit and inf where it was hopeless, and no prior helps. quads:
-    the numbers of the quads, in order. information_*: how much each unit's lateness says about the scale, its weighted
-    derivative by the scale. correlation: of SUT and twin, lateness of blocks of time. prior_log_sd: the part of the
-    scale's standard error that comes from the prior and not from the late queries. prior_share: how far the prior, and
-    not the late queries, fixed the scale; 0 to 1.
-    """
-
-    log_scale: float
-    without_segment: Array
-    without_quad: Array
-    information_segment: Array
-    information_quad: Array
-    quads: tuple[int, ...]
-    correlation: float
-    prior_log_sd: float
-    prior_share: float
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Prior:
+class ScalePrior:
     """Of the log scale: mean 0. pull: lateness per unit of log scale that it weighs; 0 for no prior. share: of the
     estimate that it makes up; log_sd: what it leaves open of that."""
 
@@ -65,12 +44,71 @@ class _Prior:
     share: float = 0.0
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TwinFit:
+    """Log of the service scale that matches the SUT's lateness, in all and with each unit left out, per unit kind.
+
+    log_scale is -inf where the SUT was never near its limit and inf where it was hopeless, and no prior helps; nothing
+    else is known then. weights: (segments,) of their lateness. All else is worked out when it is first asked for: who
+    only wants to know where the crossing lies needs none of it.
+    """
+
+    log_scale: float
+    replay: Replay
+    weights: Array
+    prior: ScalePrior
+
+    @property
+    def quads(self) -> tuple[int, ...]:
+        """The numbers of the quads, in order."""
+        return self.replay.quad_numbers
+
+    @property
+    def prior_share(self) -> float:
+        """How far the prior, and not the late queries, fixed the scale; 0 to 1."""
+        return self.prior.share
+
+    @property
+    def prior_log_sd(self) -> float:
+        """The part of the scale's standard error that comes from the prior and not from the late queries."""
+        return self.prior.log_sd
+
+    @cached_property
+    def information_segment(self) -> Array:
+        """How much each segment's lateness says about the scale: its weighted derivative by the scale."""
+        weighted: Array = self.weights * self.replay.information(self.log_scale)
+        return weighted
+
+    @cached_property
+    def information_quad(self) -> Array:
+        """The same of each quad."""
+        return np.bincount(self.replay.quads, self.information_segment)
+
+    @cached_property
+    def without_segment(self) -> Array:
+        """The log scale with each segment left out; (segments,)."""
+        return self._without(np.arange(self.replay.rates.size))
+
+    @cached_property
+    def without_quad(self) -> Array:
+        """The log scale with each quad left out; (quads,)."""
+        return self._without(self.replay.quads)
+
+    @cached_property
+    def correlation(self) -> float:
+        """Of SUT and twin, lateness of blocks of time."""
+        return self.replay.correlation(self.log_scale)
+
+    def _without(self, unit: Array) -> Array:
+        return _roots_without(self.replay, self.weights, self.prior, self.log_scale, unit)
+
+
 Crossing = Callable[[float], Array]
 """Log distance of every segment's rate from its own crossing, at a log scale; (segments,)."""
 
 
 def fit_scale(replay: Replay, prior_sd: float, distance: Crossing) -> TwinFit:
-    """Match the twin to the SUT on all segments together, and with each segment and each quad left out.
+    """Match the twin to the SUT on all segments together.
 
     prior_sd: how well the log scale is known without the late queries; 0: not at all. distance: see ``Crossing``.
     """
@@ -81,24 +119,7 @@ def fit_scale(replay: Replay, prior_sd: float, distance: Crossing) -> TwinFit:
         weights = _balanced_weights(replay, prior, root, distance)
         prior = _prior(replay, weights, prior_sd)
         root = _root(replay, weights, prior, start=root)
-    if not math.isfinite(root):
-        none = np.empty(0)
-        return TwinFit(
-            log_scale=root, without_segment=none, without_quad=none, information_segment=none, information_quad=none,
-            quads=(), correlation=0.0, prior_log_sd=0.0, prior_share=0.0,
-        )  # fmt: skip
-    information = weights * replay.information(root)
-    return TwinFit(
-        log_scale=root,
-        without_segment=_roots_without(replay, weights, prior, root, np.arange(replay.rates.size)),
-        without_quad=_roots_without(replay, weights, prior, root, replay.quads),
-        information_segment=information,
-        information_quad=np.bincount(replay.quads, information),
-        quads=replay.quad_numbers,
-        correlation=replay.correlation(root),
-        prior_log_sd=prior.log_sd,
-        prior_share=prior.share,
-    )
+    return TwinFit(log_scale=root, replay=replay, weights=weights, prior=prior)
 
 
 def free_scale(replay: Replay, prior_sd: float) -> float:
@@ -107,7 +128,7 @@ def free_scale(replay: Replay, prior_sd: float) -> float:
     return _root(replay, weights, _prior(replay, weights, prior_sd))
 
 
-def _prior(replay: Replay, weights: Array, prior_sd: float) -> _Prior:
+def _prior(replay: Replay, weights: Array, prior_sd: float) -> ScalePrior:
     """How much the prior weighs against these late queries; nothing where they contradict it.
 
     The score sum w (twin - SUT) has slope I and variance V, the larger of what the twin's noise makes and what was
@@ -116,8 +137,8 @@ def _prior(replay: Replay, weights: Array, prior_sd: float) -> _Prior:
     alone say what the scale is, so that nothing tells how far chance moved it, the prior decides.
     """
     if prior_sd == 0.0:
-        return _Prior()
-    free = _root(replay, weights, _Prior())
+        return ScalePrior()
+    free = _root(replay, weights, ScalePrior())
     at = free if math.isfinite(free) else 0.0
     each = weights * np.maximum(replay.information(at), 0.0)
     information = float(each.sum())
@@ -125,14 +146,14 @@ def _prior(replay: Replay, weights: Array, prior_sd: float) -> _Prior:
     if math.isfinite(free):
         variance = max(variance, float(np.sum((weights * (replay.twin(at) - replay.real)) ** 2)))
     if information <= 1e-9 or variance <= 0.0:
-        return _Prior(pull=1.0, log_sd=prior_sd, share=1.0)
+        return ScalePrior(pull=1.0, log_sd=prior_sd, share=1.0)
     by_lateness = variance / information**2
     if math.isfinite(free) and abs(free) > _sure(replay, weights) * math.hypot(math.sqrt(by_lateness), prior_sd):
-        return _Prior()
+        return ScalePrior()
     if effective_degrees(each) < FEWEST_DEGREES:
-        return _Prior(pull=_FIRM, log_sd=prior_sd, share=1.0)
+        return ScalePrior(pull=_FIRM, log_sd=prior_sd, share=1.0)
     share = by_lateness / (prior_sd**2 + by_lateness)
-    return _Prior(pull=variance / (information * prior_sd**2), log_sd=share * prior_sd, share=share)
+    return ScalePrior(pull=variance / (information * prior_sd**2), log_sd=share * prior_sd, share=share)
 
 
 def _noise_variance(replay: Replay, weights: Array, log_scale: float) -> float:
@@ -145,7 +166,7 @@ def _sure(replay: Replay, weights: Array) -> float:
     return float(stats.t.ppf(0.5 + CONFLICT / 2, degrees))
 
 
-def _balanced_weights(replay: Replay, prior: _Prior, root: float, distance: Crossing) -> Array:
+def _balanced_weights(replay: Replay, prior: ScalePrior, root: float, distance: Crossing) -> Array:
     """Weights of the segments that put the centre of information at the crossing; (segments,).
 
     Where the SUT is not a scaled twin (noise of another shape, stalls), the matching scale drifts with the distance
@@ -177,7 +198,7 @@ def _balanced_weights(replay: Replay, prior: _Prior, root: float, distance: Cros
     return weights_at(float(optimize.brentq(gap, lowest, highest, xtol=_SETTLED)))
 
 
-def _root(replay: Replay, weights: Array, prior: _Prior, start: float = 0.0) -> float:
+def _root(replay: Replay, weights: Array, prior: ScalePrior, start: float = 0.0) -> float:
     """The log scale at which twin and SUT have the same weighted lateness, held by the prior; without one -inf if the
     SUT has none, inf if it has nothing else or the scale is beyond a factor of e^2."""
     target = float(weights @ replay.real)
@@ -199,7 +220,7 @@ def _root(replay: Replay, weights: Array, prior: _Prior, start: float = 0.0) -> 
     return float(optimize.brentq(excess, near, far, xtol=1e-4)) if near != far else near
 
 
-def _roots_without(replay: Replay, weights: Array, prior: _Prior, log_scale: float, unit: Array) -> Array:
+def _roots_without(replay: Replay, weights: Array, prior: ScalePrior, log_scale: float, unit: Array) -> Array:
     """The root with each unit's segments left out; (units,). unit: (segments,) from 0.
 
     Read off a grid around the common root, linear between and beyond; without a prior off the log of the remaining

@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from harness.estimate.lbt import LbtEstimate
 from harness.estimate.longrun import QueueTwin
+from harness.estimate.matched_twin import CrossingPoint
 from harness.estimate.matching import free_scale
 from harness.estimate.open_loop import open_loop_twin
 from harness.estimate.replay import Replay, SegmentObservation
@@ -154,29 +154,29 @@ def quad_rates(
     twin: QueueTwin,
     sla: Sla,
     centre_qps: float,
-    estimate: LbtEstimate | None = None,
+    crossing: CrossingPoint | None = None,
 ) -> tuple[float, float]:
     """Rates of one side's two segments in the next quad: one on either side of the crossing.
 
-    done: segments of this side so far, oldest first, probes included. estimate: of its refined segments so far, if
+    done: segments of this side so far, oldest first, probes included. crossing: by its refined segments so far, if
     there are enough. The two rates stand where the late fraction is 0.6 and 1.5 times the allowed one, and 2 % to 20 %
     away from the crossing. Higher rates would make more late queries in the same time, but farther from the crossing,
     where a twin that is wrong in shape misleads. Every other quad starts with the upper rate.
     """
-    centre, slope = _believed(estimate) or _refitted(done, twin, sla, centre_qps)
+    centre, slope = _believed(crossing) or _refitted(done, twin, sla, centre_qps)
     below, above = (min(max(math.log(f) / slope, 0.02), 0.20) for f in RATE_FACTORS)
     low, high = centre * math.exp(-below), centre * math.exp(above)
     quads = len({s.quad for s in done if s.quad >= 0})
     return (low, high) if quads % 2 == 0 else (high, low)
 
 
-def _believed(estimate: LbtEstimate | None) -> tuple[float, float] | None:
+def _believed(crossing: CrossingPoint | None) -> tuple[float, float] | None:
     """Crossing and log slope by the estimate that will count in the end: rates around any other one may leave its
     result outside of what was offered. The next speed is expected halfway between the last quad's and the mean."""
-    if estimate is None or not math.isfinite(estimate.log_lbt):
+    if crossing is None:
         return None
-    recent = estimate.recent_log_lbt if math.isfinite(estimate.recent_log_lbt) else estimate.log_lbt
-    return math.exp(0.5 * (estimate.log_lbt + recent)), estimate.slope
+    recent = crossing.recent_log_lbt if math.isfinite(crossing.recent_log_lbt) else crossing.log_lbt
+    return math.exp(0.5 * (crossing.log_lbt + recent)), crossing.slope
 
 
 def _refitted(done: Sequence[SegmentObservation], twin: QueueTwin, sla: Sla, centre_qps: float) -> tuple[float, float]:

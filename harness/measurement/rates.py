@@ -57,10 +57,10 @@ def _log_spread(bench: Load, side: Side) -> float:
 
 def _aim(bench: Load, side: Side) -> None:
     """Choose the two rates of the next quad; the middle moves at most one step of 30 %."""
-    done, estimate = [*side.probes, *side.refined], None
+    done, crossing = [*side.probes, *side.refined], None
     if len({segment.quad for segment in side.refined}) >= BELIEVED_QUADS:
-        estimate = side.estimate_so_far(bench)
-    rates = quad_rates(done, side.twin(bench), bench.trial.sla, side.centre_qps, estimate)
+        crossing = side.crossing_so_far(bench)
+    rates = quad_rates(done, side.twin(bench), bench.trial.sla, side.centre_qps, crossing)
     middle = math.sqrt(rates[0] * rates[1])
     moved = min(max(middle, side.centre_qps / LARGEST_STEP), side.centre_qps * LARGEST_STEP)
     side.rates_qps = (rates[0] * moved / middle, rates[1] * moved / middle)

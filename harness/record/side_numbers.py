@@ -11,6 +11,7 @@ import numpy as np
 from harness.estimate.accuracy import auc, logloss, pcoc
 from harness.estimate.lbt import LbtEstimate, estimate_lbt
 from harness.estimate.longrun import QueueTwin
+from harness.estimate.matched_twin import FEWEST_SEGMENTS
 from harness.estimate.replay import SegmentObservation
 from harness.estimate.stats import percentile
 from harness.record.derive import milliseconds, percentile_ms
@@ -42,7 +43,7 @@ def lbt_of(
     """
     asked = [s for s in refined if quads is None or s.quad in quads]
     used = [s for s in asked if not s.aborted]
-    if len(used) < 2:
+    if len(used) < FEWEST_SEGMENTS:
         return None
     rates = [s.offered_qps for s in (*probes, *refined)]
     found = estimate_lbt(used, twin, sla, (min(rates), max(rates)))

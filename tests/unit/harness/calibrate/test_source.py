@@ -64,7 +64,7 @@ def test_words_and_other_files_do_not_count_but_code_does(tmp_path: Path) -> Non
 
     assert not changed('"""The LBT of one side', '"""The best LBT of one side')
     assert not changed("MIN_CLUMPS = 10\n", "MIN_CLUMPS = 10  # as good as any\n\n")
-    assert not changed('"""A twin for which no rate', '"""The twin for which no rate')
+    assert not changed('"""An interval wider than', '"""No interval wider than')
     assert changed("MIN_CLUMPS = 10\n", "MIN_CLUMPS = 11\n")
     file.write_text(code)
     (tmp_path / "harness/estimate/accuracy.py").write_text("x = 1")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from harness.estimate import mg1
-from harness.estimate.lbt import estimate_lbt
 from harness.estimate.longrun import QueueTwin
+from harness.estimate.matched_twin import CrossingPoint
 from harness.estimate.replay import SegmentObservation
 from harness.estimate.search import PROBE_STEP, futility_limits, next_rate, quad_rates, steer, time_shares
 from harness.estimate.twin import ServiceTable, simulate, unit_trace
@@ -144,24 +144,15 @@ def test_quad_rates_use_the_centre_until_something_was_seen() -> None:
     assert low < 90.0 < high
 
 
-def test_with_an_estimate_the_rates_stand_around_its_crossing_and_follow_the_host() -> None:
-    """A twin of 6 ms and segments that say 5 ms do not count beside the estimate; a host that was 20 % slower in the
-    last quad is followed half the way."""
+def test_with_a_crossing_the_rates_stand_around_it_and_follow_the_host() -> None:
+    """A twin of 6 ms and segments that say 5 ms do not count beside it; a host that was 20 % slower in the last quad is
+    followed half the way."""
     done = [_offer(TRUTH * f, 30 + i, 20.0, quad=i // 2) for i, f in enumerate((0.98, 1.02, 1.02, 0.98))]
-    estimate = estimate_lbt(done, _twin(5.0), SLA)
-    moved = dataclasses.replace(estimate, log_lbt=math.log(40.0), recent_log_lbt=math.log(40.0), slope=10.0)
+    moved = CrossingPoint(log_lbt=math.log(40.0), recent_log_lbt=math.log(40.0), slope=10.0)
     low, high = quad_rates(done, _twin(6.0), SLA, 77.0, moved)
     assert (low, high) == pytest.approx((40.0 * 0.6**0.1, 40.0 * 1.5**0.1), rel=1e-9)
     slower = dataclasses.replace(moved, recent_log_lbt=math.log(40.0 / 1.2))
     assert quad_rates(done, _twin(6.0), SLA, 77.0, slower)[0] == pytest.approx(low / math.sqrt(1.2), rel=1e-9)
-
-
-def test_an_estimate_without_a_crossing_leaves_the_aim_to_the_twin() -> None:
-    done = [_offer(TRUTH, 3, 20.0)]
-    estimate = dataclasses.replace(
-        estimate_lbt([_offer(TRUTH, 30 + i, 20.0, quad=i) for i in range(3)], _twin(5.0), SLA), log_lbt=math.nan
-    )
-    assert quad_rates(done, _twin(6.0), SLA, 77.0, estimate) == quad_rates(done, _twin(6.0), SLA, 77.0)
 
 
 def test_the_side_with_more_spread_gets_more_time() -> None:
