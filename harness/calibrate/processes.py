@@ -19,6 +19,7 @@ import numpy.typing as npt
 from harness.console.observer import Observer
 from harness.estimate import mg1
 from harness.estimate.comparison import lbt_ratio
+from harness.estimate.lbt import LbtEstimate
 from harness.measurement.bench import Bench, ClosedStretch
 from harness.measurement.closed_loops import service_table
 from harness.measurement.evidence import Evidence
@@ -146,8 +147,19 @@ def _found(bench: Bench, sides: Sequence[Side], truths: Mapping[str, float]) -> 
         found[name] = {"truth": truths[name], "lbt": None, "ci": None, "status": "unreachable"}
         if estimate is not None:
             ci = list(estimate.ci) if estimate.ci else None
-            found[name] |= {"lbt": estimate.lbt_qps, "ci": ci, "status": estimate.status}
+            found[name] |= {"lbt": estimate.lbt_qps, "ci": ci, "status": estimate.status, **_told_by_work(estimate)}
     return found
+
+
+def _told_by_work(estimate: LbtEstimate) -> dict[str, float | None]:
+    """What the twin of the estimate was made of: where an estimate is off, these say which part of it."""
+    scale = estimate.service_scale
+    return {
+        "scale": scale if math.isfinite(scale) else None,
+        "delay_ms": estimate.delay_ns / 1e6,
+        "speed_sd": estimate.speed_sd,
+        "spell_sd": estimate.spell_sd,
+    }
 
 
 def _host(log: QuadLog) -> dict[str, Any]:
