@@ -19,7 +19,8 @@ from harness.calibrate.bars import verdicts
 from harness.calibrate.cells import Cell
 from harness.calibrate.crew import WorkerLost
 from harness.calibrate.jobs import all_repeats
-from harness.calibrate.processes import PROCESS_CELLS, ProcessCell, process_table
+from harness.calibrate.process_table import process_table
+from harness.calibrate.processes import PROCESS_CELLS, ProcessCell
 from harness.calibrate.summary import Row, summarise
 from harness.calibrate.table import CELLS
 

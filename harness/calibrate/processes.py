@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from harness.calibrate.study import BOTH
 from harness.console.observer import Observer
 from harness.estimate import mg1
 from harness.estimate.comparison import lbt_ratio
@@ -37,7 +38,6 @@ from zoo.datasets import fingerprint, load_dataset
 
 Array = npt.NDArray[Any]
 
-BOTH = ("baseline", "candidate")
 _DATA = {"shape": "pointwise", "size": "tiny"}
 _WAITING = 4
 _GAPS, _IDLE_QUERIES = 400, 100
@@ -166,44 +166,3 @@ def _host(log: QuadLog) -> dict[str, Any]:
     """The worst that the host did: share of stolen time, p99 of the null probes in ms."""
     probes = [p99 for quad in log.host for p99 in quad["null_p99_ns"]]  # type: ignore[attr-defined]
     return {"steal": max(log.steal.values()), "null_p99_ms": max(probes) / 1e6}
-
-
-COLUMNS = ("cell", "run", "side", "truth", "estimate", "error", "interval", "holds the truth", "status", "null p99, ms")
-
-
-def process_table(results: Sequence[Mapping[str, Any]]) -> str:
-    """One line a side, then what the runs of each cell say together, as Markdown."""
-    lines = [" | ".join(COLUMNS), " | ".join("---" for _ in COLUMNS)]
-    lines += [_line(result, name) for result in results for name in BOTH]
-    table = "".join(f"| {line} |\n" for line in lines)
-    return table + "".join(_summary(cell, [r for r in results if r["cell"] == cell]) for cell in _cells(results))
-
-
-def _cells(results: Sequence[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(str(result["cell"]) for result in results))
-
-
-def _line(result: Mapping[str, Any], name: str) -> str:
-    side, parts = result[name], [result["cell"], str(result["seed"]), name, f"{result[name]['truth']:.1f}"]
-    if side["ci"] is None:
-        parts += ["", "", "", ""]
-    else:
-        low, high = side["ci"]
-        error = math.log(side["lbt"] / side["truth"])
-        parts += [f"{side['lbt']:.1f}", f"{error:+.2%}", f"[{low:.1f}, {high:.1f}]"]
-        parts.append("yes" if low <= side["truth"] <= high else "no")
-    return " | ".join([*parts, side["status"], f"{result['null_p99_ms']:.2f}"])
-
-
-def _summary(cell: str, results: Sequence[Mapping[str, Any]]) -> str:
-    sides = [result[name] for result in results for name in BOTH if result[name]["ci"]]
-    ratios = [result["ratio"] for result in results if result["ratio"]]
-    if not sides:
-        return f"\n{cell}: no run ended with an interval.\n"
-    errors = [math.log(side["lbt"] / side["truth"]) for side in sides]
-    holds = sum(side["ci"][0] <= side["truth"] <= side["ci"][1] for side in sides)
-    false = sum(not ratio["ci"][0] <= 1.0 <= ratio["ci"][1] for ratio in ratios)
-    return (
-        f"\n{cell}: median error {np.median(errors):+.2%}, sd {np.std(errors):.2%}; {holds} of {len(sides)} intervals "
-        f"hold the truth; {false} of {len(ratios)} ratios of a system to itself exclude 1.\n"
-    )

@@ -29,9 +29,9 @@ def compare_once(cell: Cell, budget: str, seed: int) -> dict[str, Any]:
     sides = [_side_of(name, cell, bench) for name in BOTH]
     for side in sides:
         search_rate(bench, side)
-    for quad in (Quad(number=number, traces=number) for number in range(int(bench.budget.quads))):
+    for quad in (Quad(number=number, place=number) for number in range(int(bench.budget.quads))):
         prepare_quad(bench, sides, quad)
-        for side, half in abba_order(sides, quad.number):
+        for side, half in abba_order(sides, quad.place):
             if side.centre_qps > 0.0:
                 refine(bench, side, quad, half)
     start = now_ns()

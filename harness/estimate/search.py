@@ -154,22 +154,23 @@ def quad_rates(
     twin: QueueTwin,
     sla: Sla,
     centre_qps: float,
+    place: int,
     crossing: CrossingPoint | None = None,
 ) -> tuple[float, float]:
     """Rates of one side's two segments in the next quad: one on either side of the crossing.
 
-    done: segments of this side so far, oldest first, probes included. crossing: by its refined segments so far, if
-    there are enough. The two rates stand where the late fraction is 0.6 and 1.5 times the allowed one, and 2 % to 20 %
-    away from the crossing. Higher rates would make more late queries in the same time, but farther from the crossing,
-    where a twin that is wrong in shape misleads. Two quads in a row, ABBA and BAAB, start with the lower rate, the next
-    two with the upper one: each two are then the same but for the sides, and so a host that is slower after hard work
-    is slower for both. (Were it every other quad, the baseline's upper rate would always follow the candidate's.)
+    done: segments of this side so far, oldest first, probes included. place: number of the quad, or of the void one
+    that it repeats. crossing: by its refined segments so far, if there are enough. The two rates stand where the late
+    fraction is 0.6 and 1.5 times the allowed one, and 2 % to 20 % away from the crossing. Higher rates would make more
+    late queries in the same time, but farther from the crossing, where a twin that is wrong in shape misleads. Two
+    quads in a row, ABBA and BAAB, start with the lower rate, the next two with the upper one: each two are then the
+    same but for the sides. (Were it every other quad, the baseline's upper rate would always follow the candidate's,
+    and whatever a segment leaves behind for the next one would favour a side.)
     """
     centre, slope = _believed(crossing) or _refitted(done, twin, sla, centre_qps)
     below, above = (min(max(math.log(f) / slope, 0.02), 0.20) for f in RATE_FACTORS)
     low, high = centre * math.exp(-below), centre * math.exp(above)
-    quads = len({s.quad for s in done if s.quad >= 0})
-    return (low, high) if quads // 2 % 2 == 0 else (high, low)
+    return (low, high) if place // 2 % 2 == 0 else (high, low)
 
 
 def _believed(crossing: CrossingPoint | None) -> tuple[float, float] | None:

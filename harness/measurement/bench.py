@@ -60,10 +60,11 @@ class ClosedStretch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quad:
-    """One ABBA quad. ``traces``: number of the quad whose traces it runs, another one's when it repeats a void one."""
+    """One ABBA quad. ``place``: number of the quad whose traces and orders, of sides and of rates, it runs: its own, or
+    that of the void one that it repeats."""
 
     number: int
-    traces: int
+    place: int
 
 
 @dataclass(slots=True, kw_only=True)

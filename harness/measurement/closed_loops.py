@@ -17,7 +17,7 @@ SWEEP_QUERIES = 256
 MOST_QUERIES = 4000
 PAIRED_S = 0.3
 PAIRED_LIMIT_S = 5.0
-OUTSIDE = Quad(number=-1, traces=-1)
+OUTSIDE = Quad(number=-1, place=-1)
 """Of a segment that belongs to no quad."""
 
 
@@ -79,7 +79,7 @@ def paired_service(bench: Bench, side: Side, quad: Quad, half: int, count: int) 
         side.name,
         ClosedStretch(
             purpose="paired",
-            index=2 * quad.traces + half,
+            index=2 * quad.place + half,
             count=count,
             seconds=PAIRED_LIMIT_S,
             quad=quad.number,
@@ -93,7 +93,7 @@ def offline(bench: Bench, side: Side, quad: Quad = OUTSIDE) -> None:
     size, seconds = max(SERVICE_SIZES), bench.budget.offline_s
     asked = ClosedStretch(
         purpose="offline",
-        index=quad.traces + 1,
+        index=quad.place + 1,
         count=_enough(seconds * side.workers, float(np.median(side.service.by_size[size])) / 2.0),
         seconds=seconds,
         sizes=f"fixed:{size}",
@@ -109,5 +109,5 @@ def single_stream(bench: Bench, side: Side, quad: Quad = OUTSIDE) -> None:
     count = _enough(seconds, side.twin(bench).service.mean_ns / 1.5)
     bench.closed_loop(
         side.name,
-        ClosedStretch(purpose="single_stream", index=quad.traces + 1, count=count, seconds=seconds, quad=quad.number),
+        ClosedStretch(purpose="single_stream", index=quad.place + 1, count=count, seconds=seconds, quad=quad.number),
     )

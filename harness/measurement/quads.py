@@ -58,12 +58,12 @@ def run_quads(bench: Bench, sides: list[Side]) -> QuadLog:
     log, count = QuadLog(), int(bench.budget.quads)
     probe = null_probe_p99_ns(bench, 0)
     for number in range(count):
-        probe = _one_quad(bench, sides, run, Quad(number=number, traces=number), probe, log)
+        probe = _one_quad(bench, sides, run, Quad(number=number, place=number), probe, log)
     void = quads_to_repeat({quad: log.reasons(quad, bench.limit_ns) for quad in range(count)})
     if void:
         bench.observer.stage(f"{len(void)} void quads again", total=quad_seconds(bench, len(sides)) * len(void) / count)
-    for number, traces in enumerate(void, start=count):
-        probe = _one_quad(bench, sides, run, Quad(number=number, traces=traces), probe, log)
+    for number, place in enumerate(void, start=count):
+        probe = _one_quad(bench, sides, run, Quad(number=number, place=place), probe, log)
     return log
 
 
@@ -86,18 +86,18 @@ def _sample(bench: Bench, sides: list[Side]) -> HostSample:
     return sample_host({**pids, "sender": (bench.referee.sender.group.pid,)})
 
 
-def abba_order(sides: list[Side], quad: int) -> list[tuple[Side, int]]:
+def abba_order(sides: list[Side], place: int) -> list[tuple[Side, int]]:
     """(side, half) in ABBA order, BAAB in every other quad; AA for one side alone."""
     if len(sides) == 1:
         return [(sides[0], 0), (sides[0], 1)]
-    first, second = sides if quad % 2 == 0 else sides[::-1]
+    first, second = sides if place % 2 == 0 else sides[::-1]
     return [(first, 0), (second, 0), (second, 1), (first, 1)]
 
 
 def _open_halves(bench: Bench, sides: list[Side], quad: Quad) -> None:
     count = _common_count(bench, sides)
     prepare_quad(bench, sides, quad)
-    for side, half in abba_order(sides, quad.number):
+    for side, half in abba_order(sides, quad.place):
         paired_service(bench, side, quad, half, count)
         bench.observer.advance(PAIRED_S)
         if side.centre_qps > 0.0:
@@ -106,7 +106,7 @@ def _open_halves(bench: Bench, sides: list[Side], quad: Quad) -> None:
 
 def _single_stream_halves(bench: Bench, sides: list[Side], quad: Quad) -> None:
     count = _common_count(bench, sides)
-    for side, half in abba_order(sides, quad.number):
+    for side, half in abba_order(sides, quad.place):
         paired_service(bench, side, quad, half, count)
         single_stream(bench, side, quad)
         bench.observer.advance(bench.budget.settle_s + bench.budget.segment_s)
@@ -114,7 +114,7 @@ def _single_stream_halves(bench: Bench, sides: list[Side], quad: Quad) -> None:
 
 def _offline_halves(bench: Bench, sides: list[Side], quad: Quad) -> None:
     count = _common_count(bench, sides)
-    for side, half in abba_order(sides, quad.number):
+    for side, half in abba_order(sides, quad.place):
         paired_service(bench, side, quad, half, count)
         offline(bench, side, quad)
         bench.observer.advance(bench.budget.settle_s + bench.budget.segment_s)

@@ -46,7 +46,7 @@ def prepare_quad(bench: Load, sides: Sequence[Side], quad: Quad) -> None:
         for side, share in zip(loaded, shares, strict=True):
             side.time_factor = 2.0 * share
     for side in loaded:
-        _aim(bench, side)
+        _aim(bench, side, quad.place)
 
 
 def _log_spread(bench: Load, side: Side) -> float:
@@ -55,12 +55,12 @@ def _log_spread(bench: Load, side: Side) -> float:
     return math.log(estimate.ci[1] / estimate.ci[0]) if estimate and estimate.ci and estimate.ci[0] > 0.0 else math.inf
 
 
-def _aim(bench: Load, side: Side) -> None:
+def _aim(bench: Load, side: Side, place: int) -> None:
     """Choose the two rates of the next quad; the middle moves at most one step of 30 %."""
     done, crossing = [*side.probes, *side.refined], None
     if len({segment.quad for segment in side.refined}) >= BELIEVED_QUADS:
         crossing = side.crossing_so_far(bench)
-    rates = quad_rates(done, side.twin(bench), bench.trial.sla, side.centre_qps, crossing)
+    rates = quad_rates(done, side.twin(bench), bench.trial.sla, side.centre_qps, place, crossing)
     middle = math.sqrt(rates[0] * rates[1])
     moved = min(max(middle, side.centre_qps / LARGEST_STEP), side.centre_qps * LARGEST_STEP)
     side.rates_qps = (rates[0] * moved / middle, rates[1] * moved / middle)
@@ -74,7 +74,7 @@ def refine(bench: Load, side: Side, quad: Quad, half: int) -> None:
     runaway_ns = max(50 * bench.limit_ns, 5_000_000_000)
     stretch = Stretch(
         purpose="quad",
-        index=2 * quad.traces + half,
+        index=2 * quad.place + half,
         rate_qps=side.rates_qps[half],
         seconds=seconds,
         quad=quad.number,

@@ -130,21 +130,18 @@ def test_futility_limits() -> None:
 def test_quad_rates_stand_on_both_sides_of_the_rescaled_crossing() -> None:
     """The twin is 20 % too slow; after one segment both rates follow the SUT: late fractions of 0.6 % and 1.5 %."""
     done = [_offer(TRUTH, 3, 20.0)]
-    low, high = quad_rates(done, _twin(6.0), SLA, 77.0)
+    low, high = quad_rates(done, _twin(6.0), SLA, 77.0, 0)
     assert low < TRUTH < high
     slope = _twin(5.0).log_slope(TRUTH, SLA)
     assert math.log(high / low) == pytest.approx(math.log(2.5) / slope, rel=0.1)
-    upper_first = []
-    for quad in range(5):
-        done += [_offer(low, 4 + 2 * quad, quad=quad), _offer(high, 5 + 2 * quad, quad=quad)]
-        first, second = quad_rates(done, _twin(6.0), SLA, 77.0)
-        assert min(first, second) < TRUTH * 1.01 and max(first, second) > TRUTH * 0.99
-        upper_first.append(first > second)
-    assert upper_first == [False, True, True, False, False]
+    after_one_quad = [*done, _offer(low, 4, quad=0), _offer(high, 5, quad=0)]
+    rates = [quad_rates(after_one_quad, _twin(6.0), SLA, 77.0, place) for place in range(6)]
+    assert [first < second for first, second in rates] == [True, True, False, False, True, True]
+    assert all(min(pair) < TRUTH * 1.01 and max(pair) > TRUTH * 0.99 for pair in rates)
 
 
 def test_quad_rates_use_the_centre_until_something_was_seen() -> None:
-    low, high = quad_rates([], _twin(5.0), SLA, 90.0)
+    low, high = quad_rates([], _twin(5.0), SLA, 90.0, 0)
     assert low < 90.0 < high
 
 
@@ -153,10 +150,10 @@ def test_with_a_crossing_the_rates_stand_around_it_and_follow_the_host() -> None
     followed half the way."""
     done = [_offer(TRUTH * f, 30 + i, 20.0, quad=i // 2) for i, f in enumerate((0.98, 1.02, 1.02, 0.98))]
     moved = CrossingPoint(log_lbt=math.log(40.0), recent_log_lbt=math.log(40.0), slope=10.0)
-    high, low = quad_rates(done, _twin(6.0), SLA, 77.0, moved)
+    high, low = quad_rates(done, _twin(6.0), SLA, 77.0, 2, moved)
     assert (low, high) == pytest.approx((40.0 * 0.6**0.1, 40.0 * 1.5**0.1), rel=1e-9)
     slower = dataclasses.replace(moved, recent_log_lbt=math.log(40.0 / 1.2))
-    assert quad_rates(done, _twin(6.0), SLA, 77.0, slower)[1] == pytest.approx(low / math.sqrt(1.2), rel=1e-9)
+    assert quad_rates(done, _twin(6.0), SLA, 77.0, 2, slower)[1] == pytest.approx(low / math.sqrt(1.2), rel=1e-9)
 
 
 def test_the_side_with_more_spread_gets_more_time() -> None:

@@ -27,9 +27,9 @@ def _run(gain: float, seed: int = 1) -> list[Side]:
     ]
     for side in sides:
         search_rate(bench, side)
-    for quad in (Quad(number=number, traces=number) for number in range(BUDGET.quads)):
+    for quad in (Quad(number=number, place=number) for number in range(BUDGET.quads)):
         prepare_quad(bench, sides, quad)
-        for side, half in abba_order(sides, quad.number):
+        for side, half in abba_order(sides, quad.place):
             refine(bench, side, quad, half)
     return sides
 
