@@ -9,14 +9,10 @@ from collections import Counter
 import pytest
 
 from harness.calibrate.cells import Cell
-from harness.calibrate.simulated import SimulatedBench
 from harness.measurement.bench import Quad
 from harness.measurement.quads import abba_order
-from harness.measurement.rates import prepare_quad, refine, search_rate
-from harness.measurement.side import Side
-from harness.options import BUDGETS
-from harness.sut.process import SideInfo
-from optimizations.contract import Dispatch
+from harness.measurement.rates import prepare_quad, refine
+from tests.unit.harness.measurement.simulated_sides import simulated_sides
 
 Place = tuple[str, str]
 """Side, and which of its two rates."""
@@ -27,14 +23,7 @@ REPEATED = (1, 6)
 def quads() -> list[list[Place]]:
     """What ran at each place of eight quads, and of two that repeat void ones."""
     cell = Cell(name="md1", sizes="fixed:1", noise=0.15)
-    bench = SimulatedBench(cell=cell, budget=BUDGETS["quick"], seed=1, gains={"baseline": 1.0, "candidate": 1.0})
-    info = SideInfo(report={}, start_s=0.0, pid=0, rss_bytes=0)
-    sides = [
-        Side(name=name, info=info, workers=1, dispatch=Dispatch(), table=bench.closed_table(name))
-        for name in ("baseline", "candidate")
-    ]
-    for side in sides:
-        search_rate(bench, side)
+    bench, sides = simulated_sides(cell)
     ran = []
     for quad in (Quad(number=number, place=place) for number, place in enumerate([*range(8), *REPEATED])):
         prepare_quad(bench, sides, quad)

@@ -5,28 +5,16 @@ import math
 import pytest
 
 from harness.calibrate.cells import Cell
-from harness.calibrate.simulated import SimulatedBench
 from harness.measurement.bench import Quad
 from harness.measurement.quads import abba_order
-from harness.measurement.rates import prepare_quad, refine, search_rate
+from harness.measurement.rates import prepare_quad, refine
 from harness.measurement.side import Side
-from harness.options import BUDGETS
-from harness.sut.process import SideInfo
-from optimizations.contract import Dispatch
-
-BUDGET = BUDGETS["quick"]
+from tests.unit.harness.measurement.simulated_sides import BUDGET, simulated_sides
 
 
 def _run(gain: float, seed: int = 1) -> list[Side]:
     cell = Cell(name="heavy", sizes="heavy", noise=0.15)
-    bench = SimulatedBench(cell=cell, budget=BUDGET, seed=seed, gains={"baseline": 1.0, "candidate": gain})
-    info = SideInfo(report={}, start_s=0.0, pid=0, rss_bytes=0)
-    sides = [
-        Side(name=name, info=info, workers=1, dispatch=Dispatch(), table=bench.closed_table(name))
-        for name in ("baseline", "candidate")
-    ]
-    for side in sides:
-        search_rate(bench, side)
+    bench, sides = simulated_sides(cell, gain, seed)
     for quad in (Quad(number=number, place=number) for number in range(BUDGET.quads)):
         prepare_quad(bench, sides, quad)
         for side, half in abba_order(sides, quad.place):
