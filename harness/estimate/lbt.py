@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from harness.estimate.leave_out import shared_information, table_shifts, without_quads
 from harness.estimate.longrun import QueueTwin, ramp_ns
-from harness.estimate.matched_twin import Counts, CrossingPoint, MatchedTwin, match_twin, mean_log_lbt
+from harness.estimate.matched_twin import Counts, CrossingPoint, MatchedTwin, Unmatched, match_twin, mean_log_lbt
 from harness.estimate.mg1 import NS
 from harness.estimate.regression import LateCurve, SlopePrior, crossing, fit_late_curve
 from harness.estimate.replay import SegmentObservation
@@ -94,9 +94,9 @@ def estimate_lbt(
     all, probes included; by default those of the segments. A root more than 3 % outside them is not reported.
     """
     seen = match_twin(segments, twin, sla)
-    rates = [s.offered_qps for s in seen.segments]
+    rates = [s.offered_qps for s in segments if not s.aborted]
     lowest, highest = measured_qps or (min(rates), max(rates))
-    if not math.isfinite(seen.log_scale):
+    if isinstance(seen, Unmatched):
         return _rootless(seen.counts, "above_range" if seen.log_scale < 0 else "undetermined", highest)
     if seen.crossing is None:
         return _rootless(seen.counts, "unreachable", highest)

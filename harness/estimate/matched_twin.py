@@ -50,32 +50,31 @@ class CrossingPoint:
     slope: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unmatched:
+    """What is known where no scale makes the twin as late as the system. log_scale: -inf where the system was never near
+    its limit, inf where it was hopeless."""
+
+    counts: Counts
+    log_scale: float
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MatchedTwin:
-    """Segments, how many were late, the twin as the open loop shows it, its late surface and the fit of its scale.
-
-    log_scale: of ``fit``, or of the first look where that found none; not finite: nothing else is known.
-    """
+    """Whole segments, how many were late, the twin as the open loop shows it, its late surface and the fit of its
+    scale."""
 
     segments: Sequence[SegmentObservation]
     sla: Sla
     counts: Counts
     opened: OpenLoop
-    log_scale: float
-    known_surface: LateSurface | None = None
-    known_fit: TwinFit | None = None
+    surface: LateSurface
+    fit: TwinFit
 
     @property
-    def surface(self) -> LateSurface:
-        """Of a scale that is finite."""
-        assert self.known_surface is not None
-        return self.known_surface
-
-    @property
-    def fit(self) -> TwinFit:
-        """Of a scale that is finite."""
-        assert self.known_fit is not None
-        return self.known_fit
+    def log_scale(self) -> float:
+        """Of the service."""
+        return self.fit.log_scale
 
     @cached_property
     def log_lbt(self) -> float:
@@ -84,8 +83,8 @@ class MatchedTwin:
 
     @cached_property
     def crossing(self) -> CrossingPoint | None:
-        """None where there is none."""
-        if not math.isfinite(self.log_scale) or not math.isfinite(self.log_lbt):
+        """None where no rate meets the SLA."""
+        if not math.isfinite(self.log_lbt):
             return None
         last = [segment.quad == self.fit.quads[-1] for segment in self.segments]
         return CrossingPoint(
@@ -95,7 +94,7 @@ class MatchedTwin:
         )
 
 
-def match_twin(segments: Sequence[SegmentObservation], twin: QueueTwin, sla: Sla) -> MatchedTwin:
+def match_twin(segments: Sequence[SegmentObservation], twin: QueueTwin, sla: Sla) -> MatchedTwin | Unmatched:
     """Match the twin to one side's refined segments (at least two that were not aborted; raises ValueError otherwise).
 
     twin: with the closed loop's service table.
@@ -114,7 +113,7 @@ def match_twin(segments: Sequence[SegmentObservation], twin: QueueTwin, sla: Sla
             replay = Replay(used, believed, limit_ns, opened.log_speeds, spells=opened.spells)
             scale = free_scale(replay, opened.log_sd)
     if not math.isfinite(scale):
-        return MatchedTwin(segments=used, sla=sla, counts=counts, opened=opened, log_scale=scale)
+        return Unmatched(counts=counts, log_scale=scale)
     around = opened.log_speeds + scale
     surface = LateSurface(opened.twin, sla, float(around.min()) - _AROUND_SCALE, float(around.max()) + _AROUND_SCALE)
     log_rates = np.log([s.offered_qps for s in used])
@@ -123,10 +122,17 @@ def match_twin(segments: Sequence[SegmentObservation], twin: QueueTwin, sla: Sla
         return log_rates - surface.log_lbt_each(opened.log_speeds + log_scale)
 
     fit = fit_scale(replay, opened.log_sd, distance)
-    return MatchedTwin(
-        segments=used, sla=sla, counts=counts, opened=opened, log_scale=fit.log_scale, known_surface=surface,
-        known_fit=fit,
-    )  # fmt: skip
+    if not math.isfinite(fit.log_scale):
+        return Unmatched(counts=counts, log_scale=fit.log_scale)
+    return MatchedTwin(segments=used, sla=sla, counts=counts, opened=opened, surface=surface, fit=fit)
+
+
+def locate_crossing(segments: Sequence[SegmentObservation], twin: QueueTwin, sla: Sla) -> CrossingPoint | None:
+    """Where these segments put the crossing; None where they show none, or fewer than two are whole."""
+    if sum(not segment.aborted for segment in segments) < FEWEST_SEGMENTS:
+        return None
+    found = match_twin(segments, twin, sla)
+    return found.crossing if isinstance(found, MatchedTwin) else None
 
 
 def mean_log_lbt(surface: LateSurface, log_scales: Array) -> float:

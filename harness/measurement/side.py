@@ -7,7 +7,7 @@ from typing import Protocol
 
 from harness.estimate.lbt import LbtEstimate
 from harness.estimate.longrun import QueueTwin
-from harness.estimate.matched_twin import FEWEST_SEGMENTS, CrossingPoint, match_twin
+from harness.estimate.matched_twin import CrossingPoint, locate_crossing
 from harness.estimate.replay import SegmentObservation
 from harness.estimate.search import STEERING_TRACES
 from harness.estimate.twin import ServiceTable
@@ -79,11 +79,8 @@ class Side:
         return self._estimate(bench, self.twin(bench).on_traces(STEERING_TRACES), None)
 
     def crossing_so_far(self, bench: Load) -> CrossingPoint | None:
-        """Where that puts the crossing; None where it has none or too few segments ran. Half the work: no interval."""
-        whole = [segment for segment in self.refined if not segment.aborted]
-        if len(whole) < FEWEST_SEGMENTS:
-            return None
-        return match_twin(whole, self.twin(bench).on_traces(STEERING_TRACES), bench.trial.sla).crossing
+        """Where that puts the crossing. Half the work: no interval."""
+        return locate_crossing(self.refined, self.twin(bench).on_traces(STEERING_TRACES), bench.trial.sla)
 
     def _estimate(self, bench: Load, twin: QueueTwin, quads: set[int] | None) -> LbtEstimate | None:
         asked = twin.traces, len(self.refined), None if quads is None else frozenset(quads)

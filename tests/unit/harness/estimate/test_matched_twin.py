@@ -9,10 +9,11 @@ import pytest
 from harness.estimate import mg1
 from harness.estimate.lbt import estimate_lbt
 from harness.estimate.longrun import QueueTwin
-from harness.estimate.matched_twin import match_twin
+from harness.estimate.matched_twin import Unmatched, locate_crossing, match_twin
 from harness.estimate.replay import SegmentObservation
 from harness.estimate.twin import ServiceTable, simulate, unit_trace
 from harness.trial import Sla
+from optimizations.contract import Dispatch
 
 MS = 1e6
 SLA = Sla(limit_ms=25.0)
@@ -44,7 +45,7 @@ def _around(service_ms: float, numbers: range) -> list[SegmentObservation]:
 
 def test_the_crossing_is_that_of_the_queue_and_of_the_whole_estimate() -> None:
     segments = _around(5.0, range(8))
-    at, estimate = match_twin(segments, TWIN, SLA).crossing, estimate_lbt(segments, TWIN, SLA)
+    at, estimate = locate_crossing(segments, TWIN, SLA), estimate_lbt(segments, TWIN, SLA)
     assert at is not None and estimate.status == "ok"
     assert math.exp(at.log_lbt) == pytest.approx(_truth(5.0), rel=0.01)
     assert math.exp(at.recent_log_lbt) == pytest.approx(_truth(5.0), rel=0.01)
@@ -60,7 +61,7 @@ def test_the_crossing_is_that_of_the_queue_and_of_the_whole_estimate() -> None:
 def test_the_recent_crossing_is_at_the_speed_of_the_last_quad() -> None:
     """Three quads at 5 ms, one at 5.5: the mean is a quarter of the way (by logs), the last quad all of it."""
     segments = [*_around(5.0, range(6)), *_around(5.5, range(6, 8))]
-    at = match_twin(segments, TWIN, SLA).crossing
+    at = locate_crossing(segments, TWIN, SLA)
     assert at is not None
     quick, slow = math.log(_truth(5.0)), math.log(_truth(5.5))
     assert at.log_lbt == pytest.approx(quick + 0.25 * (slow - quick), abs=0.02)
@@ -70,13 +71,24 @@ def test_the_recent_crossing_is_at_the_speed_of_the_last_quad() -> None:
 
 def test_there_is_no_crossing_where_every_query_of_an_idle_system_is_late() -> None:
     segments = [_segment(i, 2.0, 30.0) for i in range(4)]
-    assert match_twin(segments, TWIN, SLA).crossing is None
+    assert locate_crossing(segments, TWIN, SLA) is None
     assert estimate_lbt(segments, TWIN, SLA).lbt_qps in (0.0, None)
 
 
 def test_aborted_segments_do_not_count() -> None:
     whole = _around(5.0, range(4))
     cut = [*whole, dataclasses.replace(_segment(9, 300.0, 5.0), aborted=True)]
-    assert match_twin(cut, TWIN, SLA).crossing == match_twin(whole, TWIN, SLA).crossing
+    assert locate_crossing(cut, TWIN, SLA) == locate_crossing(whole, TWIN, SLA)
     with pytest.raises(ValueError, match="at least 2 whole segments, got 1 of 2"):
         match_twin(cut[3:], TWIN, SLA)
+    assert locate_crossing(cut[3:], TWIN, SLA) is None
+
+
+@pytest.mark.parametrize(("rate", "service_ms", "log_scale"), [(1.0, 5.0, -math.inf), (40.0, 50.0, math.inf)])
+def test_where_the_work_is_unknown_late_queries_alone_decide(rate: float, service_ms: float, log_scale: float) -> None:
+    """A system that works ahead (``stage``), never near its limit, or hopeless: no scale fits."""
+    staged = dataclasses.replace(TWIN, dispatch=Dispatch(stage=True))
+    segments = [_segment(i, rate, service_ms) for i in range(4)]
+    found = match_twin(segments, staged, SLA)
+    assert isinstance(found, Unmatched) and found.log_scale == log_scale
+    assert locate_crossing(segments, staged, SLA) is None
