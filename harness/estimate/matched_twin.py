@@ -52,7 +52,7 @@ class CrossingPoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unmatched:
-    """What is known where no scale makes the twin as late as the system. log_scale: -inf where the system was never near
+    """What is known where no scale makes the twin as late as the system was. log_scale: -inf where that never came near
     its limit, inf where it was hopeless."""
 
     counts: Counts
