@@ -1,8 +1,7 @@
 """The whole referee, with sender, rings and real processes, against systems whose queue is known (R15).
 
 The system under test answers after a known time by the wall clock. What that makes of its one worker is measured apart
-from the estimator: with always some queries waiting, the gaps between answers are the worker's time per query, all
-overheads included. By these gaps the queue is an M/G/1, whose LBT is exact.
+from the estimator (``process_truth``).
 """
 
 from __future__ import annotations
@@ -13,20 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from harness.calibrate.process_truth import TRUTH_S, TruthOfSides
 from harness.calibrate.study import BOTH
 from harness.console.observer import Observer
-from harness.estimate import mg1
 from harness.estimate.comparison import lbt_ratio
 from harness.estimate.lbt import LbtEstimate
-from harness.measurement.bench import Bench, ClosedStretch
+from harness.measurement.bench import Bench, Quad
 from harness.measurement.closed_loops import service_table
 from harness.measurement.evidence import Evidence
 from harness.measurement.floor import NULL
 from harness.measurement.idle_cores import cores_awake, keeps_awake
-from harness.measurement.quads import QuadLog, quad_seconds, run_quads
+from harness.measurement.quads import QuadLog, open_halves, quad_seconds, run_quads
 from harness.measurement.rates import search_rate
 from harness.measurement.referee import Referee, ring_shape
 from harness.measurement.side import Side
@@ -36,12 +32,7 @@ from harness.trial import Sla, Trial
 from optimizations.contract import Dispatch
 from zoo.datasets import fingerprint, load_dataset
 
-Array = npt.NDArray[Any]
-
 _DATA = {"shape": "pointwise", "size": "tiny"}
-_WAITING = 4
-_GAPS, _IDLE_QUERIES = 400, 100
-_RAMP = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,34 +64,23 @@ def compare_processes(cell: ProcessCell, budget: str, seed: int, cache_dir: Path
         evidence=Evidence(),
         observer=observer,
     )
+    truth = TruthOfSides()
+
+    def quad_and_truth(bench: Bench, sides: list[Side], quad: Quad) -> None:
+        truth.measure(bench, sides, quad.place)
+        open_halves(bench, sides, quad)
+
     with bench.referee, cores_awake(keeps_awake("auto"), bench.referee.flight) as bench.loop:
         sides = _start(bench, cell, seed)
-        observer.stage("gaps between answers", total=2 * len(sides), unit="")
-        idle_ns = {side.name: [_idle_ns(bench, side, 0)] for side in sides}
-        gaps = {side.name: [_gaps(bench, side, 0)] for side in sides}
         observer.stage("searching the rate")
         service_table(bench, sides)
         for side in sides:
             search_rate(bench, side)
-        observer.stage(f"{bench.budget.quads} quads", total=quad_seconds(bench, len(sides)))
-        log = run_quads(bench, sides)
-        for side in sides:
-            idle_ns[side.name].append(_idle_ns(bench, side, 1))
-            gaps[side.name].append(_gaps(bench, side, 1))
-    truths = {
-        name: truth_qps(np.concatenate(gaps[name]), float(np.mean(idle_ns[name])), bench.trial.sla) for name in gaps
-    }
-    return {"cell": cell.name, "budget": budget, "seed": seed, **_found(bench, sides, truths), **_host(log)}
-
-
-def truth_qps(gaps_ns: Array, idle_ns: float, sla: Sla) -> float:
-    """LBT of the M/G/1 queue whose service is any of these gaps; (n,). idle_ns: median latency of a lone query.
-
-    What a lone query takes beyond the median gap is a delay that occupies no worker.
-    """
-    service = mg1.service_atoms(gaps_ns, np.full(gaps_ns.size, 1.0 / gaps_ns.size))
-    delay_ns = max(idle_ns - float(np.median(gaps_ns)), 0.0)
-    return mg1.lbt_qps(service, sla.limit_ms * 1e6 - delay_ns, sla.late_fraction)
+        quads = bench.budget.quads
+        observer.stage(f"{quads} quads", total=quad_seconds(bench, len(sides)) + (quads + 1) * len(sides) * TRUTH_S)
+        log = run_quads(bench, sides, quad_and_truth)
+        truth.measure(bench, sides, quads)
+    return {"cell": cell.name, "budget": budget, "seed": seed, **_found(bench, sides, truth), **_host(log)}
 
 
 def _trial(cell: ProcessCell, budget: str, seed: int) -> Trial:
@@ -124,27 +104,14 @@ def _start(bench: Bench, cell: ProcessCell, seed: int) -> list[Side]:
     return sides
 
 
-def _gaps(bench: Bench, side: Side, index: int) -> Array:
-    """Time between answers while queries are always waiting; (n,) in ns. Answers seen at one moment share theirs."""
-    asked = ClosedStretch(purpose="gaps", index=index, count=_GAPS, seconds=30.0, concurrency=_WAITING)
-    rows = bench.closed_loop(side.name, asked)
-    bench.observer.advance(1.0, side.name)
-    done, together = np.unique(rows.columns["done_ns"][rows.answered].astype(np.float64), return_counts=True)
-    return np.repeat(np.diff(done) / together[1:], together[1:])[_RAMP:-_WAITING]
-
-
-def _idle_ns(bench: Bench, side: Side, index: int) -> float:
-    asked = ClosedStretch(purpose="idle", index=index, count=_IDLE_QUERIES, seconds=30.0)
-    return float(np.median(bench.closed_loop(side.name, asked).service_ns))
-
-
-def _found(bench: Bench, sides: Sequence[Side], truths: Mapping[str, float]) -> dict[str, Any]:
+def _found(bench: Bench, sides: Sequence[Side], truth: TruthOfSides) -> dict[str, Any]:
     estimates = {side.name: side.estimate(bench) for side in sides}
     baseline, candidate = estimates["baseline"], estimates["candidate"]
     ratio = lbt_ratio(baseline, candidate).interval if baseline and candidate else None
     found: dict[str, Any] = {"ratio": None if ratio is None else {"value": ratio.ratio, "ci": list(ratio.ci)}}
     for name, estimate in estimates.items():
-        found[name] = {"truth": truths[name], "lbt": None, "ci": None, "status": "unreachable"}
+        qps, log_se = truth.of(name, bench.trial.sla)
+        found[name] = {"truth": qps, "truth_log_se": _finite(log_se), "lbt": None, "ci": None, "status": "unreachable"}
         if estimate is not None:
             ci = list(estimate.ci) if estimate.ci else None
             found[name] |= {"lbt": estimate.lbt_qps, "ci": ci, "status": estimate.status, **_told_by_work(estimate)}
@@ -153,13 +120,17 @@ def _found(bench: Bench, sides: Sequence[Side], truths: Mapping[str, float]) -> 
 
 def _told_by_work(estimate: LbtEstimate) -> dict[str, float | None]:
     """What the twin of the estimate was made of: where an estimate is off, these say which part of it."""
-    scale = estimate.service_scale
     return {
-        "scale": scale if math.isfinite(scale) else None,
+        "scale": _finite(estimate.service_scale),
         "delay_ms": estimate.delay_ns / 1e6,
         "speed_sd": estimate.speed_sd,
         "spell_sd": estimate.spell_sd,
     }
+
+
+def _finite(value: float) -> float | None:
+    """JSON knows no infinity."""
+    return value if math.isfinite(value) else None
 
 
 def _host(log: QuadLog) -> dict[str, Any]:

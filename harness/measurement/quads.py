@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from harness.estimate.comparison import quads_to_repeat, void_quads
@@ -43,18 +43,12 @@ def quad_seconds(bench: Bench, sides: int) -> float:
     return budget.quads * (2 * sides * one + PROBE_S) + PROBE_S
 
 
-def run_quads(bench: Bench, sides: list[Side]) -> QuadLog:
-    """All quads of the trial's scenario, then the void ones again, at most a quarter of all (R16).
+def run_quads(bench: Bench, sides: list[Side], halves: Halves | None = None) -> QuadLog:
+    """All quads, then the void ones again, at most a quarter of all (R16).
 
-    One side alone runs its two segments in each.
+    halves: what each consists of; by default the segments of the trial's scenario. One side alone runs its two in each.
     """
-    scenario = {
-        "server": _open_halves,
-        "single_stream": _single_stream_halves,
-        "offline": _offline_halves,
-        "mlperf_server": _single_stream_halves,
-    }
-    run = scenario[bench.trial.scenario]
+    run = halves or SCENARIOS[bench.trial.scenario]
     log, count = QuadLog(), int(bench.budget.quads)
     probe = null_probe_p99_ns(bench, 0)
     for number in range(count):
@@ -94,7 +88,8 @@ def abba_order(sides: list[Side], place: int) -> list[tuple[Side, int]]:
     return [(first, 0), (second, 0), (second, 1), (first, 1)]
 
 
-def _open_halves(bench: Bench, sides: list[Side], quad: Quad) -> None:
+def open_halves(bench: Bench, sides: list[Side], quad: Quad) -> None:
+    """Open-loop segments of both sides at their two rates, each after a closed loop that times their service."""
     count = _common_count(bench, sides)
     prepare_quad(bench, sides, quad)
     for side, half in abba_order(sides, quad.place):
@@ -122,3 +117,11 @@ def _offline_halves(bench: Bench, sides: list[Side], quad: Quad) -> None:
 
 def _common_count(bench: Bench, sides: list[Side]) -> int:
     return min(paired_count(bench, side) for side in sides)
+
+
+SCENARIOS: Mapping[str, Halves] = {
+    "server": open_halves,
+    "single_stream": _single_stream_halves,
+    "offline": _offline_halves,
+    "mlperf_server": _single_stream_halves,
+}
