@@ -1,4 +1,4 @@
-"""Errors that a user sees as one paragraph, and the exit codes they lead to (DESIGN: precedence 2, 5, 3, 4, 1, 0)."""
+"""Errors that a user sees as one paragraph, and the exit codes they lead to (docs/using.md)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """Process exit codes; see ``worst``."""
+    """Process exit codes, each explained in docs/using.md; of several, see ``worst``."""
 
     OK = 0
     FAILED = 1

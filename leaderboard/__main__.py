@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from harness.console.observer import console_for
 from harness.edge.failures import INTERRUPTED, explain
@@ -21,7 +22,7 @@ from leaderboard.peers import MARK as PEERS
 from leaderboard.peers import over_peers
 from leaderboard.show import board_view, record_view
 from leaderboard.site import write_site
-from leaderboard.store import load_board
+from leaderboard.store import Entry, load_board
 from leaderboard.sync import sync
 from leaderboard.training_sum import training_sums
 from leaderboard.training_view import training_view
@@ -56,7 +57,7 @@ def _site(options: argparse.Namespace, console: Console) -> int:
         page = write_site(load_board(options.records_dir), options.out)
     except OSError as error:
         raise ConfigurationError(f"--out {options.out} cannot be written ({error.strerror or error})") from error
-    console.print(f"page: {page}", soft_wrap=True)
+    console.print(f"page: {escape(str(page))}", soft_wrap=True)
     return 0
 
 
@@ -68,7 +69,7 @@ def _compare(options: argparse.Namespace, console: Console) -> int:
 
 
 def _sync(options: argparse.Namespace, console: Console) -> int:
-    outcome = sync(options.records_dir, options.uri, lambda text: console.print(text, soft_wrap=True))
+    outcome = sync(options.records_dir, options.uri, lambda text: console.print(escape(text), soft_wrap=True))
     return 1 if outcome.failed else 0
 
 
@@ -79,13 +80,15 @@ def _verify(options: argparse.Namespace, console: Console) -> int:
 
 
 def _backends(options: argparse.Namespace, console: Console) -> int:
-    table = matrix(entry.result for group in load_board(options.records_dir).groups.values() for entry in group)
-    return _told(table, options, MATRIX)
+    return _told(matrix(_entries(options)), options, MATRIX)
 
 
 def _peers(options: argparse.Namespace, console: Console) -> int:
-    table = over_peers(entry for group in load_board(options.records_dir).groups.values() for entry in group)
-    return _told(table, options, PEERS)
+    return _told(over_peers(_entries(options)), options, PEERS)
+
+
+def _entries(options: argparse.Namespace) -> list[Entry]:
+    return [entry for group in load_board(options.records_dir).groups.values() for entry in group]
 
 
 def _told(table: str, options: argparse.Namespace, mark: str) -> int:

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 
 from harness.console.report import number, with_interval
@@ -106,7 +107,7 @@ def comparison_view(before: Record, after: Record, lines: list[Line]) -> Rendera
 
 def _named(name: str, record: Record) -> str:
     verdict = record.result.validity.verdict
-    return f"{name}: {record.path}" + ("" if verdict == "valid" else f" ({verdict.replace('_', ' ')})")
+    return escape(f"{name}: {record.path}") + ("" if verdict == "valid" else f" ({verdict.replace('_', ' ')})")
 
 
 def _ratio_line(

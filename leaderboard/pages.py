@@ -7,6 +7,8 @@ from pathlib import Path
 
 from harness.errors import ConfigurationError
 
+LINES_OF_HEADINGS = 2
+
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
     """A table of ``rows``, the first of which are the headings."""
@@ -15,9 +17,20 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 
 
 def into_page(table: str, page: Path, mark: str) -> None:
-    """Put ``table`` between the two lines of ``page`` for ``mark``. Raises ConfigurationError where it lacks them."""
+    """Put ``table`` between the two lines of ``page`` for ``mark``.
+
+    Raises ConfigurationError where it lacks them, or where a table without a row would take the place of another.
+    """
+    if table.count("\n") < LINES_OF_HEADINGS:
+        raise ConfigurationError(
+            f"no record belongs in this table, and {page} stays as it is; --records-dir DIR, before the command, says "
+            "where the records are"
+        )
     first, last = marks(mark)
-    text = page.read_text("utf-8") if page.is_file() else ""
+    try:
+        text = page.read_text("utf-8") if page.is_file() else ""
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"--into {page}: it is not text in UTF-8 ({error.reason})") from error
     before, start, rest = text.partition(first)
     _, end, after = rest.partition(last)
     if not (start and end):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from harness.console.report import DASH, number, with_interval
+from harness.console.report import DASH, number, plan_text, with_interval
 from harness.record.result import Result
 from leaderboard.pages import markdown
 from leaderboard.store import Entry, Workload
@@ -17,7 +18,7 @@ HEADINGS = (
 )
 MARK = "entries"
 Key = tuple[Workload, str, str, str, str]
-"""Workload, backend and names of our plan, name and settings of the peer."""
+"""Workload, backend, our plan with its options, name and settings of the peer."""
 
 
 def over_peers(entries: Iterable[Entry]) -> str:
@@ -40,7 +41,7 @@ def over_peers(entries: Iterable[Entry]) -> str:
 def _key(entry: Entry) -> Key:
     trial = entry.result.trial
     peer: Mapping[str, str] = trial["peer"]
-    plan = ",".join(sorted(trial["opts"]))
+    plan = json.dumps(trial["opts"], sort_keys=True)
     return Workload.of(entry.result), trial["backend"], plan, peer["name"], peer["settings"]
 
 
@@ -69,7 +70,7 @@ def _cells(entry: Entry) -> tuple[str, ...]:
     result = entry.result
     peer, ratio, gate, candidate = result.peer, result.ratio, result.gate, result.candidate
     assert peer is not None and ratio is not None and gate is not None and candidate is not None
-    plan = result.plan_name.removesuffix(f" over {peer.title}")
+    plan = plan_text(result).replace(f" over {peer.title}", "")
     return (
         Workload.of(result).sized_model,
         _data(result),

@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from harness.console.report import DASH, number, plan_table, ratio_verdict, result_table, with_interval
+from harness.console.report import DASH, number, plan_table, plan_text, ratio_verdict, result_table, with_interval
 from harness.record.peer_result import PeerResult
 from harness.record.reader import Record
 from harness.record.result import Result
@@ -89,6 +89,12 @@ def peer_text(peer: PeerResult) -> str:
     return f"peer ({peer.side}): {peer.title}, {weights}" + (f"; {told}" if told else "")
 
 
+def board_verdict(result: Result) -> str:
+    """Faster or not; nothing of what is void."""
+    ratio, bounds, _ = result.speedup
+    return DASH if result.void or result.ratio is None else ratio_verdict(ratio, bounds)
+
+
 def git_text(result: Result) -> str:
     """Short commit, with a plus where the work tree differed from it."""
     if result.git.sha is None:
@@ -110,14 +116,14 @@ def _row(rank: str, entry: Entry) -> list[str]:
     result, side, ratio = entry.result, entry.result.measured, entry.result.ratio
     return [
         rank,
-        escape(result.plan_name),
+        escape(plan_text(result)),
         with_interval(side.lbt_qps, side.lbt_ci),
         DASH if ratio is None else with_interval(ratio.lbt, ratio.lbt_ci),
-        DASH if ratio is None else ratio_verdict(ratio.lbt, ratio.lbt_ci),
+        board_verdict(result),
         number(side.latency_ms.p99),
         number(side.auc, 5),
         DASH if result.gate is None else result.gate.verdict,
-        result.trial_id,
+        escape(result.trial_id),
         escape("; ".join(entry.unranked)),
     ]
 
@@ -127,13 +133,13 @@ def _training_row(rank: str, entry: Entry) -> list[str]:
     ratio, bounds, _ = result.speedup
     return [
         rank,
-        escape(result.plan_name),
+        escape(plan_text(result)),
         number(side.samples_per_s if side else None),
         with_interval(ratio, bounds),
-        ratio_verdict(ratio, bounds),
+        board_verdict(result),
         number(side.input_rows_per_s if side else None),
         number(side.compute_samples_per_s if side else None),
         DASH if result.gate is None else result.gate.verdict,
-        result.trial_id,
+        escape(result.trial_id),
         escape("; ".join(entry.unranked)),
     ]

@@ -10,10 +10,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from harness.console.report import DASH, interval, marks, number, ratio_verdict
+from harness.console.report import DASH, interval, marks, number, plan_text
 from harness.record.result import Result
 from leaderboard.chart import late_curve, lbt_bars
-from leaderboard.show import git_text, peer_text, ranks
+from leaderboard.show import board_verdict, git_text, peer_text, ranks
 from leaderboard.store import Board, Entry, Workload
 
 COLUMNS = ("rank", "optimizations", "LBT, qps", "ratio to opt=[]", "service ratio", "p99, ms", "AUC", "gate", "verdict")
@@ -74,7 +74,7 @@ def _group(workload: Workload, entries: Sequence[Entry]) -> dict[str, Any]:
 def _row(rank: str, entry: Entry) -> dict[str, Any]:
     result = entry.result
     columns, cells = (TRAINING, _training_cells(result)) if result.trains else (COLUMNS, _cells(result))
-    cells = [(rank, rank if rank.isdigit() else "", ""), (result.plan_name, "", ""), *cells]
+    cells = [(rank, rank if rank.isdigit() else "", ""), (plan_text(result), "", ""), *cells]
     return {
         "cells": [
             {"text": text, "key": key, "interval": "" if extra == DASH else extra, "numeric": name in NUMERIC}
@@ -97,7 +97,7 @@ def _cells(result: Result) -> list[Cell]:
         (number(side.latency_ms.p99), _key(side.latency_ms.p99), ""),
         (number(side.auc, 5), _key(side.auc), ""),
         (result.gate.verdict if result.gate else DASH, "", ""),
-        (ratio_verdict(ratio.lbt, ratio.lbt_ci) if ratio else "baseline", "", ""),
+        (board_verdict(result) if ratio else "baseline", "", ""),
     ]
 
 
@@ -113,7 +113,7 @@ def _training_cells(result: Result) -> list[Cell]:
         compute,
         (number(peak), _key(peak), ""),
         (result.gate.verdict if result.gate else DASH, "", ""),
-        (ratio_verdict(ratio, bounds) if result.ratio else "baseline", "", ""),
+        (board_verdict(result) if result.ratio else "baseline", "", ""),
     ]
 
 

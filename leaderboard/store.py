@@ -122,17 +122,20 @@ class Board:
 
 def load_board(records_dir: Path) -> Board:
     """Read every record under ``records_dir``."""
-    entries: list[Entry] = []
+    entries: list[tuple[Workload, Entry]] = []
     unreadable: dict[Path, str] = {}
     for path in find_records(records_dir):
         try:
             result = read_record(path).result
-            entries.append(Entry(path=path, result=result, unranked=reasons_against(result, record_problems(path))))
-        except (RecordError, KeyError) as error:
+            entry = Entry(path=path, result=result, unranked=reasons_against(result, record_problems(path)))
+            entries.append((Workload.of(result), entry))
+        except RecordError as error:
             unreadable[path] = str(error)
+        except (LookupError, TypeError, ValueError, ArithmeticError) as error:  # sizes or settings that no model has
+            unreadable[path] = f"{path} is not a record of this version ({type(error).__name__}: {error})"
     groups: dict[Workload, list[Entry]] = {}
-    for entry in sorted(entries, key=_order):
-        groups.setdefault(Workload.of(entry.result), []).append(entry)
+    for workload, entry in sorted(entries, key=lambda item: _order(item[1])):
+        groups.setdefault(workload, []).append(entry)
     return Board(groups=dict(sorted(groups.items(), key=lambda item: item[0].title)), unreadable=unreadable)
 
 

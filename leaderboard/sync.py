@@ -19,8 +19,11 @@ class SyncOutcome:
 
 def sync(records_dir: Path, uri: str | None, tell: Callable[[str], None]) -> SyncOutcome:
     """Upload every pending record to ``uri`` (None: to the URI of its note)."""
-    uploaded = failed = 0
-    for path in pending(records_dir):
+    left, uploaded = pending(records_dir), 0
+    failed = len(left.unreadable)
+    for problem in left.unreadable:
+        tell(problem)
+    for path in left.records:
         note = retry(path, uri)
         tell(f"{path.name}: {note.sentence}")
         if note.status == "uploaded":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -10,11 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.errors import ConfigurationError
 from harness.estimate.comparison import MAX_VOID_SHARE
 from harness.estimate.replay import THAW_NS
-from harness.estimate.search import SHARES
-from harness.options import Budget, budget_named
+from harness.options import Budget
 from harness.record.floor import NULL_PROBES
 from harness.record.new_queries import KNOWN, NEW, ROUNDS, WARM_UP
 from harness.record.segments import SegmentRows
@@ -34,14 +31,14 @@ SINGLE_STREAM, OFFLINE, LOADGEN = "single_stream", "offline", "loadgen"
 Columns = Mapping[str, npt.NDArray[Any]]
 
 
-def trace_problems(trial: Trial, rows: Sequence[SegmentRows], queries: Columns) -> list[str]:
-    """Everything in the raw columns that cannot come from this trial, one sentence each."""
+def trace_problems(trial: Trial, budget: Budget, rows: Sequence[SegmentRows], queries: Columns) -> list[str]:
+    """Everything in the raw columns that cannot come from this trial, one sentence each. budget: the one it names."""
     if any(row.info.trace < 0 or row.info.seconds is None for row in rows):
         return [
             "result.json does not say which traces its segments ran: an earlier version wrote it, and nothing can be "
             "recomputed; measure again"
         ]
-    found = [*_whole(rows, queries), *_complete(trial, rows), *_lengths(trial, rows)]
+    found = [*_whole(rows, queries), *_complete(trial, budget, rows)]
     telling = [
         row
         for row in rows
@@ -57,15 +54,6 @@ def trace_problems(trial: Trial, rows: Sequence[SegmentRows], queries: Columns) 
             info = row.info
             found.append(f"segment {info.segment} ({info.side}, {info.purpose}): {problem}")
     return found
-
-
-def budget_of(name: str) -> Budget:
-    """The budget that a trial names ("quick", "quick,quads=8"). ConfigurationError for one that does not exist."""
-    base, *changes = name.split(",")
-    try:
-        return budget_named(base, {key: float(value) for key, value in (change.split("=") for change in changes)})
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ConfigurationError(f"trial.budget {name!r} is not a budget") from error
 
 
 def _whole(rows: Sequence[SegmentRows], queries: Columns) -> Iterator[str]:
@@ -85,13 +73,9 @@ def _whole(rows: Sequence[SegmentRows], queries: Columns) -> Iterator[str]:
             last = int(row.columns["sent_ns"].max())  # what was planned after an early end was never sent
 
 
-def _complete(trial: Trial, rows: Sequence[SegmentRows]) -> Iterator[str]:
+def _complete(trial: Trial, budget: Budget, rows: Sequence[SegmentRows]) -> Iterator[str]:
     """No segment that the trial's budget asks for is missing, none is there twice."""
-    try:
-        quads = int(budget_of(trial.budget).quads)
-    except ConfigurationError as error:
-        yield str(error)
-        return
+    quads = int(budget.quads)
     again = _repeated(rows, quads)
     if len(set(again.values())) < len(again) or len(again) > MAX_VOID_SHARE * quads:
         yield f"quads {sorted(again)} repeat quads {sorted(again.values())}: more than void quads allow"
@@ -115,28 +99,6 @@ def _complete(trial: Trial, rows: Sequence[SegmentRows]) -> Iterator[str]:
     missing = sorted({0, *(NULL_PROBES + index for index in range(quads + len(again) + 1))} - _floor_traces(rows))
     if missing:
         yield f"floor: the segments of traces {missing} are missing"
-
-
-def _lengths(trial: Trial, rows: Sequence[SegmentRows]) -> Iterator[str]:
-    """Open segments last as long as the budget says; in quads, what one side has more the other one has less."""
-    try:
-        budget = budget_of(trial.budget)
-    except ConfigurationError:  # ``_complete`` says so
-        return
-    asked = {"search": budget.search_s, "latency": budget.latency_s, HELD_OUT_PURPOSE: budget.certificate_s}
-    quads: dict[tuple[int, int], list[float]] = {}
-    for row in rows:
-        info = row.info
-        loaded = (info.seconds or 0.0) - budget.settle_s
-        if info.purpose == "quad":
-            quads.setdefault((info.quad, info.trace), []).append(loaded / budget.segment_s)
-        elif info.purpose in asked and not math.isclose(loaded, asked[info.purpose]):
-            yield f"{info.side}, {info.purpose}: trace {info.trace} did not last as long as budget={budget.name} says"
-    for (quad, trace), factors in quads.items():
-        least, most = (2.0 * share for share in SHARES) if len(factors) == 2 else (1.0, 1.0)
-        whole = math.isclose(sum(factors), len(factors))
-        if not whole or min(factors) < least - 1e-9 or max(factors) > most + 1e-9:
-            yield f"quad {quad}: its segments of trace {trace} did not last as long as budget={budget.name} says"
 
 
 def _repeated(rows: Sequence[SegmentRows], quads: int) -> dict[int, int]:

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from harness.console.report import plan_text
 from harness.record.result import Result
 from harness.record.side_result import Interval
 from leaderboard.store import Board, Workload
@@ -122,7 +123,7 @@ def training_sums(board: Board) -> TrainingSums | None:
     workloads = {str(result.trial["model"]): Workload.of(result) for result in found}
     found = [result for result in found if Workload.of(result) == workloads[result.trial["model"]]]
     costs = {model: _cost([r for r in found if r.trial["model"] == model]) for model in workloads}
-    plans = _plans({(result.plan_name, str(result.trial["model"])): result for result in found}, costs)
+    plans = _plans({(plan_text(result), str(result.trial["model"])): result for result in found}, costs)
     return TrainingSums(
         hardware_class=hardware,
         workloads=workloads,

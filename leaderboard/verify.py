@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -16,12 +17,13 @@ from harness.measurement.outcome import Outcome, Seen, outcome
 from harness.record.jsonable import from_plain, to_plain
 from harness.record.reader import Record, RecordError, read_record, record_problems
 from harness.record.result import Result
-from harness.record.segments import SegmentRows, cut
+from harness.record.segments import SegmentRows, cut, of_purpose
 from harness.record.side_result import SideResult
 from harness.training.outcome import training_outcome
 from harness.trial import Trial, canonical_json
+from leaderboard.amount_check import amount_problems, budget_of
 from leaderboard.result_check import check_result
-from leaderboard.trace_check import budget_of, trace_problems
+from leaderboard.trace_check import trace_problems
 from leaderboard.verify_training import training_numbers, training_problems, training_seen
 
 TOLERANCE = 1e-9
@@ -62,7 +64,10 @@ class Verification:
 
 
 def verify(path: Path) -> Verification:
-    """Check manifest and schema, the columns against the trial's published traces, then every number."""
+    """Check manifest and schema, the columns against the trial's published traces, then every number.
+
+    Columns that are not those of the trial are not computed from: what they lack would be missed a second time.
+    """
     problems = record_problems(path)
     try:
         record = read_record(path)
@@ -74,24 +79,52 @@ def verify(path: Path) -> Verification:
             problems += training_problems(seen, budget_of(trial.budget))
             found = list(_compared(*training_numbers(record, training_outcome(seen))))
         else:
-            queries = record.queries()
-            rows = cut(record.result.segments, queries)
-            problems += trace_problems(trial, rows, queries)
-            found = list(findings(record.result, outcome(_seen(record, trial, rows))))
-    except (RecordError, ConfigurationError, ValueError, KeyError, TypeError) as error:
+            found = _serving(record, trial, problems)
+    except (
+        RecordError,
+        ConfigurationError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+    ) as error:
         said = error.args[0] if error.args else error
         problem = f"{said}" if isinstance(error, (RecordError, ConfigurationError, ValueError)) else repr(error)
         return Verification(problems=list(dict.fromkeys([*problems, problem])), findings=[])
     return Verification(problems=problems, findings=found)
 
 
+def _serving(record: Record, trial: Trial, problems: list[str]) -> list[Finding]:
+    """What is wrong with the columns of a record is added to ``problems``; its numbers where nothing is."""
+    queries, budget = record.queries(), budget_of(trial.budget)
+    rows = cut(record.result.segments, queries)
+    wrong = trace_problems(trial, budget, rows, queries)
+    wrong = wrong or amount_problems(trial, budget, rows, _facts(record.result))
+    problems += wrong
+    return [] if wrong else list(findings(record.result, outcome(_seen(record, trial, rows))))
+
+
+def _facts(result: Result) -> dict[str, SideResult]:
+    return {"baseline": result.baseline} | ({"candidate": result.candidate} if result.candidate is not None else {})
+
+
 def _contradictions(record: Record) -> Iterator[str]:
     """Where the JSON files of a record say different things."""
     result, environment = record.result, record.environment
-    for name, value in result.trial.items():
-        said = to_plain(value)
-        if name not in record.trial or canonical_json(said) != canonical_json(record.trial[name]):
-            yield f"trial.json and result.json disagree on {name}: {record.trial.get(name)!r} and {said!r}"
+    given = {field.name: field.default for field in dataclasses.fields(Trial)}
+    default = {name: value for name, value in given.items() if value is not dataclasses.MISSING} | {"peer": {}}
+    for name in dict.fromkeys([*result.trial, *record.trial]):
+        measured, said = (values.get(name, default.get(name)) for values in (record.trial, to_plain(result.trial)))
+        if canonical_json(said) != canonical_json(measured):
+            yield f"trial.json and result.json disagree on {name}: {measured!r} and {said!r}"
+    rows = {"dataset": result.dataset.name, "dataset_fingerprint": result.dataset.fingerprint}
+    for name, said in rows.items():
+        if said != record.trial[name]:
+            yield f"the {name} of trial.json is {record.trial[name]!r}, and the data of result.json {said!r}"
+    peer = None if result.peer is None else {"name": result.peer.name, "settings": result.peer.settings}
+    if (record.trial.get("peer") or None) != peer:
+        yield f"trial.json and result.json disagree on the peer: {record.trial.get('peer')!r} and {peer!r}"
     identity = {
         "source_sha256": result.source_sha256,
         "hardware_class": result.hardware_class,
@@ -108,11 +141,15 @@ def _contradictions(record: Record) -> Iterator[str]:
 def _seen(record: Record, trial: Trial, rows: list[SegmentRows]) -> Seen:
     result = record.result
     labels, answers = answers_from(record.predictions())
-    facts = {"baseline": result.baseline}
-    facts |= {"candidate": result.candidate} if result.candidate is not None else {}
+    facts = _facts(result)
     if set(answers) != set(facts):
         raise ValueError(f"predictions.parquet holds {sorted(answers)}, result.json {sorted(facts)}")
     quads = record.environment["run"]["quads"]
+    for side in facts:
+        ran = sorted({row.info.quad for row in of_purpose(rows, "paired", side)})
+        if sorted(quad["quad"] for quad in quads) != ran:
+            said = sorted(quad["quad"] for quad in quads)
+            raise ValueError(f"environment.json tells of the host in quads {said}, and the {side} ran quads {ran}")
     steal, others = (
         {quad["quad"]: float(quad[name]) for quad in quads if name == "steal_share" or name in quad}
         for name in ("steal_share", "others_share")

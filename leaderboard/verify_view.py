@@ -17,7 +17,7 @@ def verification_view(verification: Verification) -> RenderableType:
         table.add_column(heading, justify="right" if heading in ("published", "recomputed") else "left")
     for finding in verification.findings:
         agrees = "yes" if finding.agrees else "NO"
-        table.add_row(finding.what, _text(finding.published), _text(finding.recomputed), agrees)
+        table.add_row(*map(escape, (finding.what, _text(finding.published), _text(finding.recomputed))), agrees)
     problems = [escape(f"problem: {problem}") for problem in verification.problems]
     return Group(table, *problems, _conclusion(verification))
 

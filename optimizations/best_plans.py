@@ -1,8 +1,10 @@
 """The plans that are held to be fastest, by model and by what the processor multiplies.
 
-Measured as served: DIEN's with AMX (docs/results_history.md). The others follow from the times of single queries. On a
-backend that runs whole graphs there is one plan for all models, in either division (docs/backends.md).
-In training (docs/training.md) one plan gained on every model that was measured; what composes with it was not.
+Measured as served: those of "any" on all four models (docs/results.md), with AMX those of DIEN and DIN
+(docs/results_history.md). The others, all with int8 among them, follow from the times of single queries. On a backend
+that runs whole graphs there is one plan for all models, in either division (docs/backends.md).
+In training (docs/training.md) one plan gained on every model. Beside it stage and smart_stage gained nothing on DLRM,
+bf16, of the open division there, gained on WDL and DLRM; what else composes with it is not measured.
 """
 
 from __future__ import annotations

@@ -139,7 +139,7 @@ class PlanError(ValueError):
 class Optimization:
     """One plug-in: the object ``SPEC`` of ``optimizations/<name>/spec.py`` or of an entry point.
 
-    name: the name on the command line. summary: one line for ``--help``. origin: the rows of the source documents.
+    name: the name on the command line. summary: one line for ``--help``. origin: the rows of docs/claims.md.
     options: a frozen dataclass type (its defaults are the plug-in's). division: closed = the same mathematics
     within ``score_tolerance`` (absolute, on scores), open = anything declared. division_in_training: where it is
     another one: what keeps scores within a tolerance may not keep parameters, step upon step, where the plain loop has

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -49,8 +50,8 @@ def fabricated(
         recarena_version="0.1.0",
         source_sha256="ab" * 32,
         git=GitState(sha="0123456789abcdef0123456789abcdef01234567", dirty=False),
-        trial=_trial_block(trial),
-        plan=tuple(_plan_line(name) for name in sorted(trial.opts) or _measured_peer(trial)),
+        trial=dataclasses.asdict(trial),
+        plan=tuple(_plan_line(name, trial.opts.get(name, {})) for name in sorted(trial.opts) or _measured_peer(trial)),
         baseline=sides["baseline"],
         candidate=sides.get("candidate"),
         ratio=_ratio(speedup) if trial.compares else None,
@@ -131,12 +132,6 @@ def _trial(**changes: Any) -> Trial:
     return Trial(**{**fields, **changes})
 
 
-def _trial_block(trial: Trial) -> dict[str, Any]:
-    kept = ("model", "sizes", "dataset", "dataset_options", "backend", "device", "scope", "opts", "scenario")
-    values = dataclasses.asdict(trial)
-    return {name: values[name] for name in (*kept, "query_sizes", "seed", "peer", "sla", "budget")}
-
-
 def _measured_peer(trial: Trial) -> list[str]:
     return [trial.peer["name"]] if trial.peer_side == "candidate" else []
 
@@ -148,7 +143,7 @@ def _peer(trial: Trial) -> PeerResult | None:
     return PeerResult(**trial.peer, side=trial.peer_side, weights="ours", weights_sha256="cd" * 32, built=built)
 
 
-def _plan_line(name: str) -> PlanLine:
+def _plan_line(name: str, options: Mapping[str, Any]) -> PlanLine:
     return PlanLine(
         name=name,
         phase="GRAPH",
@@ -158,7 +153,7 @@ def _plan_line(name: str) -> PlanLine:
         matched=("top.0.impl",),
         fallbacks=("top.1.impl",),
         build_s=0.8,
-        options={"fc": True},
+        options=options,
     )
 
 

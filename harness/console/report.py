@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
@@ -40,8 +41,18 @@ def marks(line: PlanLine) -> str:
     if "summary" in line.built:
         found.append(str(line.built["summary"]))
     else:
-        found += [f"{name.replace('_', ' ')} {number(value)}" for name, value in line.built.items()]
+        found += [f"{name.replace('_', ' ')} {_said(value)}" for name, value in line.built.items()]
     return "; ".join(found)
+
+
+def _said(value: object) -> str:
+    return number(value) if value is None or isinstance(value, (int, float)) else str(value)
+
+
+def plan_text(result: Result) -> str:
+    """Name of the plan, and the options that are not as by default: ``[fusion] (fusion.fc=False)``."""
+    changed = [f"{line.name}.{key}={value}" for line in result.plan for key, value in changed_options(line).items()]
+    return result.plan_name + (f" ({', '.join(changed)})" if changed else "")
 
 
 def plan_table(lines: Sequence[PlanLine], slack: float | None, baseline_slack: float | None) -> RenderableType:
@@ -103,14 +114,18 @@ def _sides_table(title: str, result: Result, rows: Sequence[tuple[str, str, str,
 
 
 def _options(line: PlanLine) -> str:
+    changed = changed_options(line)
+    return f" ({', '.join(f'{key}={value}' for key, value in changed.items())})" if changed else ""
+
+
+def changed_options(line: PlanLine) -> dict[str, Any]:
     """The options that differ from the plug-in's defaults; all of them for a plug-in that cannot be read here."""
     try:
         spec = available().get(line.name)
     except PlanError:
         spec = None
     defaults = {} if spec is None else to_plain(spec.options())
-    changed = {key: value for key, value in line.options.items() if key not in defaults or defaults[key] != value}
-    return f" ({', '.join(f'{key}={value}' for key, value in changed.items())})" if changed else ""
+    return {key: value for key, value in line.options.items() if key not in defaults or defaults[key] != value}
 
 
 def _shortened(claims: Sequence[str], shown: int = 6) -> str:

@@ -31,7 +31,7 @@ SCENARIOS = {
 
 OVERRIDES = {
     "model=NAME  model.<size>=N": "the model and its sizes; model.weights=FILE serves your own checkpoint",
-    "dataset=NAME  dataset.path=DIR": "the data; dataset.size=tiny|default|large for planted data",
+    "dataset=NAME  dataset.path=PATH": "the data; dataset.size=tiny|default|large for planted data",
     "opt=[a,b]  opt.<name>.<option>=V": "the optimizations, in any order, and their options",
     "scenario.sla_ms=MS": "latency limit (default: the model's own); scenario.sla_level=" + "|".join(SLA_LEVELS),
     "scenario.percentile=P": "share of queries within the limit, default 99",
@@ -44,6 +44,7 @@ OVERRIDES = {
     "device=cpu|cuda": "where the model runs",
     "seed=N": "of the query traces",
     "records_dir=DIR": "where records go, default records",
+    "cache_dir=DIR": "data, weights, graphs and builds by content hash, default ~/.cache/recarena (docs/using.md)",
     "keep_awake=never": "let cores halt between queries; by default they do not on a virtual machine",
     "resume=quiet|never": "-m: measure again what was measured on a noisy host, or everything",
     "tracking=sqlite|none": "MLflow; tracking.uri=URI for a store or server of your own",

@@ -8,15 +8,22 @@ from harness.measurement.bench import OFFLINE_IN_FLIGHT, Bench, ClosedStretch, Q
 from harness.measurement.evidence import Answers
 from harness.measurement.side import Side
 from harness.record.segments import of_purpose
-from harness.record.service import MIX, ROUND, SERVICE_SIZES, service_counts, service_samples
+from harness.record.service import (
+    MIX,
+    PAIRED_LIMIT_S,
+    ROUND,
+    ROUNDS,
+    SERVICE_S,
+    SERVICE_SIZES,
+    offline_queries,
+    paired_queries,
+    service_queries,
+    service_samples,
+    single_stream_queries,
+)
 from harness.traffic.arrivals import Queries, sweep
 
-SERVICE_ROUNDS = 2
-SERVICE_S = 30.0
 SWEEP_QUERIES = 256
-MOST_QUERIES = 4000
-PAIRED_S = 0.3
-PAIRED_LIMIT_S = 5.0
 OUTSIDE = Quad(number=-1, place=-1)
 """Of a segment that belongs to no quad."""
 
@@ -46,13 +53,11 @@ def service_table(bench: Bench, sides: list[Side]) -> None:
 
     Sides take turns, so that a drifting host moves both.
     """
-    repeats = bench.budget.service_repeats
-    counts = service_counts(repeats)
-    fixed = {size: (f"fixed:{size}", max(2, counts[size] // SERVICE_ROUNDS)) for size in SERVICE_SIZES}
-    for round_ in range(SERVICE_ROUNDS):
+    counts = service_queries(bench.budget.service_repeats)
+    for round_ in range(ROUNDS):
         for side in sides:
-            for index, (sizes, count) in {**fixed, MIX: ("", 2 * repeats)}.items():
-                trace = ROUND * round_ + index
+            for index, count in counts.items():
+                trace, sizes = ROUND * round_ + index, "" if index == MIX else f"fixed:{index}"
                 bench.closed_loop(
                     side.name,
                     ClosedStretch(purpose="service", index=trace, count=count, seconds=SERVICE_S, sizes=sizes),
@@ -63,14 +68,9 @@ def service_table(bench: Bench, sides: list[Side]) -> None:
         side.table = side.service.table()
 
 
-def paired_count(bench: Bench, slowest: Side) -> int:
+def paired_count(bench: Bench, sides: list[Side]) -> int:
     """How many queries of the mix fill ``PAIRED_S`` on the slower side."""
-    return int(np.clip(PAIRED_S * 1e9 / slowest.twin(bench).service.mean_ns, 10, 200))
-
-
-def _enough(seconds: float, service_ns: float) -> int:
-    """Queries that outlast ``seconds`` at a service time that is surely too short; bounded for the arena's sake."""
-    return int(np.clip(seconds * 1e9 / service_ns, 64, MOST_QUERIES))
+    return min(paired_queries(side.twin(bench).service.mean_ns) for side in sides)
 
 
 def paired_service(bench: Bench, side: Side, quad: Quad, half: int, count: int) -> None:
@@ -94,7 +94,7 @@ def offline(bench: Bench, side: Side, quad: Quad = OUTSIDE) -> None:
     asked = ClosedStretch(
         purpose="offline",
         index=quad.place + 1,
-        count=_enough(seconds * side.workers, float(np.median(side.service.by_size[size])) / 2.0),
+        count=offline_queries(seconds, side.workers, side.service.by_size[size]),
         seconds=seconds,
         sizes=f"fixed:{size}",
         quad=quad.number,
@@ -106,7 +106,7 @@ def offline(bench: Bench, side: Side, quad: Quad = OUTSIDE) -> None:
 def single_stream(bench: Bench, side: Side, quad: Quad = OUTSIDE) -> None:
     """A client that waits for each answer."""
     seconds = bench.budget.single_stream_s
-    count = _enough(seconds, side.twin(bench).service.mean_ns / 1.5)
+    count = single_stream_queries(seconds, side.twin(bench).service.mean_ns)
     bench.closed_loop(
         side.name,
         ClosedStretch(purpose="single_stream", index=quad.place + 1, count=count, seconds=seconds, quad=quad.number),

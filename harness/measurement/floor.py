@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from harness.estimate.replay import SegmentObservation
 from harness.measurement.bench import Bench, Stretch
-from harness.record.floor import FLOOR_QPS, NULL_PROBES, find_floor, floor_latency, holds, null_p99_ns
+from harness.record.floor import FLOOR_QPS, NULL_PROBES, PROBE_S, find_floor, floor_latency, floor_s, holds, null_p99_ns
 from harness.record.result import Floor
 
 NULL = "floor"
-PROBE_S = 1.25
 
 
 def null_latency(bench: Bench) -> Floor:
     """p50 and p99 of the null system at 1,000 queries/s."""
-    return floor_latency(_offer(bench, 0, FLOOR_QPS, 1.0 + bench.budget.floor_s))
+    return floor_latency(_offer(bench, 0, FLOOR_QPS, floor_s(bench.budget)))
 
 
 def null_probe_p99_ns(bench: Bench, index: int) -> float:

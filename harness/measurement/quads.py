@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from harness.estimate.comparison import quads_to_repeat, void_quads
 from harness.host.validity import HostSample, between, others_share, sample_host, void_reasons
 from harness.measurement.bench import Bench, Quad
-from harness.measurement.closed_loops import PAIRED_S, offline, paired_count, paired_service, single_stream
-from harness.measurement.floor import PROBE_S, null_probe_p99_ns
+from harness.measurement.closed_loops import offline, paired_count, paired_service, single_stream
+from harness.measurement.floor import null_probe_p99_ns
 from harness.measurement.rates import prepare_quad, refine
 from harness.measurement.side import Side
+from harness.record.floor import PROBE_S
+from harness.record.service import PAIRED_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +92,7 @@ def abba_order(sides: list[Side], place: int) -> list[tuple[Side, int]]:
 
 def open_halves(bench: Bench, sides: list[Side], quad: Quad) -> None:
     """Open-loop segments of both sides at their two rates, each after a closed loop that times their service."""
-    count = _common_count(bench, sides)
+    count = paired_count(bench, sides)
     prepare_quad(bench, sides, quad)
     for side, half in abba_order(sides, quad.place):
         paired_service(bench, side, quad, half, count)
@@ -100,7 +102,7 @@ def open_halves(bench: Bench, sides: list[Side], quad: Quad) -> None:
 
 
 def _single_stream_halves(bench: Bench, sides: list[Side], quad: Quad) -> None:
-    count = _common_count(bench, sides)
+    count = paired_count(bench, sides)
     for side, half in abba_order(sides, quad.place):
         paired_service(bench, side, quad, half, count)
         single_stream(bench, side, quad)
@@ -108,15 +110,11 @@ def _single_stream_halves(bench: Bench, sides: list[Side], quad: Quad) -> None:
 
 
 def _offline_halves(bench: Bench, sides: list[Side], quad: Quad) -> None:
-    count = _common_count(bench, sides)
+    count = paired_count(bench, sides)
     for side, half in abba_order(sides, quad.place):
         paired_service(bench, side, quad, half, count)
         offline(bench, side, quad)
         bench.observer.advance(bench.budget.settle_s + bench.budget.segment_s)
-
-
-def _common_count(bench: Bench, sides: list[Side]) -> int:
-    return min(paired_count(bench, side) for side in sides)
 
 
 SCENARIOS: Mapping[str, Halves] = {

@@ -89,7 +89,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
-    """What ``budget=official`` adds (DESIGN R8): the rate that was held, None if every attempt failed."""
+    """What ``budget=official`` adds (R8): the rate that was held, None if every attempt failed."""
 
     verdict: Passed
     rate_qps: float | None

@@ -1,4 +1,4 @@
-"""The floor's numbers: what the same load does to a system that does nothing (DESIGN R10, R16). Pure functions."""
+"""The floor's numbers: what the same load does to a system that does nothing (R10, R16). Pure functions."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from harness.estimate.replay import SegmentObservation
 from harness.estimate.stats import percentile
+from harness.options import UNCOUNTED_S, Budget
 from harness.record.derive import milliseconds
 from harness.record.result import Floor
 from harness.trial import Sla
@@ -17,8 +18,15 @@ TRIES = 3
 HEADROOM = 5.0
 """A result is bound by the referee when the null system's LBT is under this many times the reported one (R10)."""
 MARGIN = 1.02
+PROBE_S = 1.25
+"""Seconds of every probe of the null system but the first, which the latencies are of."""
 NULL_PROBES = 1000
 """Index of the trace of the first null probe beside a quad; those below it are of the floor itself."""
+
+
+def floor_s(budget: Budget) -> float:
+    """Seconds of that first one, trace 0."""
+    return UNCOUNTED_S + budget.floor_s
 
 
 def floor_latency(seen: SegmentObservation) -> Floor:

@@ -1,4 +1,4 @@
-"""What the gate of a result says (DESIGN R6)."""
+"""What the gate of a result says (R6: docs/rules.md)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class SeedsResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateResult:
-    """The accuracy test (DESIGN R6). ``reasons`` names each condition that failed, with its numbers.
+    """The accuracy test (R6). ``reasons`` names each condition that failed, with its numbers.
 
     ``score_deviation``: largest |candidate's score - baseline's| of the accuracy run, judged in the closed division;
     ``score_tolerance``: what the plan declares. ``timed_deviation``: largest |timed score - accuracy score|;

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from harness.record.jsonable import mismatches
 from harness.record.result import PREDICTION_COLUMNS, QUERY_COLUMNS, Result
 from harness.record.training_rows import (
     CHUNK_COLUMNS,
@@ -30,7 +32,7 @@ from harness.record.training_rows import (
     PARITY_COLUMNS,
     PARITY_TEXTS,
 )
-from harness.trial import trial_id_of
+from harness.trial import Trial, trial_id_of
 
 MANIFEST = "manifest.json"
 TRACKING = "tracking.json"
@@ -82,15 +84,17 @@ def find_records(records_dir: Path) -> list[Path]:
 
 def read_record(path: Path) -> Record:
     """Read the JSON files of a record. RecordError names the file that is missing or broken."""
+    trial, environment = (read_json(path / name) for name in ("trial.json", "environment.json"))
     try:
-        return Record(
-            path=path,
-            trial=read_json(path / "trial.json"),
-            result=Result.from_dict(read_json(path / "result.json")),
-            environment=read_json(path / "environment.json"),
-        )
+        result = Result.from_dict(read_json(path / "result.json"))
     except ValueError as error:
         raise RecordError(f"{path / 'result.json'} is not a result: {error}") from error
+    for name, values in (("trial.json", trial), ("result.json", result.trial)):
+        if wrong := mismatches(Trial, values):
+            raise RecordError(f"{path / name} does not hold a trial: {'; '.join(wrong)}")
+    if not isinstance(environment, Mapping):
+        raise RecordError(f"{path / 'environment.json'} is not an object")
+    return Record(path=path, trial=trial, result=result, environment=environment)
 
 
 def record_problems(path: Path) -> list[str]:
@@ -111,13 +115,26 @@ def record_problems(path: Path) -> list[str]:
 
 
 def read_json(path: Path) -> Any:
-    """Parsed JSON of one file of a record. RecordError when it is missing or is not JSON."""
+    """Parsed JSON of one file of a record. RecordError when it is missing or is not JSON, which knows no NaN and no
+    infinity: a number that no float holds is none of a record's."""
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(path.read_bytes(), parse_float=_finite, parse_int=_whole, parse_constant=_finite)
     except FileNotFoundError as error:
         raise RecordError(f"{path} is missing") from error
     except (OSError, ValueError) as error:
         raise RecordError(f"{path} cannot be read: {error}") from error
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is no number")
+    return value
+
+
+def _whole(text: str) -> int:
+    _finite(text)
+    return int(text)
 
 
 def file_sha256(path: Path) -> str:

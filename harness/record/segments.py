@@ -51,7 +51,7 @@ class SegmentRows:
         return np.asarray((planned >= self.info.counted_from_ns) & (planned < self.info.counted_to_ns))
 
     def recounted(self, limit_ns: int) -> SegmentInfo:
-        """The segment's description with its queries and late ones counted from the columns (DESIGN R3)."""
+        """The segment's description with its queries and late ones counted from the columns (R3)."""
         inside, late = self.inside, self.latency_ns > limit_ns
         return dataclasses.replace(
             self.info, queries=int(np.count_nonzero(inside)), late=int(np.count_nonzero(inside & late))

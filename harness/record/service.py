@@ -19,6 +19,13 @@ SERVICE_SIZES = (1, 10, 32, 100)
 ROUND = 1000
 """Index of a service trace: ROUND * round + size for a fixed size, ROUND * round + MIX for the trial's mix."""
 MIX = 500
+ROUNDS = 2
+"""The sides take turns so often, each time with half of the queries."""
+SERVICE_S = 30.0
+"""Seconds after which a service segment ends, whatever is left of it."""
+MOST_QUERIES = 4000
+PAIRED_S, PAIRED_LIMIT_S = 0.3, 5.0
+"""What the paired queries of a segment take on the slower side, about, and at most."""
 Float64 = npt.NDArray[np.float64]
 
 
@@ -26,6 +33,32 @@ def service_counts(repeats: int) -> dict[int, int]:
     """Queries of each fixed size: ``repeats``, and four times as many of the largest, whose p99 makes the slack: of 50
     it would be the slowest one seen, and the slowest tells of the host."""
     return {size: repeats * (4 if size == max(SERVICE_SIZES) else 1) for size in SERVICE_SIZES}
+
+
+def service_queries(repeats: int) -> dict[int, int]:
+    """Queries of each service segment of a round: by fixed size, and under ``MIX`` those of the trial's mix."""
+    fixed = {size: max(2, count // ROUNDS) for size, count in service_counts(repeats).items()}
+    return {**fixed, MIX: 2 * repeats}
+
+
+def paired_queries(mean_service_ns: float) -> int:
+    """How many queries of the mix fill ``PAIRED_S`` at this mean service time."""
+    return int(np.clip(PAIRED_S * 1e9 / mean_service_ns, 10, 200))
+
+
+def queries_to_outlast(seconds: float, service_ns: float) -> int:
+    """Queries that outlast ``seconds`` at a service time that is surely too short; bounded for the arena's sake."""
+    return int(np.clip(seconds * 1e9 / service_ns, 64, MOST_QUERIES))
+
+
+def single_stream_queries(seconds: float, mean_service_ns: float) -> int:
+    """How many queries a client that waits for each answer may ask in so many seconds."""
+    return queries_to_outlast(seconds, mean_service_ns / 1.5)
+
+
+def offline_queries(seconds: float, workers: int, largest_ns: Float64) -> int:
+    """How many of the largest size may be answered in so many seconds. largest_ns: (n,) what one took by itself."""
+    return queries_to_outlast(seconds * workers, float(np.median(largest_ns)) / 2.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -106,10 +106,25 @@ def read_note(record: Path) -> TrackingNote | None:
         raise RecordError(f"{record / TRACKING} is not a tracking note: {error}") from error
 
 
-def pending(records_dir: Path) -> list[Path]:
-    """Records whose upload was asked for and has not been done."""
-    notes = ((path, read_note(path)) for path in find_records(records_dir))
-    return [path for path, note in notes if note is not None and note.status == "pending"]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """Records whose upload was asked for and has not been done, and what is wrong with notes that cannot be read."""
+
+    records: tuple[Path, ...]
+    unreadable: tuple[str, ...]
+
+
+def pending(records_dir: Path) -> Pending:
+    """What is left to upload. One bad note keeps no other record back."""
+    records, unreadable = [], []
+    for path in find_records(records_dir):
+        try:
+            note = read_note(path)
+        except RecordError as error:
+            unreadable.append(f'{error}; {{"uri": URI, "status": "pending"}} in its place has the record uploaded')
+        else:
+            records += [path] if note is not None and note.status == "pending" else []
+    return Pending(records=tuple(records), unreadable=tuple(unreadable))
 
 
 def upload(record: Record, note: TrackingNote) -> TrackingNote:

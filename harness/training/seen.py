@@ -84,7 +84,15 @@ def _check_parity(seen: TrainingSeen) -> None:
     for row in seen.parity:
         if {row.steps} != (gate if row.stage == "gate" else {burst}):
             raise ValueError(f"{row.tensor} was compared after {row.steps} steps, which is not when its stage ends")
-    compared = {row.quad for row in seen.parity if row.stage == "timed"}
-    quads = {chunk.quad for chunk in seen.chunks if chunk.purpose == "quad"}
-    if seen.parity and compared != quads:
-        raise ValueError(f"parameters were compared in quads {sorted(compared)}, and {sorted(quads)} were timed")
+    if not seen.parity:
+        return
+    saved = {(chunk.quad, chunk.half) for chunk in seen.chunks if chunk.purpose == "save" and chunk.quad >= 0}
+    compared: dict[tuple[int, int], set[str]] = {}
+    for row in seen.parity:
+        if row.stage == "timed":
+            compared.setdefault((row.quad, row.half), set()).add(row.tensor)
+    if set(compared) != saved:
+        odd = sorted(set(compared) ^ saved)
+        raise ValueError(f"(quad, half) {odd}: parameters were compared and not saved there, or saved and not compared")
+    if len(set(map(frozenset, compared.values()))) > 1:
+        raise ValueError("not every burst that was compared was compared in the same tensors")

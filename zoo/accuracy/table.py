@@ -24,7 +24,7 @@ def section(outcome: Outcome) -> str:
         *([outcome.note, ""] if outcome.note else []),
         f"{train:,} training, {valid:,} validation and {test:,} test samples; {outcome.seeds} seeds.{ceiling}",
         "",
-        f"| model | test AUC [95 %] | sd between seeds | less {outcome.rows[0].label} [95 %] |",
+        f"| model | test AUC [95 %] | sd between seeds | minus {outcome.rows[0].label} [95 %] |",
         "| --- | --- | --- | --- |",
         *(_line(row) for row in outcome.rows),
     ]

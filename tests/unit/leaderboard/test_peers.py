@@ -89,6 +89,15 @@ def test_a_record_says_whose_weights_a_peer_has(write: Write) -> None:
     assert "our weights" in text_of(record_view(ours))
 
 
+def test_a_plan_with_other_options_is_another_plan(write: Write, tmp_path: Path) -> None:
+    write(opts={"fusion": {"fc": True}}, peer=ORT, speedup=4.0, created="2026-03-01T12:00:00Z")
+    write(opts={"fusion": {"fc": False}}, peer=ORT, speedup=1.5, created="2026-03-02T12:00:00Z")
+    entries = [entry for group in load_board(tmp_path / "records").groups.values() for entry in group]
+    rows = [line.strip("| ").split(" | ") for line in over_peers(entries).splitlines()[2:]]
+    plans = [("**[fusion] (fusion.fc=False)**", "**1.50"), ("**[fusion]**", "**4.00")]
+    assert [(row[2], row[4].split()[0]) for row in rows] == plans
+
+
 def test_the_table_has_the_newest_record_of_each_pair_and_the_best_peer_first(write: Write, tmp_path: Path) -> None:
     write(opts=PLAN, peer=ORT, speedup=9.0, created="2026-03-01T12:00:00Z")
     write(opts=PLAN, peer=ORT, speedup=6.0, created="2026-03-02T12:00:00Z")
@@ -123,7 +132,7 @@ def test_the_table_has_the_newest_record_of_each_pair_and_the_best_peer_first(wr
     ]
     assert [row[9] for row in rows] == ["fail", *("pass",) * 5] and {row[1].strip("*") for row in rows} == {"planted"}
     assert rows[0][11] == "accuracy gate failed" and rows[1][11] == "budget smoke" and rows[3][11] == "void"
-    assert matrix(entry.result for entry in entries).count("\n") == 3  # of backends: that of [fusion] by itself
+    assert matrix(entries).count("\n") == 3  # of backends: that of [fusion] by itself
 
 
 def test_a_peer_and_a_plan_that_were_measured_apart_are_compared_by_their_throughput(write: Write) -> None:

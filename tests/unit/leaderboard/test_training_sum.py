@@ -148,3 +148,14 @@ def test_the_table_says_it(fabricate: Fabricated) -> None:
     for part in ("11,000", "86.2 (4.00x)", "773 [756, 789]", "2.00 [1.96, 2.04]", "[stage] has no ranked record of"):
         assert part in shown
     assert text(None).strip() == "no ranked record of a training with a ratio"
+
+
+def test_a_plan_with_other_options_is_another_plan(fabricate: Fabricated) -> None:
+    """A newer run with a part switched off stands beside the whole plan, and not in its place."""
+    half = [
+        trained(fabricate, model, 1.1, opts={"fusion": {"fc": False}}, created="2026-03-02T12:00:00Z")
+        for model in FUSION
+    ]
+    plans = by_name(sums_of(*fused(fabricate), *half))
+    assert plans["[fusion]"].ratio == pytest.approx(2.0)
+    assert plans["[fusion] (fusion.fc=False)"].ratio == pytest.approx(1.1)

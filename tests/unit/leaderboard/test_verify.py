@@ -10,7 +10,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from harness.record.reader import read_record
 from harness.record.result import Result
-from leaderboard.trace_check import budget_of
+from leaderboard.amount_check import budget_of
 from leaderboard.verify import SAID, findings, verify
 from tests.unit.leaderboard.disagreements import problems_and_disagreements
 

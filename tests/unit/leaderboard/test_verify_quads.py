@@ -38,6 +38,20 @@ def test_a_quad_in_which_others_used_the_cores_is_void(simulate_record, tampered
     assert any("quads [1] ran again, and quads [] were void" in problem for problem in problems), (problems, wrong)
 
 
+@pytest.mark.parametrize("change", [lambda quads: [q for q in quads if q["quad"] not in (1, 2)],
+                                    lambda quads: [*quads, quads[0]]], ids=["hidden", "twice"])  # fmt: skip
+def test_what_the_host_did_in_a_quad_cannot_be_left_out(simulate_record, tampered, change):
+    """Two of six void quads make a noisy host, on which all count. Without a word of them it would be a quiet one."""
+    path = simulate_record(quads=6, voided=(1, 2))
+    assert read_record(path).result.validity.verdict == "noisy_host"
+
+    def hide(environment):
+        environment["run"]["quads"] = change(environment["run"]["quads"])
+
+    problems, _ = problems_and_disagreements(tampered(path, "environment.json", hide))
+    assert any("environment.json tells of the host in quads" in problem for problem in problems), problems
+
+
 def test_one_quad_gives_a_ratio_without_an_interval_and_says_so(simulate_record):
     path = simulate_record(quads=1)
     assert problems_and_disagreements(path) == ([], [])

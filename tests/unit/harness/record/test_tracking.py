@@ -61,7 +61,7 @@ def test_sqlite_store_holds_parent_children_values_and_files(store, tmp_path, wr
     paths = [write(), write(opts={})]
     notes = [track(path, store, SWEEP, weights) for path in paths]
     assert [note.status for note in notes] == ["uploaded", "uploaded"]
-    assert pending(tmp_path / "records") == [] and [record_problems(path) for path in paths] == [[], []]
+    assert pending(tmp_path / "records").records == () and [record_problems(path) for path in paths] == [[], []]
     client = client_of(store)
     experiment = client.get_experiment_by_name("recarena-dien")
     runs = {run.info.run_id: run for run in client.search_runs([experiment.experiment_id])}
@@ -104,7 +104,7 @@ def test_a_dead_server_leaves_a_pending_note_and_a_real_one_takes_the_run_later(
     note = track(path, f"http://127.0.0.1:{free_port()}", SWEEP)
     assert (now_ns() - started) / 1e9 < 60
     assert note.status == "pending" and note.error and "sync" in note.sentence
-    assert read_note(path) == note and pending(tmp_path / "records") == [path]
+    assert read_note(path) == note and pending(tmp_path / "records").records == (path,)
     assert record_problems(path) == []
     with real_server(tmp_path, empty_store) as uri:
         after = retry(path, uri)
@@ -113,7 +113,7 @@ def test_a_dead_server_leaves_a_pending_note_and_a_real_one_takes_the_run_later(
     assert run.data.metrics["lbt_qps"] == 240.0 and "mlflow.parentRunId" in run.data.tags
     assert run.data.tags["trial_id"] == read_record(path).result.trial_id
     assert list((tmp_path / "files").rglob("queries.parquet"))
-    assert pending(tmp_path / "records") == []
+    assert pending(tmp_path / "records").records == ()
 
 
 @contextmanager

@@ -311,6 +311,30 @@ def test_changed_rows_are_refused(harmed: Path, what: str):
     assert not found.passed and any(said in text for text in [*found.problems, *wrong]), (found.problems, wrong)
 
 
+PARITY = {
+    "a half": (lambda rows: rows["half"] != 1, "parameters were compared and not saved there, or saved and not"),
+    "a tensor": (lambda rows: ~((rows["half"] == 1) & (rows["tensor"] == "other")), "in the same tensors"),
+}
+
+
+@pytest.mark.parametrize("what", list(PARITY))
+def test_a_comparison_that_went_badly_cannot_be_left_out(harmed: Path, what: str):
+    """Each timed half ends in a burst after which both sides save what they have; every tensor of it is compared."""
+    from harness.record.training_rows import PARITY_COLUMNS, PARITY_TEXTS
+    from harness.record.writer import _write_columns
+
+    keep, said = PARITY[what]
+    columns = read_record(harmed).parity()
+    again = {name: np.concatenate([column, column]) for name, column in columns.items()}
+    columns = again | {"tensor": np.concatenate([columns["tensor"], np.full(len(columns["tensor"]), "other")])}
+    inside = keep(columns) | (columns["stage"] != "timed")
+    assert 0 < np.count_nonzero(~inside) < len(inside)
+    left = {name: column[inside] for name, column in columns.items()}
+    _write_columns(harmed / "parity.parquet", left, PARITY_TEXTS, PARITY_COLUMNS)
+    rewrite_manifest(harmed)
+    assert any(said in problem for problem in verify(harmed).problems)
+
+
 def rewrite_manifest(record: Path) -> None:
     from harness.record.reader import file_sha256
 
