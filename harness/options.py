@@ -41,11 +41,12 @@ class Budget:
 
     @property
     def seconds(self) -> float:
-        """Seconds of offered load for both sides together and the floor (service table not included; one attempt)."""
+        """Seconds of load for both sides together and the floor (service table not included; one attempt)."""
         side = self.search_probes * (self.search_s + self.settle_s)
-        side += self.latency_s + self.single_stream_s + self.offline_s + 3 * self.settle_s
+        side += self.latency_s + self.settle_s + self.single_stream_s + self.offline_s
         certificate = self.settle_s + self.certificate_s if self.certificate_s else 0.0
-        return 2 * side + 4 * self.quads * (self.segment_s + self.settle_s) + self.floor_s + certificate
+        floor = UNCOUNTED_S + self.floor_s
+        return 2 * side + 4 * self.quads * (self.segment_s + self.settle_s) + floor + certificate
 
 
 _STANDARD = Budget(

@@ -31,11 +31,12 @@ def into_page(table: str, page: Path, mark: str) -> None:
         text = page.read_text("utf-8") if page.is_file() else ""
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"--into {page}: it is not text in UTF-8 ({error.reason})") from error
-    before, start, rest = text.partition(first)
-    _, end, after = rest.partition(last)
-    if not (start and end):
+    lines = text.split("\n")
+    if first not in lines or last not in lines[lines.index(first) :]:
         raise ConfigurationError(f"--into {page}: there is no page with the lines {first} and {last}; add them to it")
-    page.write_text(f"{before}{first}\n{table}\n{last}{after}", "utf-8")
+    start = lines.index(first)
+    end = lines.index(last, start)
+    page.write_text("\n".join([*lines[: start + 1], table, *lines[end:]]), "utf-8")
 
 
 def marks(mark: str) -> tuple[str, str]:

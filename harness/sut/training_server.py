@@ -81,7 +81,13 @@ class Training:
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
         self._spec, self._open = spec, opener(spec)
-        self.session = self._open(spec)
+        self.session = self._opened({})
+
+    @property
+    def ready(self) -> dict[str, Any]:
+        """What the process says when it has opened its first training."""
+        session = self.session
+        return {"plan": session.report, "threads": session.threads, "samples": session.samples}
 
     def serve(self, control: Channel) -> None:
         """Obey until the other end is closed."""
@@ -114,8 +120,18 @@ class Training:
         return 0
 
     def _again(self, order: Mapping[str, Any]) -> int:
-        self.session = self._open({**self._spec, **order["changes"]})
+        del self.session
+        gc.unfreeze()
+        gc.collect()  # the model of the training before it is gone before the new one comes
+        self.session = self._opened(order["changes"])
         return 0
+
+    def _opened(self, changes: Mapping[str, Any]) -> TrainSession:
+        """The session of the spec with ``changes``; what lives from here on is no matter of the collector's."""
+        session = self._open({**self._spec, **changes})
+        gc.collect()
+        gc.freeze()
+        return session
 
 
 def main() -> None:
@@ -125,10 +141,7 @@ def main() -> None:
     try:
         order, _ = control.receive()
         training = Training(order["spec"])
-        session = training.session
-        gc.collect()
-        gc.freeze()
-        control.send({"ready": {"plan": session.report, "threads": session.threads, "samples": session.samples}})
+        control.send({"ready": training.ready})
         training.serve(control)
     except Exception as error:
         failed(error)

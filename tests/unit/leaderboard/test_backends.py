@@ -93,10 +93,11 @@ def test_a_cell_shows_its_fastest_plan_and_not_its_newest(fabricate: Fabricated)
 
 def test_a_page_is_changed_between_its_marks_only(tmp_path: Path) -> None:
     page, (start, end) = tmp_path / "page.md", marks(MARK)
-    page.write_text(f"before\n\n{start}\nold\n{end}\n\nafter\n")
+    told = f"before, and a sentence about {start} and {end}"
+    page.write_text(f"{told}\n\n{start}\nold\n{end}\n\nafter\n")
     for word in ("new", "newer"):
         into_page(f"| a |\n| --- |\n| {word} |", page, MARK)
-    assert page.read_text() == f"before\n\n{start}\n| a |\n| --- |\n| newer |\n{end}\n\nafter\n"
+    assert page.read_text() == f"{told}\n\n{start}\n| a |\n| --- |\n| newer |\n{end}\n\nafter\n"
     with pytest.raises(ConfigurationError, match=r"no record belongs in this table, and .*page\.md stays as it is"):
         into_page("| a |\n| --- |", page, MARK)
     assert "| newer |" in page.read_text()
