@@ -19,6 +19,7 @@ PassBuilder = Callable[[Any, LoweringContext], Predict]
 Key = tuple[str, str, str]
 REFERENCE = ("reference", "fp32")
 SPLIT, PACKED, HOT = ".split", ".packed", ".hot"
+IN_STEPS = "a plan that answers in two steps has no use for a model as a whole: its blocks run one by one"
 
 
 @dataclass(slots=True)
@@ -71,13 +72,16 @@ class BlockLowering:
             self._passes.setdefault(name, (step.name, builder))
 
     def _claim(self, step: PlanStep, paths: set[str]) -> None:
-        """Slots of blocks are accounted for as they are built; any other slot is done by being in the plan."""
+        """Slots of blocks are accounted for as they are built; any other slot is done by being in the plan, but for a
+        pass over the model as a whole where queries are answered in two steps."""
         for slot in step.claims:
             owner, _, name = slot.rpartition(".")
             if owner in paths:
                 self._claims[slot] = step.name
             elif owner != "passes" or name in self.passes:
                 self._reports[step.name].matched.append(slot)
+            else:
+                self._reports[step.name].fallbacks.append((slot, IN_STEPS))
 
     def build(self, block: Block, reference: Any) -> Any | None:
         """The module for ``block``, or None where the reference stays.

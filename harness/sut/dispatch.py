@@ -122,7 +122,7 @@ class Dispatcher:
         for request in requests or ():
             (samples,) = SAMPLES.unpack_from(request.payload, SAMPLES_OFFSET)
             largest = self.dispatch.split or samples
-            starts = range(0, samples, largest)
+            starts = range(0, samples, largest) if samples else range(1)  # without samples it still wants an answer
             query = Query(request, samples, len(starts), NO_SCORES)
             if len(starts) > 1:
                 query.scores = np.empty(samples, np.float32)

@@ -83,7 +83,7 @@ class NativeProgram:
 
     def _answer(self, batch: Batch, scores: npt.NDArray[np.float32], run: Callable[[int], int]) -> None:
         """``run`` the query at the address that it is given."""
-        _check_columns(self._model.features, batch)
+        self._model.features.check_columns(batch)
         fault = (c_int64 * 2)()
         arrays = [*_arrays(batch.user), *_arrays(batch.item)]
         arrays += [_plain(a, np.int64) for a in (batch.history, batch.history_offsets, batch.user_of)]
@@ -100,18 +100,6 @@ class NativeProgram:
             raise IndexError(
                 f"field {name!r} got the raw id {fault[1]}; ids of its table lie in [0, {rows}) (or are -1)"
             )
-
-
-def _check_columns(features: Any, batch: Batch) -> None:
-    """The program would read past the end of rows that lack columns."""
-    width = batch.history.shape[1]
-    wrong = features.history_width not in (0, width)
-    for side, rows in enumerate((batch.user, batch.item)):
-        if len(rows):
-            wrong |= rows.dense.shape[1] < features.raw_dense[side] or rows.ids.shape[1] < features.raw_ids[side]
-            wrong |= features.bags[side] not in (0, rows.bags_per_row)
-    if wrong:
-        raise ValueError("the batch has other columns than the schema that the model was built for")
 
 
 def _address(memory: memoryview) -> int:

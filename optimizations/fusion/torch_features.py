@@ -16,7 +16,7 @@ from optimizations.kernels.interface import BUCKET, HASHED, PLAIN, Column, Cross
 from optimizations.kernels.loader import load_kernels
 from zoo.layers.features import bucket_rows
 from zoo.layers.tensors import Features, RawTensors, SideFeatures, SideTensors
-from zoo.schema import BagField, HistoryField, IdField, Schema
+from zoo.schema import BagField, Batch, HistoryField, IdField, Schema
 from zoo.schema import Side as SideName
 
 FIRST_BUCKET = 3
@@ -74,13 +74,18 @@ class FusedFeatures(nn.Module):
         self._local = _Scratch()
 
     def forward(self, raw: RawTensors) -> Features:
-        """Engineered columns. Raises IndexError for a raw id outside the table of a field that is not hashed."""
+        """Engineered columns.
+
+        Raises IndexError for a raw id outside the table of a field that is not hashed, ValueError for a batch of other
+        columns than the schema's.
+        """
+        self.check_columns(raw)
+        raw = _contiguous(raw)
         user_of = raw.user_of
         index = user_of if self.expand_first else None
         samples = raw.item.dense.shape[0]
         users = raw.user.dense.shape[0] if index is None else samples
         pointer = 0 if index is None else index.data_ptr()
-        history, history_offsets = raw.history.contiguous(), raw.history_offsets
         steps, bag_values = self._measure(raw, pointer, users)
         kept = None if index is not None else user_of
         user, user_words = self._side(0, raw.user, pointer, users, bag_values)
@@ -88,13 +93,28 @@ class FusedFeatures(nn.Module):
         padded = torch.empty((users, steps, self.history_width), dtype=torch.int64)
         lengths = torch.empty(users, dtype=torch.int64)
         crosses = torch.empty((samples, self.crosses), dtype=torch.int64)
-        words = (history.data_ptr(), history_offsets.data_ptr(), pointer, 0 if kept is None else kept.data_ptr())
+        words = (
+            raw.history.data_ptr(),
+            raw.history_offsets.data_ptr(),
+            pointer,
+            0 if kept is None else kept.data_ptr(),
+        )
         words += (users, steps, samples, padded.data_ptr(), lengths.data_ptr(), crosses.data_ptr())
         local = self._local
         local.call[:] = (*user_words, *item_words, *words, local.fault_pointer)
         if self._run(self._handle.pointer, local.call_pointer):
             raise self._refused(local.fault[0], local.fault[1])
         return Features(user, item, padded, lengths, crosses, kept)
+
+    def check_columns(self, raw: RawTensors | Batch) -> None:
+        """The kernels would read past the end of rows that lack columns. Raises ValueError for such a batch."""
+        wrong = self.history_width not in (0, raw.history.shape[1])
+        for side, rows in enumerate((raw.user, raw.item)):
+            if count := rows.dense.shape[0]:
+                wrong |= rows.dense.shape[1] < self.raw_dense[side] or rows.ids.shape[1] < self.raw_ids[side]
+                wrong |= self.bags[side] > 0 and rows.bag_offsets.shape[0] != count * self.bags[side] + 1
+        if wrong:
+            raise ValueError("the batch has other columns than the schema that the model was built for")
 
     def _refused(self, field: int, raw: int) -> IndexError:
         name, rows = self.fields[field]
@@ -110,16 +130,22 @@ class FusedFeatures(nn.Module):
     def _side(
         self, side: int, raw: SideTensors, index: int, count: int, bag_values: int
     ) -> tuple[SideFeatures, tuple[int, ...]]:
-        dense, ids = raw.dense.contiguous(), raw.ids.contiguous()
         out = SideFeatures(
             torch.empty((count, self.dense[side])),
             torch.empty((count, self.ids[side]), dtype=torch.int64),
             torch.empty(bag_values, dtype=torch.int64) if self.bags[side] else raw.bag_values,
             torch.empty(count * self.bags[side] + 1, dtype=torch.int64) if index else raw.bag_offsets,
         )
-        words = (dense.data_ptr(), ids.data_ptr(), raw.bag_values.data_ptr(), raw.bag_offsets.data_ptr(), index)
-        words += (dense.shape[1], ids.shape[1], count, out.dense.data_ptr(), out.rows.data_ptr())
+        words = (raw.dense.data_ptr(), raw.ids.data_ptr(), raw.bag_values.data_ptr(), raw.bag_offsets.data_ptr(), index)
+        words += (raw.dense.shape[1], raw.ids.shape[1], count, out.dense.data_ptr(), out.rows.data_ptr())
         return out, (*words, out.bag_rows.data_ptr(), out.bag_offsets.data_ptr())
+
+
+def _contiguous(raw: RawTensors) -> RawTensors:
+    """The same tensors, or copies of those that do not lie side by side: to be kept until the kernels have run."""
+    user, item = (SideTensors(*(each.contiguous() for each in side)) for side in (raw.user, raw.item))
+    user_of = None if raw.user_of is None else raw.user_of.contiguous()
+    return RawTensors(user, item, raw.history.contiguous(), raw.history_offsets.contiguous(), user_of)
 
 
 def _raw_columns(schema: Schema, side: SideName) -> tuple[int, int]:

@@ -24,6 +24,9 @@ from optimizations.lowering import LoweringError
 from zoo.layers.attention import ActivationUnit, LocalActivationUnit, SoftmaxAttention
 from zoo.layers.mlp import Dice, FullyConnected
 
+INPUTS = 6
+"""Tensors of ``_Call.inputs``; what is kept for the way back begins with them."""
+
 
 class TrainedLocalUnit(TakenApart, LocalActivationUnit):
     """DIN's, with the parameters of another one."""
@@ -143,14 +146,17 @@ class _Rating(torch.autograd.Function):
         if dice:
             for layer, own_mean, own_squares in zip(unit.units, mean.split(padded), squares.split(padded), strict=True):
                 remember(layer.activation, own_mean, own_squares, rows)
-        ctx.call, ctx.dice, ctx.padded = call, dice, padded
+        # Held by the graph and not by ``ctx``: a function that holds its own result is a cycle, and so dies late.
+        ctx.save_for_backward(*call.inputs, *call.filled)
+        ctx.kinds, ctx.dice, ctx.padded = call[1:-1], dice, padded
         ctx.shapes = [each.shape for each in parameters]
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        call, gradient = ctx.call, gradient.contiguous()
+        saved, gradient = ctx.saved_tensors, gradient.contiguous()
+        call = _Call(saved[:INPUTS], *ctx.kinds, saved[INPUTS:])
         base, query, keys, _, key_weight, product_weight = (torch.empty_like(each) for each in call.inputs)
         shapes = ctx.shapes[ctx.dice :]
         flat, alpha = base.new_empty(sum(shape.numel() for shape in shapes)), base.new_zeros(sum(ctx.padded))

@@ -19,7 +19,9 @@ class TrainedFeatures(FusedFeatures):
 
     def behaviours(self, raw: Tensor, offsets: Tensor) -> Tensor:
         """See ``FeatureTransform.behaviours``. Raises IndexError for a behaviour outside the table of a field that is
-        not hashed."""
+        not hashed, ValueError for behaviours of other columns than the schema's."""
+        if raw.shape[1] != self.history_width:
+            raise ValueError("the behaviours have other columns than the schema that the model was built for")
         library, local = load_kernels(), self._local
         raw, offsets, rows = raw.contiguous(), offsets.contiguous(), len(offsets) - 1
         library.recarena_features_sizes(0, rows, offsets.data_ptr(), offsets.data_ptr(), 0, local.sizes_pointer)

@@ -1,4 +1,6 @@
 // Feature engineering in one pass: hash, bucketise, normalise, fill, pad, cross, and the expansion of the user side.
+#include <cmath>
+
 #include "blocks.h"
 #include "pool.h"
 #include "rows.h"
@@ -64,7 +66,7 @@ void Side::normalise(const float* raw, float* out) const {
     const long lanes = std::min(LANES, dense_count - k);
     vec x = load_first(raw + k, lanes);
     if (any_log) {
-      const vec magnitude = log1p(max(-x, x));
+      const vec size = max(-x, x), magnitude = select(size == INFINITY, size, log1p(size));
       ivec logged;
       std::memcpy(&logged, &log[k], sizeof logged);
       x = select(logged, select(x < 0.0f, -magnitude, magnitude), x);

@@ -1,6 +1,7 @@
 #include "gemm_int8.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace recarena {
 namespace {
@@ -74,6 +75,12 @@ float smallest(vec x) {
   return least;
 }
 
+bool any(ivec mask) {
+  int32_t found = 0;
+  for (long i = 0; i < LANES; ++i) found |= mask[i];
+  return found != 0;
+}
+
 }  // namespace
 
 Quantization pack_int8(Packed& packed, const int8_t* w, const float* scale, const float* inverse) {
@@ -104,6 +111,7 @@ Range quantize(const Quantization& q, const float* row, long inputs, float* oper
   // A row's own first value fills the lanes past its end: it moves neither bound.
   const vec first = splat(row[0] * inverse[0]);
   vec low = first, negative_high = -first;
+  ivec unordered{};
   const auto scaled = [&](long k) {
     if (k + LANES <= inputs) return load(row + k) * load(inverse + k);
     const vec part = load_first(row + k, inputs - k) * load_first(inverse + k, inputs - k);
@@ -115,6 +123,7 @@ Range quantize(const Quantization& q, const float* row, long inputs, float* oper
   for (long k = 0; k < inputs; k += LANES) {
     const vec x = scaled(k);
     low = min(low, x), negative_high = min(negative_high, -x);
+    unordered |= x != x;  // a bound forgets a NaN at the next vector
   }
   const float least = smallest(low), width = -smallest(negative_high) - least;
   const float per_step = width > 1e-30f ? 255.0f / width : 0.0f;
@@ -124,7 +133,8 @@ Range quantize(const Quantization& q, const float* row, long inputs, float* oper
     const bytes narrow = __builtin_convertvector(rounded & 0xFF, bytes);
     std::memcpy(to + k, &narrow, std::min(LANES, (inputs + 3) / 4 * 4 - k));
   }
-  return {width / 255.0f, least};
+  // No byte stands for a NaN: by its step the row has none but such outputs.
+  return {any(unordered) ? NAN : width / 255.0f, least};
 }
 
 void multiply_panel(const Packed& w, const Quantization& q, long panel, const Product& x, const Range* ranges) {

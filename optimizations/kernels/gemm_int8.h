@@ -21,7 +21,7 @@ Quantization pack_int8(Packed& packed, const int8_t* w, const float* scale, cons
 struct Range {
   float step, low;
 };
-// One row of `inputs` floats as operands.
+// One row of `inputs` floats as operands. The step of a row with a NaN in it is NaN.
 Range quantize(const Quantization& quantization, const float* row, long inputs, float* operands);
 
 // As `multiply_panel` of gemm.h; a range per row of `product`.

@@ -6,9 +6,11 @@ under a temporary name and renamed, so that several processes may build it at on
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
+import itertools
 import os
 import platform
 import shlex
@@ -24,6 +26,7 @@ from optimizations.lowering import LoweringError
 SOURCES = Path(__file__).parent
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-std=c++17", "-O3", "-fPIC", "-Wno-psabi", "-fno-math-errno")
+LINK_FLAGS = ("-shared", "-pthread")
 BUILD_TIMEOUT_S = 300
 NO_COMPILER = "RECARENA_NO_COMPILER"
 
@@ -53,15 +56,10 @@ def load_library(sources: Path, more_flags: tuple[str, ...] = ()) -> ctypes.CDLL
 
     more_flags: of the compiler, after those that all native code here is built with.
     """
-    compiler = find_compiler()
-    flags = (*FLAGS, *machine_flags(), *more_flags)
-    name = f"{_fingerprint(sources, compiler, flags)}.so"
-    for folder in (cache_folder(), None):
-        try:
-            return ctypes.CDLL(str(_built(sources, compiler, flags, folder, name)))
-        except OSError as error:
-            reason = error
-    raise KernelsUnavailable(f"the native kernels were built but cannot be written or loaded: {reason}")
+    found = _attempt(sources, find_compiler(), (*FLAGS, *machine_flags(), *more_flags), cache_folder())
+    if isinstance(found, str):
+        raise KernelsUnavailable(found)
+    return found
 
 
 def cache_folder() -> Path:
@@ -89,12 +87,35 @@ def machine_flags() -> tuple[str, ...]:
     return ("-march=native",) if platform.machine() in ("x86_64", "AMD64") else ("-mcpu=native",)
 
 
+def words_and_flags(command: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """``ccache g++ -O0``: the words that run the compiler, and the flags behind them."""
+    words = tuple(itertools.takewhile(lambda word: not word.startswith("-"), command))
+    return words, command[len(words) :]
+
+
+@functools.cache
+def _attempt(sources: Path, compiler: tuple[str, ...], flags: tuple[str, ...], folder: Path) -> ctypes.CDLL | str:
+    """The library, kept in ``folder`` where that can be written; or why there is none, which the next block that asks
+    need not wait a whole build for."""
+    name = f"{_fingerprint(sources, compiler, flags)}.so"
+    try:
+        with contextlib.suppress(OSError):
+            return ctypes.CDLL(str(_built(sources, compiler, flags, folder, name)))
+        with tempfile.TemporaryDirectory(prefix="recarena-kernels-") as passing:
+            # What is loaded stays so without its file.
+            return ctypes.CDLL(str(_built(sources, compiler, flags, Path(passing), name)))
+    except KernelsUnavailable as error:
+        return str(error)
+    except OSError as error:
+        return f"the native kernels were built but cannot be written or loaded: {error}"
+
+
 def _fingerprint(sources: Path, compiler: tuple[str, ...], flags: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
     for source in sorted((*sources.glob("*.cpp"), *sources.glob("*.h"))):
         digest.update(source.name.encode() + b"\0" + source.read_bytes())
     version = subprocess.run([*compiler, "--version"], capture_output=True, check=False).stdout
-    digest.update(version + " ".join((*compiler, *flags)).encode() + _processor().encode())
+    digest.update(version + " ".join((*compiler, *flags, *LINK_FLAGS)).encode() + _processor().encode())
     return digest.hexdigest()[:32]
 
 
@@ -108,10 +129,8 @@ def _processor() -> str:
     return "\n".join(sorted({line for line in lines if line.startswith(wanted)}))
 
 
-def _built(sources: Path, compiler: tuple[str, ...], flags: tuple[str, ...], folder: Path | None, name: str) -> Path:
-    """Path of the library in ``folder`` (None: a fresh temporary folder), built if it is not there yet."""
-    if folder is None:
-        folder = Path(tempfile.mkdtemp(prefix="recarena-kernels-"))
+def _built(sources: Path, compiler: tuple[str, ...], flags: tuple[str, ...], folder: Path, name: str) -> Path:
+    """Path of the library in ``folder``, built if it is not there yet."""
     library = folder / name
     if not library.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -123,10 +142,10 @@ def _built(sources: Path, compiler: tuple[str, ...], flags: tuple[str, ...], fol
 def _compile(sources: Path, compiler: tuple[str, ...], flags: tuple[str, ...], work: Path) -> Path:
     files = sorted(sources.glob("*.cpp"))
     objects = [work / f"{source.stem}.o" for source in files]
-    program, *own = compiler  # flags in CXX come last: they win
-    _run_all([[program, *flags, *own, "-c", str(s), "-o", str(o)] for s, o in zip(files, objects, strict=True)])
+    words, own = words_and_flags(compiler)  # flags in CXX come last: they win
+    _run_all([[*words, *flags, *own, "-c", str(s), "-o", str(o)] for s, o in zip(files, objects, strict=True)])
     library = work / "kernels.so"
-    _run_all([[program, *own, "-shared", "-pthread", *map(str, objects), "-o", str(library)]])
+    _run_all([[*words, *own, *LINK_FLAGS, *map(str, objects), "-o", str(library)]])
     return library
 
 
@@ -141,7 +160,8 @@ def _run_all(commands: list[list[str]]) -> None:
             process.kill()
             output, _ = process.communicate()
         if process.returncode != 0 and not failure:
-            lines = [line for line in output.decode(errors="replace").splitlines() if "error" in line.lower()]
-            failure = f"{' '.join(command[:1])} failed with code {process.returncode}: {(lines or ['no message'])[0]}"
+            lines = output.decode(errors="replace").splitlines()
+            told = [line for line in lines if "error" in line.lower()] or lines[-1:] or ["no message"]
+            failure = f"{command[0]} failed with code {process.returncode}: {told[0]}"
     if failure:
         raise KernelsUnavailable(f"the native kernels cannot be built ({failure}): the framework runs the block")

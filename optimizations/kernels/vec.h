@@ -239,7 +239,7 @@ inline vec log(vec x) {
   return n * 0.693145751953125f + (p + n * 1.42860682030941723e-6f);
 }
 
-// log(1 + x) for 0 <= x: the rounding of 1 + x is put right in first order.
+// log(1 + x) for finite 0 <= x: the rounding of 1 + x is put right in first order.
 inline vec log1p(vec x) {
   const vec u = 1.0f + x;
   return log(u) + (x - (u - 1.0f)) / u;

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Any
@@ -29,6 +30,8 @@ from zoo.models.ctr_model import CtrModel
 from zoo.training_batches import Draw, TrainingBatches
 
 Work = Callable[[int], Any]
+Outcome = tuple[int, Any, BaseException | None]
+"""Place, what its work returned, what it raised."""
 
 
 class Pipelines:
@@ -144,13 +147,15 @@ def _sum(found: Sequence[Tensor]) -> Tensor:
 
 
 class Crew:
-    """``count`` threads that work when they are asked to, and wait without using the processor otherwise."""
+    """``count`` threads that work when they are asked to, and wait without using the processor otherwise. They keep
+    nothing of the work behind them, and end when this object is gone."""
 
     def __init__(self, count: int) -> None:
-        self._orders: list[SimpleQueue[Work]] = [SimpleQueue() for _ in range(count)]
-        self._done: SimpleQueue[tuple[int, Any, BaseException | None]] = SimpleQueue()
-        for place in range(count):
-            threading.Thread(target=self._serve, args=(place,), daemon=True).start()
+        self._orders: list[SimpleQueue[Work | None]] = [SimpleQueue() for _ in range(count)]
+        self._done: SimpleQueue[Outcome] = SimpleQueue()
+        for place, orders in enumerate(self._orders):
+            threading.Thread(target=_serve, args=(place, orders, self._done), daemon=True).start()
+        weakref.finalize(self, _dismiss, self._orders)
         self.run(count, lambda place: torch.get_num_threads(), lambda: None)  # each takes its number of threads now
 
     def run(self, count: int, work: Work, give_up: Callable[[], None]) -> list[Any]:
@@ -170,11 +175,23 @@ class Crew:
             raise failure
         return results
 
-    def _serve(self, place: int) -> None:
-        torch.set_flush_denormal(True)  # of this thread
-        while True:
-            work = self._orders[place].get()
-            try:
-                self._done.put((place, work(place), None))
-            except BaseException as error:  # whoever waits for the part must hear of it, whatever it is
-                self._done.put((place, None, error))
+
+def _dismiss(orders: Sequence[SimpleQueue[Work | None]]) -> None:
+    for each in orders:
+        each.put(None)
+
+
+def _serve(place: int, orders: SimpleQueue[Work | None], done: SimpleQueue[Outcome]) -> None:
+    torch.set_flush_denormal(True)  # of this thread
+    while (work := orders.get()) is not None:
+        outcome = _outcome(place, work)
+        del work  # it knows the model, and whoever hears that it is done may be about to drop that
+        done.put(outcome)
+        del outcome
+
+
+def _outcome(place: int, work: Work) -> Outcome:
+    try:
+        return place, work(place), None
+    except BaseException as error:  # whoever waits for the part must hear of it, whatever it is
+        return place, None, error

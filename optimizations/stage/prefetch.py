@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
@@ -11,19 +12,20 @@ Ready = TypeVar("Ready")
 
 
 class Prefetch(Generic[Drawn, Ready]):
-    """``threads`` threads that prepare at most ``depth`` inputs ahead. They wait without using the processor.
+    """``threads`` threads that prepare at most ``depth`` inputs ahead. They wait without using the processor, keep
+    nothing meanwhile of what they have prepared for, and end when this object is gone.
 
     ``begin`` is called once in each thread.
     """
 
     def __init__(self, depth: int, threads: int, begin: Callable[[], None]) -> None:
-        self._depth = depth
-        self._changed = threading.Condition()
-        self._run: _Run[Drawn, Ready] | None = None
+        # The threads know the desk and not this object: they would keep it, and it would never be gone.
+        self._desk: _Desk[Drawn, Ready] = _Desk(depth)
         started = threading.Barrier(threads + 1)
         for _ in range(threads):
-            threading.Thread(target=self._serve, args=(begin, started), daemon=True).start()
+            threading.Thread(target=_serve, args=(self._desk, begin, started), daemon=True).start()
         started.wait()
+        weakref.finalize(self, self._desk.close)
 
     def take(self, steps: int, draw: Callable[[], Drawn], prepare: Callable[[Drawn], Ready]) -> Iterator[Ready]:
         """The inputs of ``steps`` steps, in order. Nothing is prepared before the first is asked for, nor beyond the
@@ -33,18 +35,50 @@ class Prefetch(Generic[Drawn, Ready]):
         of them raises.
         """
         run = _Run(steps, draw, prepare)
+        self._desk.begin(run)
+        try:
+            for number in range(steps):
+                yield self._desk.next(run, number)
+        finally:
+            self._desk.end(run)
+
+
+def _serve(desk: _Desk[Any, Any], begin: Callable[[], None], started: threading.Barrier) -> None:
+    begin()
+    started.wait()
+    while desk.work():
+        pass
+
+
+class _Desk(Generic[Drawn, Ready]):
+    """Where one thread asks for inputs and others prepare them: the run that is under way, if one is."""
+
+    def __init__(self, depth: int) -> None:
+        self._depth = depth
+        self._changed = threading.Condition()
+        self._run: _Run[Drawn, Ready] | None = None
+        self._closed = False
+
+    def begin(self, run: _Run[Drawn, Ready]) -> None:
+        """``run`` is under way."""
         with self._changed:
             self._run = run
             self._changed.notify_all()
-        try:
-            for number in range(steps):
-                yield self._next(run, number)
-        finally:
-            with self._changed:
-                run.steps = run.drawn
-                self._run = None
 
-    def _next(self, run: _Run[Drawn, Ready], number: int) -> Ready:
+    def end(self, run: _Run[Drawn, Ready]) -> None:
+        """Nothing more is drawn of ``run``."""
+        with self._changed:
+            run.steps = run.drawn
+            self._run = None
+
+    def close(self) -> None:
+        """Let the threads end."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def next(self, run: _Run[Drawn, Ready], number: int) -> Ready:
+        """The input of step ``number``, waited for. Raises what its preparation raised."""
         with self._changed:
             while number not in run.ready and run.failure is None:
                 self._changed.wait()
@@ -55,29 +89,34 @@ class Prefetch(Generic[Drawn, Ready]):
             self._changed.notify_all()
         return found
 
-    def _serve(self, begin: Callable[[], None], started: threading.Barrier) -> None:
-        begin()
-        started.wait()
-        while True:
-            with self._changed:
-                while (run := self._run) is None or not run.may_draw(self._depth):
-                    self._changed.wait()
-                number, drawn = run.drawn, None
-                run.drawn += 1
-                try:
-                    drawn = run.draw()
-                except BaseException as error:  # whoever waits must hear of it, whatever it is
-                    self._failed(run, error)
-                    continue
+    def work(self) -> bool:
+        """Wait until an input may be prepared, and do so; False when no more will be asked for."""
+        with self._changed:
+            # Whoever waits holds neither a run nor an input: they hold the model.
+            self._changed.wait_for(self._has_work)
+            run = self._run
+            if self._closed or run is None:
+                return False
+            number = run.drawn
+            run.drawn += 1
             try:
-                ready = run.prepare(drawn)
-            except BaseException as error:
-                with self._changed:
-                    self._failed(run, error)
-                continue
+                drawn = run.draw()
+            except BaseException as error:  # whoever waits must hear of it, whatever it is
+                self._failed(run, error)
+                return True
+        try:
+            ready = run.prepare(drawn)
+        except BaseException as error:
             with self._changed:
-                run.ready[number] = ready
-                self._changed.notify_all()
+                self._failed(run, error)
+            return True
+        with self._changed:
+            run.ready[number] = ready
+            self._changed.notify_all()
+        return True
+
+    def _has_work(self) -> bool:
+        return self._closed or (self._run is not None and self._run.may_draw(self._depth))
 
     def _failed(self, run: _Run[Drawn, Ready], error: BaseException) -> None:
         run.failure = run.failure or error

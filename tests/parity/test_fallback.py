@@ -79,3 +79,22 @@ def test_a_compiler_that_fails_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_pa
     with pytest.raises(KernelsUnavailable, match=r"failed with code 1: x.cpp:1: error: no space left on the moon"):
         load_kernels()
     assert list(tmp_path.rglob("*.so")) == []
+
+
+@pytest.mark.usefixtures("unloaded")
+def test_a_build_that_failed_is_not_tried_again_by_the_next_block(
+    planted: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    compiler, noted = tmp_path / "broken-c++", tmp_path / "noted"
+    compiler.write_text(f"#!/bin/sh\necho \"$@\" >> {noted}\necho 'error: no room' >&2\nexit 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for _ in range(2):
+        (step,) = planted("din").session({"fusion": {}}).report
+        assert step["matched"] == [] and len(step["fallbacks"]) > 5
+        assert all("error: no room" in each["reason"] for each in step["fallbacks"])
+    assert sum(line.endswith("/fc.o") for line in noted.read_text().splitlines()) == 1
+    monkeypatch.delenv("CXX")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert planted("din").session({"fusion": {}}).report[0]["fallbacks"] == []

@@ -84,7 +84,8 @@ def planned(served: Any, opts: dict[str, Any]) -> Any:
 def test_no_program_where_there_are_two_steps(planted: Callable[[str], Any], overlapped: str) -> None:
     session = planted("din").session({"fusion": {}, **OVERLAPPED[overlapped]})
     fusion = next(step for step in session.report if step["name"] == "fusion")
-    assert fusion["fallbacks"] == [] and "passes.program" not in fusion["matched"]
+    assert [each["path"] for each in fusion["fallbacks"]] == ["passes.program"]
+    assert "in two steps" in fusion["fallbacks"][0]["reason"] and "passes.program" not in fusion["matched"]
     assert isinstance(session.look_up(planted("din").split.batch(np.arange(3))), tuple)
 
 

@@ -11,7 +11,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from optimizations.kernels.loader import FLAGS, SOURCES, KernelsUnavailable, find_compiler, machine_flags
+from optimizations.kernels.loader import (
+    FLAGS,
+    SOURCES,
+    KernelsUnavailable,
+    find_compiler,
+    machine_flags,
+    words_and_flags,
+)
 
 SOURCE = Path(__file__).with_name("roofline.cpp")
 ROUNDS = 40_000
@@ -22,10 +29,10 @@ Probe = Callable[[], float]
 
 def load_probes() -> ctypes.CDLL:
     """The probes, built anew in about a second. Raises KernelsUnavailable: no compiler, or one that fails."""
-    program, *own = find_compiler()
+    words, own = words_and_flags(find_compiler())
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "roofline.so"
-        command = [program, *FLAGS, *machine_flags(), *own, f"-I{SOURCES}", str(SOURCE), "-shared", "-o", str(library)]
+        command = [*words, *FLAGS, *machine_flags(), *own, f"-I{SOURCES}", str(SOURCE), "-shared", "-o", str(library)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             message = (done.stderr.splitlines() or ["no message"])[0]

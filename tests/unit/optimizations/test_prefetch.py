@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 
 import pytest
 from hypothesis import given, settings
@@ -91,3 +92,48 @@ def test_a_stretch_that_is_left_early_draws_no_more() -> None:
     left = source.drawn
     threading.Event().wait(0.05)
     assert source.drawn == left < 10
+
+
+class Owner:
+    """What ``prepare`` belongs to, as a model belongs to a training."""
+
+    def prepare(self, drawn: int) -> Prepared:
+        return Prepared()
+
+
+class Prepared:
+    """An input."""
+
+
+@pytest.mark.parametrize("ended", ["whole", "early", "failed"])
+def test_threads_that_wait_keep_nothing_of_the_stretch_behind_them(ended: str) -> None:
+    ahead: Prefetch[int, Prepared] = Prefetch(3, 2, lambda: None)
+    owner, source = Owner(), Source()
+    kept: list[weakref.ref[Owner | Prepared]] = [weakref.ref(owner)]
+    inputs = ahead.take(5, source.draw, owner.prepare)
+    kept.append(weakref.ref(next(inputs)))
+    if ended == "failed":
+        with pytest.raises(OSError, match="the disk is gone"):
+            inputs.throw(OSError("the disk is gone"))
+    for each in inputs if ended == "whole" else ():
+        kept.append(weakref.ref(each))
+        del each
+    inputs.close()
+    del owner, inputs
+    for _ in range(100):  # a thread may still be about the last input of a stretch that was left
+        if all(each() is None for each in kept):
+            break
+        threading.Event().wait(0.05)
+    assert [each() for each in kept] == [None] * len(kept)
+    assert list(ahead.take(2, iter((3, 4)).__next__, lambda drawn: drawn)) == [3, 4]
+
+
+def test_threads_end_with_what_they_prepare_for() -> None:
+    threads: list[threading.Thread] = []
+    ahead: Prefetch[int, int] = Prefetch(4, 3, lambda: threads.append(threading.current_thread()))
+    assert list(ahead.take(2, iter((3, 4)).__next__, lambda drawn: drawn)) == [3, 4]
+    assert [thread.is_alive() for thread in threads] == [True] * 3
+    del ahead
+    for thread in threads:
+        thread.join(timeout=20)
+    assert [thread.is_alive() for thread in threads] == [False] * 3

@@ -57,6 +57,20 @@ def test_merging_takes_what_has_arrived_up_to_the_limit(serve: Serve) -> None:
     assert served.calls == [10 + 30 + 100, 1 + 20]
 
 
+@pytest.mark.parametrize("refuse", [None, lambda batch: False, lambda batch: True])
+@pytest.mark.parametrize("dispatch", [Dispatch(), Dispatch(split=10), Dispatch(batch=3), Dispatch(split=4, batch=2)])
+def test_a_query_of_no_samples_gets_no_scores_and_the_next_one_its_own(
+    serve: Serve, dispatch: Dispatch, refuse: Callable[[Any], bool] | None
+) -> None:
+    """In both loops: what is split or merged is dispatched, what is scored in its slot is not."""
+    served = serve(dispatch, refuse=refuse)
+    queries = [np.arange(0), np.arange(20), np.arange(0), np.arange(0)]
+    scores = served.ask(queries)
+    assert not served.errors
+    assert [len(each) for each in scores] == [0, 20, 0, 0]
+    assert served.client.log.status == [Status.ANSWERED] * 4
+
+
 def test_waiting_for_company_merges_later_arrivals(serve: Serve) -> None:
     served = serve(Dispatch(batch=2, wait_ms=2000.0))
     client = served.client
