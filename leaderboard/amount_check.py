@@ -91,9 +91,9 @@ def _closed(
     }
     paired = min(map(paired_queries, mean_ns.values()))
     for info in (row.info for row in rows if row.info.side in facts):
-        side, seconds, asked = info.side, info.seconds, info.asked
+        side = info.side
         if info.purpose == "service":
-            yield from _amount(info, SERVICE_S, by_trace.get(info.trace % ROUND, asked), budget, exactly=True)
+            yield from _amount(info, SERVICE_S, by_trace.get(info.trace % ROUND, 0), budget, exactly=True)
         elif info.purpose == "paired":
             yield from _amount(info, PAIRED_LIMIT_S, paired, budget)
         elif info.purpose == "single_stream":

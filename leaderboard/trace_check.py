@@ -93,6 +93,8 @@ def _complete(trial: Trial, budget: Budget, rows: Sequence[SegmentRows]) -> Iter
     for side in ("baseline", "candidate") if trial.compares else ("baseline",):
         for purpose, wanted in {**_wanted(trial.scenario, quads), **_probed(rows)}.items():
             traces = {trace for owner, of, trace in seen if (owner, of) == (side, purpose)}
+            if unasked := sorted(traces - wanted):
+                yield f"{side}, {purpose}: nobody asks for segments of traces {unasked}"
             missing = sorted(wanted - traces)
             if missing and (traces or purpose != "quad"):
                 yield f"{side}, {purpose}: the segments of traces {missing} are missing"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from contextlib import nullcontext
@@ -16,7 +17,7 @@ import pytest
 from harness.measure import measure
 from harness.measurement.preparation import Prepared, resolve_plans
 from harness.options import RunOptions, budget_named
-from harness.record.reader import file_sha256
+from harness.record.reader import file_sha256, read_record
 from harness.record.writer import RecordWriter
 from harness.trial import Sla, Trial
 from tests.unit.leaderboard.simulated_referee import SimulatedReferee
@@ -124,6 +125,18 @@ def simulate_record(tmp_path):
 def record(measured, tmp_path) -> Path:
     """A copy of the simulated record that a test may harm."""
     return Path(shutil.copytree(measured, tmp_path / "records" / measured.name))
+
+
+@pytest.fixture
+def write(tmp_path, fabricate):
+    """Writes a fabricated record: ``write(edit, **trial)``; ``edit`` changes its result."""
+
+    def of(edit=lambda result: result, **fields):
+        trial, measurement = fabricate(**fields)
+        with RecordWriter(tmp_path / "records", trial) as writer:
+            return read_record(writer.write(dataclasses.replace(measurement, result=edit(measurement.result))))
+
+    return of
 
 
 class Editor:

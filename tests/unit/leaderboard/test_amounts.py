@@ -57,6 +57,20 @@ def test_the_slowest_query_behind_the_slack_cannot_be_left_out(record: Path, edi
     assert any("baseline, service: trace 100 asked" in problem and "asks 100" in problem for problem in problems)
 
 
+@pytest.mark.parametrize("trace", [ROUND + 7, 2 * ROUND + 1])
+def test_no_service_segment_can_be_added(record: Path, edit: Any, trace: int) -> None:
+    """One of a size or a round that nobody asks for would speak for the table."""
+
+    def another(result: dict[str, Any]) -> None:
+        (segment,) = filter(of("candidate", "service", ROUND + 1), result["segments"])
+        segment["trace"] = trace
+
+    edit.json("result.json", another)
+    edit.rewrite_manifest()
+    problems, _ = problems_and_disagreements(record)
+    assert f"candidate, service: nobody asks for segments of traces [{trace}]" in problems
+
+
 @pytest.mark.parametrize("purpose", ["paired", "single_stream", "offline"])
 def test_a_closed_loop_cannot_be_said_to_have_asked_less(record: Path, edit: Any, purpose: str) -> None:
     cut(edit, of("candidate", purpose), lambda service_ns: 3)

@@ -10,36 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from harness.console.report import marks, plan_text
-from harness.record.reader import read_record
-from harness.record.writer import RecordWriter
+from harness.record.reader import Record, read_record
 from leaderboard.__main__ import main
 from leaderboard.show import board_view
 from leaderboard.site import render
 from leaderboard.store import load_board
-
-Fabricated = Callable[..., Any]
-
-
-@pytest.fixture
-def write(tmp_path: Path, fabricate: Fabricated) -> Callable[..., Path]:
-    """Writes a fabricated record; ``edit`` changes its result."""
-
-    def of(edit: Callable[[Any], Any] = lambda result: result, **fields: Any) -> Path:
-        trial, measurement = fabricate(**fields)
-        with RecordWriter(tmp_path / "records", trial) as writer:
-            return writer.write(dataclasses.replace(measurement, result=edit(measurement.result)))
-
-    return of
-
-
-def text_of(view: Any) -> str:
-    console = Console(width=260, no_color=True)
-    with console.capture() as capture:
-        console.print(view)
-    return capture.get()
+from tests.rendered import text_of
 
 
 def in_result(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
@@ -65,10 +43,10 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("what", list(BROKEN))
-def test_a_broken_record_takes_no_other_from_the_board(write: Callable[..., Path], tmp_path: Path, what: str) -> None:
+def test_a_broken_record_takes_no_other_from_the_board(write: Callable[..., Record], tmp_path: Path, what: str) -> None:
     harm, said = BROKEN[what]
     write(opts={"fusion": {}})
-    harm(write(opts={"bf16": {}}))
+    harm(write(opts={"bf16": {}}).path)
     board = load_board(tmp_path / "records")
     ((entry,),) = board.groups.values()
     assert entry.result.plan_name == "[fusion]" and entry.unranked == ()
@@ -77,18 +55,17 @@ def test_a_broken_record_takes_no_other_from_the_board(write: Callable[..., Path
     assert "unreadable" in text_of(board_view(board)) and "[fusion]" in render(board)
 
 
-def test_what_a_plan_chose_may_be_a_word(write: Callable[..., Path], tmp_path: Path) -> None:
+def test_what_a_plan_chose_may_be_a_word(write: Callable[..., Record], tmp_path: Path) -> None:
     def chosen(result: Any) -> Any:
         return dataclasses.replace(
             result, plan=tuple(dataclasses.replace(line, built={"kernel": "avx2", "rows": 3}) for line in result.plan)
         )
 
-    path = write(chosen)
-    assert "kernel avx2; rows 3.00" in marks(read_record(path).result.plan[0])
+    assert "kernel avx2; rows 3.00" in marks(write(chosen).result.plan[0])
     assert "kernel avx2" in render(load_board(tmp_path / "records"))
 
 
-def test_what_is_void_has_no_verdict(write: Callable[..., Path], tmp_path: Path) -> None:
+def test_what_is_void_has_no_verdict(write: Callable[..., Record], tmp_path: Path) -> None:
     write(speedup=2.0)
     assert "faster" in text_of(board_view(load_board(tmp_path / "records")))
 
@@ -103,17 +80,16 @@ def test_what_is_void_has_no_verdict(write: Callable[..., Path], tmp_path: Path)
     assert "faster" not in text_of(board_view(board)) and ">faster<" not in render(board)
 
 
-def test_plans_with_other_options_are_told_apart(write: Callable[..., Path], tmp_path: Path) -> None:
-    path = write(opts={"fusion": {"fc": False}, "bf16": {}})
-    assert plan_text(read_record(path).result) == "[bf16*,fusion] (fusion.fc=False)"
+def test_plans_with_other_options_are_told_apart(write: Callable[..., Record], tmp_path: Path) -> None:
+    assert plan_text(write(opts={"fusion": {"fc": False}, "bf16": {}}).result) == "[bf16*,fusion] (fusion.fc=False)"
     assert "fusion.fc=False" in render(load_board(tmp_path / "records"))
 
 
 def test_names_in_brackets_are_shown_as_they_are(
-    write: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    write: Callable[..., Record], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """``[/x]`` would close a style that was never opened."""
-    path = write()
+    path = write().path
     odd = path.rename(path.with_name("2026-03-01T12-00-00Z_[-x]"))
     in_result(lambda d: d.update(trial_id="[/x]"))(odd)
     base = ["--records-dir", str(tmp_path / "records")]
@@ -124,9 +100,9 @@ def test_names_in_brackets_are_shown_as_they_are(
 
 
 def test_one_bad_note_keeps_no_record_from_its_upload(
-    write: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    write: Callable[..., Record], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first, second = write(opts={"fusion": {}}), write(opts={"bf16": {}})
+    first, second = (write(opts=opts).path for opts in ({"fusion": {}}, {"bf16": {}}))
     (first / "tracking.json").write_text('{"uri": "sq')
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     (second / "tracking.json").write_text(json.dumps({"uri": uri, "status": "pending"}))

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from harness.console.report import result_table
 from harness.record.reader import Record, read_record
-from harness.record.writer import RecordWriter
 from leaderboard.__main__ import main
 from leaderboard.backends import matrix
 from leaderboard.compare import compare
@@ -22,32 +20,13 @@ from leaderboard.show import board_view, peer_text, ranks, record_view
 from leaderboard.site import render
 from leaderboard.store import load_board
 from leaderboard.verify import verify
+from tests.rendered import text_of
 
 ORT, ORT_BEST = {"name": "ort_stock", "settings": "stock"}, {"name": "ort_stock", "settings": "best"}
 COMPILED = {"name": "torch_compile", "settings": "best"}
 PLAN = {"bf16": {}, "fusion": {}}
 MEASURED: dict[str, Any] = {"backend": "peer", "opts": {}}
 Write = Callable[..., Record]
-
-
-@pytest.fixture
-def write(tmp_path: Path, fabricate: Callable[..., Any]) -> Write:
-    """Writes a fabricated record; ``edit`` changes its result."""
-
-    def of(edit: Callable[[Any], Any] = lambda result: result, **fields: Any) -> Record:
-        trial, measurement = fabricate(**fields)
-        measurement = dataclasses.replace(measurement, result=edit(measurement.result))
-        with RecordWriter(tmp_path / "records", trial) as writer:
-            return read_record(writer.write(measurement))
-
-    return of
-
-
-def text_of(view: Any) -> str:
-    console = Console(width=220, no_color=True)
-    with console.capture() as capture:
-        console.print(view)
-    return capture.get()
 
 
 def test_a_peer_stands_where_it_belongs_and_takes_no_place(write: Write, tmp_path: Path) -> None:

@@ -5,20 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from rich.console import Console
 
 from harness.record.reader import read_record
 from harness.record.writer import RecordWriter
 from harness.trial import Sla
 from leaderboard.show import board_view, ranks, record_view
 from leaderboard.store import load_board, reasons_against
-
-
-def text_of(view) -> str:
-    console = Console(width=200, no_color=True)
-    with console.capture() as capture:
-        console.print(view)
-    return capture.get()
+from tests.rendered import text_of
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 from scipy import stats
 from sklearn.metrics import log_loss, roc_auc_score
 
@@ -25,6 +24,7 @@ from harness.record.writer import _write_columns
 from harness.training.seed_outcome import to_auc_ratio
 from leaderboard.result_check import check_result
 from leaderboard.verify import verify
+from tests.rendered import text_of
 from tests.unit.harness.training.conftest import STEP_S, Simulate, simulation
 
 TARGET = 0.70
@@ -232,13 +232,6 @@ def test_the_baseline_alone_is_trained_to_its_end(run):
     assert (measurement.result.candidate, measurement.result.gate) == (None, None)
     assert len(measurement.result.baseline.train.to_auc) == 1 and measurement.result.baseline.auc > 0.7
     assert verify(record).passed
-
-
-def text_of(view) -> str:
-    console = Console(width=170, no_color=True)
-    with console.capture() as capture:
-        console.print(view)
-    return capture.get()
 
 
 def test_the_record_is_whole_and_people_see_it(other: Simulated):

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 from scipy import stats
 
 from harness.console.report import result_table
@@ -27,6 +26,7 @@ from leaderboard.show import board_view
 from leaderboard.site import render
 from leaderboard.store import load_board
 from leaderboard.verify import verify
+from tests.rendered import text_of
 from tests.unit.harness.training.conftest import BATCH, READ_S, SAMPLES, STEP_S, Simulate, Simulated, simulation
 
 PER_STEP = SAMPLES / 8
@@ -48,13 +48,6 @@ def harmed(usual: Simulated, tmp_path: Path) -> Path:
 
 def chunks_of(measurement) -> list[Chunk]:
     return as_rows(Chunk, measurement.training)
-
-
-def text_of(view) -> str:
-    console = Console(width=160, no_color=True)
-    with console.capture() as capture:
-        console.print(view)
-    return capture.get()
 
 
 def test_speeds_and_their_ratio_are_those_of_the_sides(usual: Simulated):
