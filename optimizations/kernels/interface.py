@@ -220,6 +220,10 @@ _SIGNATURES: dict[str, tuple[Any, Sequence[Any]]] = {
 }
 
 
+FREES = "_free"
+"""Ends the name of every function that frees a handle."""
+
+
 def declared() -> dict[str, tuple[Any, Sequence[Any]]]:
     """Result and argument types of every function, by its name."""
     return {**_SIGNATURES, **TRAINING_SIGNATURES}
@@ -239,4 +243,4 @@ class Handle:
     def __init__(self, library: ctypes.CDLL, subject: str, arguments: Sequence[Any], keep: object = None) -> None:
         self.pointer: int = getattr(library, f"recarena_{subject}_new")(*arguments)
         self.keep = keep
-        weakref.finalize(self, getattr(library, f"recarena_{subject}_free"), self.pointer)
+        weakref.finalize(self, getattr(library, f"recarena_{subject}{FREES}"), self.pointer)

@@ -20,7 +20,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from optimizations.kernels.interface import declare, declared
+from optimizations.kernels.interface import FREES, declare, declared
 from optimizations.lowering import LoweringError
 
 SOURCES = Path(__file__).parent
@@ -45,10 +45,13 @@ def load_kernels() -> ctypes.CDLL:
 
 
 def loaded_functions() -> list[Any]:
-    """The functions of the kernels; none before the kernels are loaded, since nobody calls them then."""
+    """The functions of the kernels that somebody calls for what they do to memory; none before the kernels are loaded.
+
+    What frees a handle is not among them: the garbage collector calls it, in the midst of whatever runs just then.
+    """
     if not load_kernels.cache_info().currsize:
         return []
-    return [getattr(load_kernels(), name) for name in declared()]
+    return [getattr(load_kernels(), name) for name in declared() if not name.endswith(FREES)]
 
 
 def load_library(sources: Path, more_flags: tuple[str, ...] = ()) -> ctypes.CDLL:

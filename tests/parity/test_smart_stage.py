@@ -11,11 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.backends.torch_training import TorchTraining
+from optimizations.fusion.packed_rows import steps_within
+from optimizations.fusion.torch_sequence import recurrent_handle
+from optimizations.kernels.loader import loaded_functions
 from optimizations.lowering import LoweringError
 from optimizations.smart_stage import boundary
+from optimizations.smart_stage.dependencies import Dependencies
 from optimizations.smart_stage.known import Known
 from optimizations.smart_stage.recipe import Call, Place, Recipe
 from tests.parity.test_training_steps import CONFIGS, training_of
+from zoo.layers.augru import Gru
 from zoo.layers.derived import derived
 from zoo.layers.ragged import step_mask
 
@@ -108,6 +113,16 @@ def test_in_fused_training_nothing_stays_that_could_be_made_ahead(name: str) -> 
     would stand here."""
     built = training_of(name, {"fusion": {}, "smart_stage": {}}).report[-1]["built"]
     assert built["left"] == {}, built
+
+
+def test_a_handle_that_is_freed_while_a_result_is_derived_is_nobody_s_doing() -> None:
+    """The garbage collector frees one whenever it likes: now and then this kept a result in the step."""
+    handles, lengths = [recurrent_handle(Gru(3, 4), "fp32")], torch.arange(3)
+    dependencies = Dependencies([lengths], loaded_functions(), inside=lambda: True)
+    with dependencies:
+        handles.clear()
+        steps_within(lengths, 9)
+    assert dependencies.moved == {"recarena_real_steps": 1} and not dependencies.impure
 
 
 @derived
