@@ -19,6 +19,8 @@ from optimizations.kernels.loader import KernelsUnavailable, load_kernels
 with suppress(KernelsUnavailable):
     load_kernels()
 """
+WITHOUT_SPINNING = {"OMP_WAIT_POLICY": "passive"}
+"""A thread that waits for another one leaves the core to other tests: with tests side by side, it would wait for long."""
 KERNELS = ("kernels", "trained_kernels", "fused_training", "dedup", "embedding_tier")
 KERNEL_TESTS = (*(f"tests/parity/test_{name}.py" for name in KERNELS), "tests/unit/harness/native")
 # One test after the other to whichever process is free: by files, the few tests of the longest ones would come last.
@@ -36,8 +38,12 @@ def environment(session: nox.Session) -> None:
 
 
 def run(session: nox.Session, tool: str, *arguments: str) -> None:
-    """Run a tool of the shared environment."""
-    session.run(str(ENVIRONMENT / tool), *arguments, external=True)
+    """Run a tool of the shared environment.
+
+    What it imports first it leaves there as byte code, also where the caller's processes are not to write any: hundreds of
+    processes import the frameworks, and each would compile them anew.
+    """
+    session.run(str(ENVIRONMENT / tool), *arguments, external=True, env={"PYTHONDONTWRITEBYTECODE": ""})
 
 
 @nox.session(venv_backend="none", requires=["environment"])
@@ -63,7 +69,7 @@ def docs(session: nox.Session) -> None:
 @nox.session(venv_backend="none", requires=["environment"])
 def tests(session: nox.Session) -> None:
     """Unit and parity tests side by side, a file at a time."""
-    session.env["OMP_NUM_THREADS"] = "1"  # the processes share the cores already
+    session.env.update(WITHOUT_SPINNING, OMP_NUM_THREADS="1")  # the processes share the cores already
     run(session, "python", "-c", BUILD_KERNELS)  # once, where each of them would, side by side
     run(session, "pytest", *(session.posargs or SIDE_BY_SIDE), "tests/unit", "tests/parity")
 
@@ -71,7 +77,7 @@ def tests(session: nox.Session) -> None:
 @nox.session(venv_backend="none", requires=["environment"])
 def e2e(session: nox.Session) -> None:
     """The whole program in real processes, and what it must reject. Three tests at a time: half of it is waiting."""
-    session.env["OMP_WAIT_POLICY"] = "passive"  # a thread that waits for another one leaves the core to the other test
+    session.env.update(WITHOUT_SPINNING)
     run(session, "pytest", *(session.posargs or ONE_BY_ONE), "tests/e2e", "tests/rejects")
 
 
