@@ -20,7 +20,7 @@ with suppress(KernelsUnavailable):
     load_kernels()
 """
 WITHOUT_SPINNING = {"OMP_WAIT_POLICY": "passive"}
-"""A thread that waits for another one leaves the core to other tests: with tests side by side, it would wait for long."""
+"""A thread that waits for another one leaves the core to the tests beside it: else it would wait for long."""
 KERNELS = ("kernels", "trained_kernels", "fused_training", "dedup", "embedding_tier")
 KERNEL_TESTS = (*(f"tests/parity/test_{name}.py" for name in KERNELS), "tests/unit/harness/native")
 # One test after the other to whichever process is free: by files, the few tests of the longest ones would come last.
@@ -40,8 +40,8 @@ def environment(session: nox.Session) -> None:
 def run(session: nox.Session, tool: str, *arguments: str) -> None:
     """Run a tool of the shared environment.
 
-    What it imports first it leaves there as byte code, also where the caller's processes are not to write any: hundreds of
-    processes import the frameworks, and each would compile them anew.
+    What it imports it leaves there as byte code, also where the caller's own processes write none: hundreds of processes
+    import the frameworks, and each would compile them anew.
     """
     session.run(str(ENVIRONMENT / tool), *arguments, external=True, env={"PYTHONDONTWRITEBYTECODE": ""})
 
