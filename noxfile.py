@@ -40,8 +40,8 @@ def environment(session: nox.Session) -> None:
 def run(session: nox.Session, tool: str, *arguments: str) -> None:
     """Run a tool of the shared environment.
 
-    What it imports it leaves there as byte code, also where the caller's own processes write none: hundreds of processes
-    import the frameworks, and each would compile them anew.
+    What it imports it leaves there as byte code, also where the caller's own processes write none: hundreds of them
+    import the frameworks, and each would compile these anew.
     """
     session.run(str(ENVIRONMENT / tool), *arguments, external=True, env={"PYTHONDONTWRITEBYTECODE": ""})
 
