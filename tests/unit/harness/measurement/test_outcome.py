@@ -77,6 +77,17 @@ def test_cheap_timed_answers_fail_though_the_accuracy_run_was_perfect() -> None:
     assert any(reason.startswith("timed answers: AUC") for reason in result.reasons)
 
 
+def test_a_model_that_fails_and_answers_the_same_under_load_fails_for_its_accuracy_alone() -> None:
+    """Its timed answers are those of the accuracy run but for rounding, which moves the last digit of a reason."""
+    labels, scores = _labels_and_scores()
+    worse = np.roll(scores, 1)
+    answers = {"baseline": Answers.of(scores), "candidate": Answers.of(worse)}
+    answers["candidate"].note(np.arange(SAMPLES), worse * np.float32(1 + 2e-7))
+    result = gate_result(labels, answers, ("fp32",), None)
+    assert (result.verdict, result.timed_answers) == ("fail", "pass")
+    assert result.reasons and not any(reason.startswith("timed answers") for reason in result.reasons)
+
+
 def _line(division: str, declared: float | None) -> PlanLine:
     return PlanLine(name="x", phase="GRAPH", claims=(), division=division, emulated=False, score_tolerance=declared)
 
