@@ -36,7 +36,8 @@ def test_a_peer_is_measured_and_its_record_verified(main_job: MainJob, overrides
     verification = verify(record)
     assert verification.passed, (verification.problems, [f for f in verification.findings if not f.agrees])
     assert (plain["peer"]["name"], plain["peer"]["side"]) == (name, side)
-    assert plain["ratio"]["lbt"] > 0 and plain["baseline"]["auc"] > 0.5
+    # The smallest budget asks too few late queries of a limit this far away for a ratio of LBTs.
+    assert plain["ratio"]["service"] > 0 and plain["baseline"]["auc"] > 0.5
     if name == "ort_stock":
         assert plain["gate"]["verdict"] == "pass" and plain["gate"]["same_weights"]
         assert abs(plain["gate"]["auc_delta"]) < 5e-5 and plain["peer"]["weights_sha256"] == plain["weights_sha256"]
