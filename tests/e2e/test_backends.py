@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -21,8 +22,7 @@ from zoo.frozen_model import frozen_model
 from zoo.prediction import predict
 
 pytestmark = pytest.mark.e2e
-SMALL = ("model.embedding_dim=8", "model.large_dim=16", "model.deep_units=[64,24]")
-"""Sizes of no other test: its graph is one that none of them has exported."""
+SMALL = ("model.embedding_dim=8", "model.large_dim=16", "model.deep_units=[64,32]")
 
 
 def weights_of(cache: Path, sha256: str) -> Path:
@@ -37,7 +37,7 @@ def weights_of(cache: Path, sha256: str) -> Path:
 def test_a_runtime_serves_both_sides_and_answers_as_pytorch(main_job: MainJob, backend: str, exports: int) -> None:
     if missing := missing_packages(backend):
         pytest.skip(f"{', '.join(missing)} not installed: pip install '{BACKENDS[backend].requirement}'")
-    graphs = set((main_job.cache / "graphs").glob("*"))
+    main_job = dataclasses.replace(main_job, cache=main_job.folder / "cache")  # others export graphs meanwhile
     done = main_job.run("model=wdl", *SMALL, f"backend={backend}", "opt=[executor]")
     assert done.returncode == 0, done.stdout + done.stderr
     record = main_job.only_record()
@@ -57,4 +57,4 @@ def test_a_runtime_serves_both_sides_and_answers_as_pytorch(main_job: MainJob, b
         known = np.isfinite(data.test.labels)
         auc = roc_auc_score(data.test.labels[known], expected[known])
         assert auc > 0.5 and plain[side]["auc"] == pytest.approx(auc, abs=5e-5)
-    assert len(set((main_job.cache / "graphs").glob("*")) - graphs) == exports  # one, which both sides serve
+    assert len(list((main_job.cache / "graphs").glob("*"))) == exports  # one, which both sides serve
