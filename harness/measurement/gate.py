@@ -61,7 +61,8 @@ def gate_result(
             f"({farthest})"
         )
     cheaper = again.verdict == "fail" and first.verdict == "pass"  # what the accuracy run failed is no news
-    reasons += [f"timed answers: {reason}" for reason in again.reasons if cheaper]
+    if cheaper:
+        reasons += [f"timed answers: {reason}" for reason in again.reasons]
     return GateResult(
         verdict="fail" if reasons else "pass",
         auc_delta=first.auc_delta,
